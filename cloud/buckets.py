@@ -1,0 +1,92 @@
+from collections.abc import Iterator
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+
+from cloud.clients import Client
+from cloud.errors import CloudError, Conflict, NotFound, calling
+from cloud.prediction import Prediction
+
+
+class Bucket:
+    def __init__(self, s3: Client, name: str) -> None:
+        self.s3, self.name = s3, name
+
+    def check(self) -> None:
+        """CloudError when the bucket cannot be reached."""
+        with calling(f"reach the bucket {self.name}"):
+            self.s3.head_bucket(Bucket=self.name)
+
+    def read(self, key: str) -> tuple[bytes, str]:
+        """The object and its ETag. NotFound when there is none."""
+        with calling(f"read s3://{self.name}/{key}"):
+            reply = self.s3.get_object(Bucket=self.name, Key=key)
+            return reply["Body"].read(), reply["ETag"]
+
+    def read_aged(self, key: str) -> tuple[bytes, str, timedelta]:
+        """Also how long ago it was written, by S3's own clock, to the second."""
+        with calling(f"read s3://{self.name}/{key}"):
+            reply = self.s3.get_object(Bucket=self.name, Key=key)
+            date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+            return reply["Body"].read(), reply["ETag"], date - reply["LastModified"]
+
+    def write(self, key: str, body: bytes | BinaryIO, **more: Any) -> str:
+        """The new ETag. Conflict when a condition in `more` (IfMatch, IfNoneMatch) does not hold."""
+        with calling(f"write s3://{self.name}/{key}"):
+            return self.s3.put_object(Bucket=self.name, Key=key, Body=body, **more)["ETag"]
+
+    def delete(self, key: str) -> None:
+        with calling(f"delete s3://{self.name}/{key}"):
+            self.s3.delete_object(Bucket=self.name, Key=key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """In order; one call for each 1,000."""
+        with calling(f"list s3://{self.name}/{prefix}"):
+            for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                for item in page.get("Contents", []):
+                    yield item["Key"]
+
+
+class InputBucket(Bucket):
+    """The images as they were uploaded, under their image-ids."""
+
+    def put_image(self, image_id: str, body: BinaryIO, content_type: str) -> None:
+        self.write(image_id, body, ContentType=content_type)
+
+    def open_image(self, image_id: str) -> tuple[Iterator[bytes], str]:
+        """The image in chunks, and its content type. NotFound when there is none."""
+        with calling(f"read s3://{self.name}/{image_id}"):
+            reply = self.s3.get_object(Bucket=self.name, Key=image_id)
+        return reply["Body"].iter_chunks(65536), reply["ContentType"]
+
+    def image_ids(self, request_id: str) -> list[str]:
+        return list(self.keys(f"{request_id}/"))
+
+
+class OutputBucket(Bucket):
+    """The predictions as JSON, under the image-ids."""
+
+    def put_prediction(self, prediction: Prediction) -> bool:
+        """The first answer to an image stays: False when there is one already."""
+        body = prediction.model_dump_json(exclude_none=True).encode()
+        try:
+            self.write(prediction.image_id, body, ContentType="application/json", IfNoneMatch="*")
+        except Conflict:
+            return False
+        return True
+
+    def get_prediction(self, image_id: str) -> Prediction | None:
+        """None when there is no answer yet."""
+        try:
+            body, _ = self.read(image_id)
+            return Prediction.model_validate_json(body)
+        except NotFound:
+            return None
+        except ValidationError as error:
+            raise CloudError(f"s3://{self.name}/{image_id} is no prediction: {error}") from error
+
+    def answered(self, request_id: str) -> list[str]:
+        """The image-ids that have a final answer: one ListObjectsV2 for each 1,000."""
+        return list(self.keys(f"{request_id}/"))

@@ -1,0 +1,97 @@
+"""Makes what must exist: two private buckets, and the request queue with its dead-letter queue.
+
+    python -m cloud.provision
+
+may be run at any time, against AWS or a local endpoint: what is there already is brought to the
+same settings, and nothing is ever deleted.
+"""
+
+import json
+import sys
+
+from cloud.clients import Client, make_clients
+from cloud.errors import CloudError, NotFound, calling
+from cloud.settings import Settings, SettingsError
+
+DEAD_LETTERS_KEPT = 14 * 24 * 3600  # seconds; SQS's maximum
+MESSAGES_KEPT = 4 * 24 * 3600  # seconds; SQS's default
+
+
+def provision(s3: Client, sqs: Client, settings: Settings) -> None:
+    """CloudError when AWS refuses."""
+    for bucket in (settings.input_bucket, settings.output_bucket):
+        make_private_bucket(s3, bucket)
+    dead_letters = make_queue(
+        sqs, dead_letter_queue(settings.request_queue), MessageRetentionPeriod=DEAD_LETTERS_KEPT
+    )
+    make_queue(
+        sqs,
+        settings.request_queue,
+        MessageRetentionPeriod=MESSAGES_KEPT,
+        VisibilityTimeout=settings.visibility_timeout,
+        RedrivePolicy=json.dumps(
+            {"deadLetterTargetArn": queue_arn(sqs, dead_letters), "maxReceiveCount": settings.max_receives}
+        ),
+    )
+
+
+def dead_letter_queue(request_queue: str) -> str:
+    return f"{request_queue}-dead"
+
+
+def make_private_bucket(s3: Client, name: str) -> None:
+    with calling(f"make the bucket {name}"):
+        region = s3.meta.region_name
+        try:
+            where = (
+                {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            )
+            s3.create_bucket(Bucket=name, **where)
+        except (s3.exceptions.BucketAlreadyOwnedByYou, s3.exceptions.BucketAlreadyExists):
+            s3.head_bucket(Bucket=name)
+        s3.put_public_access_block(
+            Bucket=name,
+            PublicAccessBlockConfiguration={
+                "BlockPublicAcls": True,
+                "IgnorePublicAcls": True,
+                "BlockPublicPolicy": True,
+                "RestrictPublicBuckets": True,
+            },
+        )
+
+
+def make_queue(sqs: Client, name: str, **attributes: str | int) -> str:
+    """Returns the queue's URL."""
+    text = {key: str(value) for key, value in attributes.items()}
+    try:
+        with calling(f"find the queue {name}"):
+            url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    except NotFound:
+        with calling(f"make the queue {name}"):
+            return sqs.create_queue(QueueName=name, Attributes=text)["QueueUrl"]
+    with calling(f"set the attributes of the queue {name}"):
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=text)
+    return url
+
+
+def queue_arn(sqs: Client, url: str) -> str:
+    with calling(f"read the ARN of {url}"):
+        return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+def main() -> int:
+    try:
+        settings = Settings.from_environment()
+        clients = make_clients()
+        provision(clients.s3, clients.sqs, settings)
+    except (SettingsError, CloudError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(
+        f"ready: buckets {settings.input_bucket} and {settings.output_bucket}, queue {settings.request_queue}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Every setting, for every tier, from environment variables of the same names in capitals."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ModelName = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "efficientnet_lite0",
+]
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
+NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+NOT_THE_WORKERS = {
+    "ami_id",
+    "instance_type",
+    "max_instances",
+    "max_images_per_instance",
+    "request_timeout",
+    "boot_timeout",
+    "max_files",
+    "max_upload_mb",
+}
+
+
+class SettingsError(Exception):
+    """One line for each setting that is missing or wrong, naming it and what would be right."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, protected_namespaces=()
+    )
+
+    input_bucket: BucketName = Field(description="S3 bucket for the uploaded images")
+    output_bucket: BucketName = Field(description="S3 bucket for the predictions")
+    request_queue: QueueName = Field(
+        "image-requests", description="SQS queue of image-ids; `-dead` is appended for its dead-letter queue"
+    )
+
+    max_instances: int = Field(
+        10, ge=1, le=1000, description="the most workers that may be pending or running at once"
+    )
+    max_images_per_instance: int = Field(20, ge=1, description="how many queued images call for one worker")
+    ami_id: str = Field(
+        "",
+        pattern=r"^(ami-[0-9a-f]+)?$",
+        description="AMI that the workers are launched from; the controller needs it",
+    )
+    instance_type: str = Field(
+        "c7i.large", pattern=r"^[a-z0-9.-]+$", description="EC2 instance type of a worker"
+    )
+    worker_name: NamePart = Field(
+        "app-tier-instance", description="the workers' Name tags are `<WORKER_NAME>-1`, `-2`, …"
+    )
+
+    model: ModelName = Field("resnet18", description="a ResNet of torchvision (or `efficientnet_lite0`)")
+    weights: str = Field(
+        "imagenet", min_length=1, description="`imagenet`, or a path or `s3://bucket/key` of a state dict"
+    )
+    labels: str = Field(
+        "",
+        description="path or `s3://bucket/key` of the class names, one a line, if they are not ImageNet's",
+    )
+
+    request_timeout: int = Field(
+        300, ge=1, le=3600, description="seconds that a POST waits for its answers, at most"
+    )
+    visibility_timeout: int = Field(
+        60, ge=2, le=43200, description="seconds until an unanswered message goes to another worker"
+    )
+    max_receives: int = Field(
+        4, ge=2, le=1000, description="how often an image is tried before it is answered `failed`"
+    )
+
+    idle_shutdown_seconds: float = Field(
+        120, ge=0, description="seconds without work after which a worker shuts its machine down; 0: never"
+    )
+    boot_timeout: int = Field(
+        300, ge=1, description="seconds after which a worker that is not ready is replaced"
+    )
+    max_files: int = Field(1000, ge=1, description="the most images in one request")
+    max_upload_mb: int = Field(1024, ge=1, description="the most megabytes in one request")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+
+    @classmethod
+    def from_environment(cls, *needed: str) -> Self:
+        """Reads and checks them all. SettingsError when one is wrong, or one of `needed` is missing."""
+        try:
+            settings = cls()
+        except ValidationError as error:
+            raise SettingsError("\n".join(explain(cls, item) for item in error.errors())) from None
+        missing = [name for name in needed if not getattr(settings, name)]
+        if missing:
+            raise SettingsError("\n".join(f"{describe(cls, name)} is not set" for name in missing))
+        return settings
+
+    def for_workers(self) -> dict[str, str]:
+        """The environment variables with which a worker has the same settings."""
+        return {
+            name.upper(): str(value)
+            for name, value in self.model_dump().items()
+            if name not in NOT_THE_WORKERS and value != ""
+        }
+
+
+def describe(cls: type[BaseSettings], name: str) -> str:
+    return f"{name.upper()} ({cls.model_fields[name].description})"
+
+
+def explain(cls: type[BaseSettings], item: Any) -> str:
+    name = str(item["loc"][0]).lower()
+    if item["type"] == "missing":
+        return f"{describe(cls, name)} is not set"
+    reason = item["msg"].removeprefix("Input ")
+    return f"{describe(cls, name)} is {item['input']!r}, but it {reason}"

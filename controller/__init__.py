@@ -1,0 +1,1 @@
+"""The web tier: takes uploads, asks the fleet, gives the answers."""

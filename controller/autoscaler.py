@@ -1,0 +1,242 @@
+"""look → decide → act, by one process at a time; the world is the memory.
+
+A look reads the queue's counts, the instance list and the open requests, decides with scaling.py,
+acts, and notes why. Whatever dies or fails in between costs one look: the next one sees the world as
+it then is.
+"""
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Event
+
+from cloud.errors import CloudError
+from cloud.request_queue import RequestQueue
+from controller.fleet import Fleet, Instance, NoCapacity
+from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, SharedState, now
+from controller.ledger import Ledger
+from controller.open_requests import OpenRequests
+from controller.recovery import Recovery
+from controller.scaling import Seen, instances_to_launch, wanted_instances
+
+log = logging.getLogger(__name__)
+
+QUIET_AGAIN_SECONDS = 0.25  # the counts are approximate, so quiet is believed when seen twice, this far apart
+BUSY_SECONDS = 2.0  # between looks while something waits or runs
+REAPER_SECONDS = 30.0  # between looks otherwise
+LEASE_WAIT_SECONDS = 5.0
+CAPACITY_AGAIN_SECONDS = 15
+MAX_LAUNCH_FAILURES = 3
+MAX_NOT_READY = 3
+CONSOLE = "Its console output says why: aws ec2 get-console-output --latest --instance-id"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What this process knows of its own requests, whatever SQS's counts say."""
+
+    requests: tuple[str, ...] = ()
+    """Their ids, the one that has waited longest first."""
+    just_sent: int = 0
+    """Unanswered images that were sent within the last minute."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    max_instances: int
+    max_images_per_instance: int
+
+
+@dataclass
+class Look:
+    state: FleetState
+    instances: list[Instance]
+    waiting: Waiting
+    seen: Seen
+    wanted: int
+    launched: list[str] = field(default_factory=list)
+    terminated: list[str] = field(default_factory=list)
+    why: list[str] = field(default_factory=list)
+
+    @property
+    def active(self) -> list[Instance]:
+        return [i for i in self.instances if i.active and i.instance_id not in self.terminated]
+
+
+class Autoscaler:
+    def __init__(
+        self,
+        queue: RequestQueue,
+        fleet: Fleet,
+        shared: SharedState,
+        ledger: Ledger,
+        open_requests: OpenRequests,
+        recovery: Recovery,
+        policy: Policy,
+        waiting: Callable[[], Waiting],
+    ) -> None:
+        self.queue, self.fleet, self.shared, self.ledger = queue, fleet, shared, ledger
+        self.open_requests, self.recovery, self.policy = open_requests, recovery, policy
+        self.waiting = waiting
+        self.name = f"{socket.gethostname()}/{os.getpid()}"
+        self.wake = Event()
+        """Set by who wants a look now: a request that was sent, or one that is answered."""
+
+    def run(self, stop: Event) -> None:
+        """Looks when woken, and now and then, until `stop` is set (and `wake`, to end at once)."""
+        while not stop.is_set():
+            busy = True
+            try:
+                busy = self.look()
+            except Busy:
+                log.info("another controller looks; this one looks again soon")
+            except CloudError as error:
+                log.warning("the look failed: %s", error)
+            except Exception:
+                log.exception("the look failed")
+            self.wake.wait(BUSY_SECONDS if busy else REAPER_SECONDS)
+            self.wake.clear()
+
+    def look(self) -> bool:
+        """Returns whether anything waits or runs, so that the next look should come soon."""
+        with self.shared.hold(LEASE_WAIT_SECONDS) as lease:
+            look = self._see(lease.state)
+            try:
+                self._end_overdue(look)
+                if look.waiting.requests or not look.seen.quiet:
+                    self.recovery.answer_dead_letters()
+                if look.seen.quiet:
+                    self._scale_in(look)
+                elif gave_up := self._gave_up(lease.state):
+                    self._answer_that_nobody_comes(look, gave_up)
+                else:
+                    self._scale_out(look, lease)
+                self.fleet.number(look.active, look.launched)
+            finally:
+                self._note(look)
+        return bool(look.active or look.launched or look.seen.backlog or look.waiting.requests)
+
+    def _see(self, state: FleetState) -> Look:
+        waiting = self.waiting()
+        counts = self.queue.counts()
+        instances = self.fleet.instances()
+        states = [i.state for i in instances]
+        seen = Seen(
+            visible=counts.visible,
+            in_flight=counts.in_flight,
+            delayed=counts.delayed,
+            just_sent=waiting.just_sent,
+            pending=states.count("pending"),
+            running=states.count("running"),
+        )
+        wanted = wanted_instances(
+            seen.backlog, self.policy.max_images_per_instance, self.policy.max_instances
+        )
+        return Look(state, instances, waiting, seen, wanted)
+
+    def _end_overdue(self, look: Look) -> None:
+        overdue = self.ledger.update(look.state, look.instances)
+        if overdue:
+            look.why.append(f"{len(overdue)} instances were not ready within the boot timeout")
+            self._terminate(look, overdue)
+            look.state.not_ready += overdue
+        surplus = look.active[self.policy.max_instances :]
+        if surplus:
+            look.why.append(f"{len(surplus)} instances more than the maximum")
+            self._terminate(look, [i.instance_id for i in surplus])
+
+    def _scale_out(self, look: Look, lease: Lease) -> None:
+        unseen = self.ledger.unseen(look.state, look.instances)
+        count = instances_to_launch(look.wanted, len(look.active) + unseen)
+        look.why.append(
+            f"{look.seen.backlog} images call for {look.wanted} instances: one for each"
+            f" {self.policy.max_images_per_instance}, at most {self.policy.max_instances}"
+        )
+        if not count:
+            return
+        if look.state.no_launch_before and now() < look.state.no_launch_before:
+            look.why.append(f"the next try to launch is at {look.state.no_launch_before:%H:%M:%S}")
+        elif not lease.may_launch:
+            look.why.append("this look took too long to launch safely: the next one will")
+        else:
+            self._launch(look, count)
+
+    def _launch(self, look: Look, count: int) -> None:
+        state = look.state
+        request_id = next(iter(look.waiting.requests or self.open_requests.ids()), "")
+        try:
+            look.launched = self.fleet.launch(count, request_id, token=secrets.token_hex(16))
+        except NoCapacity as error:
+            state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
+            look.why.append(f"no capacity: {error}")
+        except CloudError as error:
+            if not error.code:
+                raise
+            state.launch_failures += 1
+            state.launch_error = str(error)
+            state.no_launch_before = now() + timedelta(seconds=2**state.launch_failures)
+            look.why.append(f"launch refused: {error}")
+        else:
+            state.launch_failures, state.no_launch_before = 0, None
+            launched = Launched(at=now(), request_id=request_id)
+            state.launched |= {instance_id: launched.model_copy() for instance_id in look.launched}
+            look.why.append(f"{len(look.launched)} launched for request {request_id}")
+
+    def _gave_up(self, state: FleetState) -> str:
+        """Why it makes no sense to launch again, or nothing."""
+        if state.launch_failures >= MAX_LAUNCH_FAILURES:
+            return f"Workers cannot be launched: {state.launch_error}"
+        if len(state.not_ready) >= MAX_NOT_READY:
+            last = state.not_ready[-1]
+            return f"Workers fail to start: {len(state.not_ready)} in a row never got ready. {CONSOLE} {last}"
+        return ""
+
+    def _answer_that_nobody_comes(self, look: Look, reason: str) -> None:
+        found = [self.open_requests.get(request_id) for request_id in self.open_requests.ids()]
+        answered = self.recovery.fail_all([request for request in found if request], reason)
+        look.why.append(f"{answered} images answered failed: {reason}")
+        look.state.launch_failures, look.state.not_ready = 0, []
+
+    def _scale_in(self, look: Look) -> None:
+        """Terminates the instances whose requests are answered, once the queue has been quiet twice."""
+        open_ids = self.open_requests.ids()
+        if not look.active and not open_ids:
+            look.why.append("nothing waits and nothing runs")
+            return
+        Event().wait(QUIET_AGAIN_SECONDS)
+        if self.queue.counts().backlog or self.waiting().just_sent:
+            look.why.append("the queue is not quiet after all")
+            return
+        still_open = set(self.recovery.settle(open_ids, quiet=True))
+        needless = [i.instance_id for i in look.active if i.request_id not in still_open]
+        look.why.append(f"the queue is quiet; {len(still_open)} requests wait")
+        if needless:
+            look.why.append(f"{len(needless)} instances were launched for requests that are answered")
+            self._terminate(look, needless)
+
+    def _terminate(self, look: Look, instance_ids: list[str]) -> None:
+        self.fleet.terminate(instance_ids)
+        look.terminated += instance_ids
+        for instance_id in instance_ids:
+            look.state.launched[instance_id].ending = True
+
+    def _note(self, look: Look) -> None:
+        decision = Decision(
+            at=now(),
+            by=self.name,
+            seen=look.seen._asdict(),
+            wanted=look.wanted,
+            launched=look.launched,
+            terminated=look.terminated,
+            why=look.why,
+        )
+        new = look.state.remember(decision)
+        log.log(
+            logging.INFO if new else logging.DEBUG,
+            "look",
+            extra={"decision": decision.model_dump(mode="json")},
+        )

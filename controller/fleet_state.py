@@ -1,0 +1,154 @@
+"""What the controllers' processes share about the fleet, and the lease that makes them one writer.
+
+Both are one object in the output bucket, changed by conditional writes (If-None-Match, If-Match), so
+no further service is needed. Whoever writes its name into it while nobody else's is fresh holds the
+lease. A holder that dies is not missed: by S3's own clock (Date - LastModified) its lease is over
+after LEASE_SECONDS, whatever the clocks of the hosts say.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cloud.buckets import Bucket
+from cloud.errors import Conflict, NotFound
+
+log = logging.getLogger(__name__)
+
+KEY = "fleet/state"
+LEASE_SECONDS = 20
+LAUNCH_BEFORE_SECONDS = (
+    10  # a launch that starts so early in the lease ends within it (one EC2 call: 8 s at most)
+)
+TRY_AGAIN_SECONDS = 0.1
+DECISIONS_KEPT = 100
+
+
+class Decision(BaseModel):
+    """One look: what was seen, what was wanted, what was done, and why."""
+
+    at: datetime
+    by: str
+    """The process that looked: <host>/<process id>."""
+    seen: dict[str, int]
+    wanted: int
+    launched: list[str] = []
+    terminated: list[str] = []
+    why: list[str] = []
+
+    def repeats(self, other: "Decision") -> bool:
+        ignored = {"at", "by"}
+        return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
+
+
+class Launched(BaseModel):
+    at: datetime
+    request_id: str
+    ending: bool = False
+    """Whether a controller has terminated it."""
+
+
+class FleetState(BaseModel):
+    holder: str | None = None
+    launched: dict[str, Launched] = {}
+    """The instances that were launched and not yet seen to end, by instance id."""
+    not_ready: list[str] = []
+    """Ids of the last instances that ended without ever being ready, since one was."""
+    launch_failures: int = 0
+    """Launches in a row that EC2 refused, for another reason than capacity."""
+    launch_error: str = ""
+    no_launch_before: datetime | None = None
+    ended_seconds: float = 0
+    """Instance-seconds of the instances that have ended."""
+    ended_images: int = 0
+    """Images that they answered."""
+    decisions: list[Decision] = []
+
+    def remember(self, decision: Decision) -> bool:
+        """Keeps the last ones. False for a look that saw and did the same as the one before."""
+        if self.decisions and decision.repeats(self.decisions[-1]):
+            return False
+        self.decisions = [*self.decisions, decision][-DECISIONS_KEPT:]
+        return True
+
+
+class Lease:
+    """Held by one process at a time."""
+
+    def __init__(self, state: FleetState, taken_at: float) -> None:
+        self.state, self.taken_at = state, taken_at
+
+    @property
+    def may_launch(self) -> bool:
+        """Whether a launch that starts now ends before the lease does."""
+        return time.monotonic() - self.taken_at < LAUNCH_BEFORE_SECONDS
+
+
+class Busy(Exception):
+    """Another process holds the lease."""
+
+
+class SharedState:
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+
+    def peek(self) -> FleetState:
+        """Without the lease: to look, not to write."""
+        return self._read()[0]
+
+    @contextmanager
+    def hold(self, wait_seconds: float) -> Iterator[Lease]:
+        """What the block changes in the lease's state is written at its end. Busy when it's not to be had."""
+        holder = secrets.token_hex(8)
+        lease, etag = self._take(holder, time.monotonic() + wait_seconds)
+        try:
+            yield lease
+        finally:
+            lease.state.holder = None
+            try:
+                self._write(lease.state, IfMatch=etag)
+            except Conflict:
+                log.warning(
+                    "a look took longer than its lease: what it noted is lost, the next one looks again"
+                )
+
+    def _take(self, holder: str, until: float) -> tuple[Lease, str]:
+        while True:
+            state, etag, age = self._read()
+            if state.holder in (None, holder) or age > timedelta(seconds=LEASE_SECONDS):
+                taken_at = time.monotonic()
+                condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+                try:
+                    state.holder = holder
+                    return Lease(state, taken_at), self._write(state, **condition)
+                except Conflict:
+                    pass
+            if time.monotonic() > until:
+                raise Busy
+            Event().wait(TRY_AGAIN_SECONDS)
+
+    def _read(self) -> tuple[FleetState, str, timedelta]:
+        """The state, its ETag ("" when there is none yet), and how long ago it was written."""
+        try:
+            body, etag, age = self.bucket.read_aged(KEY)
+        except NotFound:
+            return FleetState(), "", timedelta()
+        try:
+            return FleetState.model_validate_json(body), etag, age
+        except ValidationError:
+            log.exception("s3://%s/%s is broken: starting a new one", self.bucket.name, KEY)
+            return FleetState(), etag, age
+
+    def _write(self, state: FleetState, **condition: Any) -> str:
+        return self.bucket.write(KEY, state.model_dump_json().encode(), **condition)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

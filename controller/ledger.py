@@ -1,0 +1,58 @@
+"""Keeps the shared state in step with what EC2 shows: who runs, who ended, who never got ready."""
+
+import logging
+from collections.abc import Sequence
+
+from cloud.fleet_reports import FleetReports
+from controller.fleet import Instance
+from controller.fleet_state import FleetState, Launched, now
+
+log = logging.getLogger(__name__)
+
+LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance at once
+
+
+class Ledger:
+    def __init__(self, reports: FleetReports, boot_timeout: float) -> None:
+        self.reports, self.boot_timeout = reports, boot_timeout
+
+    def update(self, state: FleetState, instances: Sequence[Instance]) -> list[str]:
+        """Books what has ended since the last look. Returns ids of those that are overdue to be ready."""
+        active = {i.instance_id: i for i in instances if i.active}
+        gone = {i.instance_id: i for i in instances if not i.active}
+        for instance_id, instance in active.items():
+            state.launched.setdefault(
+                instance_id, Launched(at=instance.launched_at, request_id=instance.request_id)
+            )
+        ready = self.reports.ready() if state.launched else set()
+        for instance_id, launched in list(state.launched.items()):
+            if instance_id in gone or (instance_id not in active and age(launched) > LAUNCH_LAG_SECONDS):
+                taken_by_aws = instance_id in gone and gone[instance_id].reason.startswith("Server.")
+                self._book_end(state, instance_id, expected=launched.ending or taken_by_aws, ready=ready)
+        if ready & set(active):
+            state.not_ready = []
+        return [
+            i
+            for i in active
+            if i not in ready and age(state.launched[i]) > self.boot_timeout and not state.launched[i].ending
+        ]
+
+    def unseen(self, state: FleetState, instances: Sequence[Instance]) -> int:
+        """Instances that were launched, but that DescribeInstances does not show yet."""
+        return len(set(state.launched) - {i.instance_id for i in instances})
+
+    def _book_end(self, state: FleetState, instance_id: str, *, expected: bool, ready: set[str]) -> None:
+        launched = state.launched.pop(instance_id)
+        state.ended_seconds += age(launched)
+        if instance_id in ready:
+            report = self.reports.get(instance_id)
+            state.ended_images += report.images if report else 0
+            self.reports.delete(instance_id)
+        elif not expected:
+            state.not_ready.append(instance_id)
+            log.error("%s ended before its worker was ready", instance_id)
+
+
+def age(launched: Launched) -> float:
+    """Seconds."""
+    return (now() - launched.at).total_seconds()

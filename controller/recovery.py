@@ -1,0 +1,74 @@
+"""What brings every image to its answer when something has died: used by the autoscaler's looks."""
+
+import logging
+from collections.abc import Iterable
+
+from cloud.buckets import OutputBucket
+from cloud.image_id import parse
+from cloud.prediction import Prediction
+from cloud.request_queue import MAX_BATCH, RequestQueue
+from controller.open_requests import OpenRequest, OpenRequests
+
+log = logging.getLogger(__name__)
+
+RESEND_AFTER_SECONDS = 30  # SQS's counts may not yet show what was sent less long ago
+
+
+class Recovery:
+    def __init__(self, queue: RequestQueue, outputs: OutputBucket, open_requests: OpenRequests) -> None:
+        self.queue, self.outputs, self.open_requests = queue, outputs, open_requests
+
+    def answer_dead_letters(self) -> int:
+        """Images whose message was received too often are answered `failed`. Returns their number."""
+        letters = self.queue.dead_letters()
+        for letter in letters:
+            try:
+                parse(letter.image_id)
+            except ValueError as error:
+                log.error("a dead letter that nobody can answer is deleted: %s", error)
+                continue
+            self._fail(letter.image_id, "gave_up", "Every worker that took this image died or hung.")
+        self.queue.delete_dead_letters(letters)
+        return len(letters)
+
+    def settle(self, request_ids: Iterable[str], *, quiet: bool) -> list[str]:
+        """Closes those that are complete; with a quiet queue, sends again what was lost on the way.
+
+        Returns the ids of those that still wait.
+        """
+        return [request_id for request_id in request_ids if self._waits(request_id, quiet)]
+
+    def _waits(self, request_id: str, quiet: bool) -> bool:
+        request = self.open_requests.get(request_id)
+        if request is None:
+            return False
+        progress = self.open_requests.progress(request)
+        if progress.complete:
+            self.open_requests.close(request_id)
+            return False
+        if quiet and progress.uploaded and request.age > RESEND_AFTER_SECONDS:
+            lost = progress.unanswered
+            log.warning(
+                "%d images have neither answer nor message: sent again",
+                len(lost),
+                extra={"request_id": request_id},
+            )
+            self.queue.send(lost)
+        return True
+
+    def fail_all(self, requests: Iterable[OpenRequest], reason: str) -> int:
+        """Answers all that wait `failed`, and takes their messages from the queue. Returns their number."""
+        failed = {i for r in requests for i in self.open_requests.progress(r).unanswered}
+        for image_id in sorted(failed):
+            self._fail(image_id, "no_workers", reason)
+        while messages := self.queue.receive(MAX_BATCH, 0):
+            self.queue.delete([m for m in messages if m.image_id in failed])
+            others = [m for m in messages if m.image_id not in failed]
+            if others:
+                self.queue.give_back(others)
+                break
+        return len(failed)
+
+    def _fail(self, image_id: str, code: str, reason: str) -> None:
+        self.outputs.put_prediction(Prediction.failed(image_id, code, reason))
+        log.error(reason, extra={"image_id": image_id, "code": code})

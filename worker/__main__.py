@@ -1,0 +1,150 @@
+"""python -m worker: takes images from the request queue and classifies them, until SIGTERM or Ctrl-C."""
+
+import argparse
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from threading import Event
+
+from cloud import logs
+from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.clients import Clients, make_clients
+from cloud.errors import CloudError
+from cloud.fleet_reports import FleetReports, WorkerReport
+from cloud.request_queue import RequestQueue
+from cloud.settings import Settings, SettingsError
+from worker import notices
+from worker.heartbeat import Heartbeat
+from worker.loop import Loop
+
+log = logging.getLogger("worker")
+
+REPORT_SECONDS = 5
+
+
+class Reporter:
+    """Writes this worker's report: when it is ready, then at most every few seconds, and at its end."""
+
+    def __init__(self, reports: FleetReports, instance_id: str, model: str) -> None:
+        now = datetime.now(UTC)
+        self.reports = reports
+        self.report = WorkerReport(instance_id=instance_id, model=model, ready_at=now, seen_at=now)
+        self.last = 0.0
+
+    def __call__(self, images: int) -> None:
+        self.report.images += images
+        if time.monotonic() - self.last >= REPORT_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        self.last = time.monotonic()
+        self.report.seen_at = datetime.now(UTC)
+        try:
+            self.reports.put(self.report)
+        except CloudError as error:
+            log.warning("%s", error)
+
+
+def main() -> int:
+    options = parse_arguments()
+    try:
+        settings = Settings.from_environment()
+        logs.configure(settings.log_level)
+        from worker import classifier  # here, since torch takes seconds and --help should not
+
+        if options.fetch_weights:
+            classifier.fetch_weights(settings.model)
+            return 0
+        clients = make_clients()
+        loaded = classifier.load_classifier(
+            settings.model, settings.weights, settings.labels or None, lambda url: read_s3(clients, url)
+        )
+    except (SettingsError, CloudError) as error:
+        return refuse(error)
+    except classifier.ClassifierError as error:
+        return refuse(error)
+    return work(settings, clients, loaded)
+
+
+def work(settings: Settings, clients: Clients, classifier: "Classifier") -> int:
+    stop, ended = stop_on_signals(), Event()
+    metadata, instance_id = notices.find_metadata(
+        os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", notices.LINK_LOCAL)
+    )
+    if metadata:
+        notices.watch(metadata, stop)
+    queue = RequestQueue(clients.sqs, settings.request_queue)
+    outputs = OutputBucket(clients.s3, settings.output_bucket)
+    heartbeat = Heartbeat(queue, settings.visibility_timeout, on_hang=end_at_once)
+    heartbeat.start(ended)
+    report = Reporter(FleetReports(outputs), instance_id, classifier.model)
+    report.write()
+    log.info("ready", extra={"instance_id": instance_id, "model": classifier.model})
+    Loop(
+        queue,
+        InputBucket(clients.s3, settings.input_bucket),
+        outputs,
+        classifier,
+        heartbeat,
+        instance_id=instance_id,
+        max_receives=settings.max_receives,
+        idle_seconds=settings.idle_shutdown_seconds,
+        on_progress=report,
+    ).run(stop)
+    ended.set()
+    report.report.draining = True
+    report.write()
+    log.info("ended", extra={"instance_id": instance_id, "images": report.report.images})
+    return 0
+
+
+def stop_on_signals() -> Event:
+    stop = Event()
+
+    def drain(number: int, frame: object) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, drain)
+    return stop
+
+
+def end_at_once() -> None:
+    faulthandler.dump_traceback()
+    os._exit(70)
+
+
+def read_s3(clients: Clients, url: str) -> bytes:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return Bucket(clients.s3, bucket).read(key)[0]
+
+
+def refuse(error: Exception) -> int:
+    print(f"worker: {error}", file=sys.stderr)
+    return 2
+
+
+def parse_arguments() -> argparse.Namespace:
+    fields = Settings.model_fields.items()
+    width = max(len(name) for name, _ in fields)
+    table = "\n".join(f"  {name.upper():{width}}  {field.description}" for name, field in fields)
+    parser = argparse.ArgumentParser(
+        "python -m worker",
+        description=__doc__,
+        epilog=f"Settings are environment variables:\n{table}\nAWS's own (AWS_REGION, credentials, …) are boto3's.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--fetch-weights",
+        action="store_true",
+        help="fetch torchvision's weights of MODEL into torch's cache, and end",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

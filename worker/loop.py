@@ -1,0 +1,184 @@
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, Protocol
+
+from cloud.photo import BadImage, decode, decode_in_a_child
+from PIL import Image
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.errors import CloudError, NotFound
+from cloud.image_id import parse
+from cloud.prediction import Prediction
+from cloud.request_queue import MAX_BATCH, Message, RequestQueue, batches
+from worker.heartbeat import Heartbeat
+
+log = logging.getLogger(__name__)
+
+BATCH = 5  # images per forward pass: a drain waits for one, and memory holds one
+POLL_SECONDS = 1  # of a long poll: so long may a drain take when there is no work
+AWS_AGAIN_SECONDS = 5  # after a failed receive
+
+
+class Classifier(Protocol):
+    model: str
+
+    def prepare(self, image: Image.Image) -> Any: ...
+    def classify(self, tensors: list[Any]) -> list[list[tuple[str, float]]]: ...
+
+
+@dataclass
+class Loaded:
+    """An image on its way through the model."""
+
+    message: Message
+    tensor: Any
+    timings: dict[str, float]
+
+
+class Loop:
+    """receive → fetch → classify → store → delete, until `stop` is set or no work comes."""
+
+    def __init__(
+        self,
+        queue: RequestQueue,
+        inputs: InputBucket,
+        outputs: OutputBucket,
+        classifier: Classifier,
+        heartbeat: Heartbeat,
+        *,
+        instance_id: str,
+        max_receives: int,
+        idle_seconds: float,
+        on_progress: Callable[[int], None] = lambda images: None,
+    ) -> None:
+        self.queue, self.inputs, self.outputs = queue, inputs, outputs
+        self.classifier, self.heartbeat = classifier, heartbeat
+        self.instance_id, self.max_receives, self.idle_seconds = instance_id, max_receives, idle_seconds
+        self.on_progress = on_progress
+        self.pool = ThreadPoolExecutor(MAX_BATCH, thread_name_prefix="s3")
+
+    def run(self, stop: Event) -> None:
+        """Returns when told to stop, or after `idle_seconds` (0: never) without a message."""
+        last_work = time.monotonic()
+        while not stop.is_set():
+            messages = self.receive(stop)
+            self.heartbeat.hold(messages)
+            for batch in batches(messages, BATCH):
+                if stop.is_set():
+                    self.give_back(batch)
+                else:
+                    self.on_progress(self.handle(batch))
+                self.heartbeat.drop(batch)
+            if messages:
+                last_work = time.monotonic()
+            elif self.idle_seconds and time.monotonic() - last_work >= self.idle_seconds:
+                log.info("no work for %.0f s: this worker ends", self.idle_seconds)
+                return
+            else:
+                self.on_progress(0)
+
+    def receive(self, stop: Event) -> list[Message]:
+        try:
+            return self.queue.receive(MAX_BATCH, POLL_SECONDS)
+        except CloudError as error:
+            log.warning("%s; next try in %d s", error, AWS_AGAIN_SECONDS)
+            stop.wait(AWS_AGAIN_SECONDS)
+            return []
+
+    def give_back(self, messages: Sequence[Message]) -> None:
+        log.info("draining: %d messages go back to the queue", len(messages))
+        try:
+            self.queue.give_back(messages)
+        except CloudError as error:
+            log.warning("%s; they come back after the visibility timeout", error)
+
+    def handle(self, messages: Sequence[Message]) -> int:
+        """Answers what it can and deletes these messages; the others come back. Returns their number."""
+        try:
+            outcomes = list(self.pool.map(self.load, messages))
+            loaded = [outcome for outcome in outcomes if isinstance(outcome, Loaded)]
+            settled = [(m, p) for m, p in zip(messages, outcomes, strict=True) if not isinstance(p, Loaded)]
+            settled += zip((item.message for item in loaded), self.classify(loaded), strict=True)
+            stored = list(self.pool.map(lambda pair: self.store(*pair), settled))
+            done = [message for (message, _), ok in zip(settled, stored, strict=True) if ok]
+            self.queue.delete(done)
+            self.heartbeat.step()
+            return len(done)
+        except CloudError as error:
+            log.warning("%s; the messages come back after the visibility timeout", error)
+        except Exception:
+            log.exception("a batch failed; its messages come back after the visibility timeout")
+        return 0
+
+    def load(self, message: Message) -> Loaded | Prediction | CloudError | None:
+        """The image as a tensor; or its answer, when it has one without the model; or None for junk."""
+        try:
+            parse(message.image_id)
+        except ValueError as error:
+            log.error("a message that nobody can answer is deleted: %s", error)
+            return None
+        if message.receives >= self.max_receives:
+            tried = f"It was tried {message.receives - 1} times and its worker never finished."
+            return self.failed(message, "gave_up", f"{tried} The image may be one that crashes its decoder.")
+        try:
+            return self.fetch(message)
+        except NotFound:
+            return self.failed(message, "image_missing", "The image is no longer in the input bucket.")
+        except BadImage as error:
+            return self.failed(message, error.code, error.message)
+        except CloudError as error:
+            return error
+
+    def fetch(self, message: Message) -> Loaded:
+        started = time.perf_counter()
+        data, _ = self.inputs.read(message.image_id)
+        fetched = time.perf_counter()
+        image = decode(data) if message.receives == 1 else decode_in_a_child(data)
+        tensor = self.classifier.prepare(image)
+        decoded = time.perf_counter()
+        self.heartbeat.step()
+        return Loaded(message, tensor, {"fetch": fetched - started, "decode": decoded - fetched})
+
+    def classify(self, loaded: list[Loaded]) -> Iterable[Prediction]:
+        if not loaded:
+            return []
+        started = time.perf_counter()
+        tops = self.classifier.classify([item.tensor for item in loaded])
+        seconds = time.perf_counter() - started
+        self.heartbeat.step()
+        return [
+            Prediction.classified(
+                item.message.image_id,
+                top,
+                model=self.classifier.model,
+                instance_id=self.instance_id,
+                timings={k: round(v, 4) for k, v in {**item.timings, "classify": seconds}.items()},
+            )
+            for item, top in zip(loaded, tops, strict=True)
+        ]
+
+    def failed(self, message: Message, code: str, reason: str) -> Prediction:
+        return Prediction.failed(
+            message.image_id, code, reason, model=self.classifier.model, instance_id=self.instance_id
+        )
+
+    def store(self, message: Message, outcome: Prediction | CloudError | None) -> bool:
+        """Whether the message is done with."""
+        if isinstance(outcome, CloudError):
+            log.warning("%s", outcome, extra={"image_id": message.image_id})
+            return False
+        if outcome is not None:
+            first = self.outputs.put_prediction(outcome)
+            log.info(
+                outcome.status if first else "was answered already",
+                extra={
+                    "image_id": message.image_id,
+                    "label": outcome.label,
+                    "error": outcome.error and outcome.error.code,
+                },
+            )
+        return True
