@@ -25,6 +25,12 @@ NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 NOT_THE_WORKERS = {
     "ami_id",
     "instance_type",
+    "market",
+    "subnet_ids",
+    "security_group_ids",
+    "instance_profile",
+    "key_name",
+    "price_per_hour",
     "max_instances",
     "max_images_per_instance",
     "request_timeout",
@@ -59,7 +65,19 @@ class Settings(BaseSettings):
         description="AMI that the workers are launched from; the controller needs it",
     )
     instance_type: str = Field(
-        "c7i.large", pattern=r"^[a-z0-9.-]+$", description="EC2 instance type of a worker"
+        "c7i.large",
+        pattern=r"^[a-z0-9., -]+$",
+        description="EC2 instance types of the workers, with commas, the best first",
+    )
+    market: Literal["on-demand", "spot"] = Field(
+        "on-demand", description="`on-demand`, or `spot` (on-demand when there is no spot capacity)"
+    )
+    subnet_ids: str = Field("", description="subnets for the workers, with commas; empty: the default VPC's")
+    security_group_ids: str = Field("", description="security groups of the workers, with commas")
+    instance_profile: str = Field("", description="instance profile that gives the workers their role")
+    key_name: str = Field("", description="EC2 key pair, to log in to workers over ssh")
+    price_per_hour: float = Field(
+        0.08925, ge=0, description="dollars that an instance costs an hour; for `GET /fleet`"
     )
     worker_name: NamePart = Field(
         "app-tier-instance", description="the workers' Name tags are `<WORKER_NAME>-1`, `-2`, …"

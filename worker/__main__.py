@@ -16,10 +16,10 @@ from cloud.clients import Clients, make_clients
 from cloud.errors import CloudError
 from cloud.fleet_reports import FleetReports, WorkerReport
 from cloud.request_queue import RequestQueue
-from cloud.settings import Settings, SettingsError
+from cloud.settings import NOT_THE_WORKERS, Settings, SettingsError
 from worker import notices
 from worker.heartbeat import Heartbeat
-from worker.loop import Loop
+from worker.loop import Classifier, Loop
 
 log = logging.getLogger("worker")
 
@@ -70,7 +70,7 @@ def main() -> int:
     return work(settings, clients, loaded)
 
 
-def work(settings: Settings, clients: Clients, classifier: "Classifier") -> int:
+def work(settings: Settings, clients: Clients, classifier: Classifier) -> int:
     stop, ended = stop_on_signals(), Event()
     metadata, instance_id = notices.find_metadata(
         os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", notices.LINK_LOCAL)
@@ -129,13 +129,13 @@ def refuse(error: Exception) -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    fields = Settings.model_fields.items()
-    width = max(len(name) for name, _ in fields)
-    table = "\n".join(f"  {name.upper():{width}}  {field.description}" for name, field in fields)
+    names = [name for name in Settings.model_fields if name not in NOT_THE_WORKERS]
+    width = max(map(len, names))
+    table = "\n".join(f"  {name.upper():{width}}  {explain(name)}" for name in names)
     parser = argparse.ArgumentParser(
         "python -m worker",
         description=__doc__,
-        epilog=f"Settings are environment variables:\n{table}\nAWS's own (AWS_REGION, credentials, …) are boto3's.",
+        epilog=f"Settings are environment variables:\n{table}\nand AWS's own (AWS_REGION, credentials, …).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -144,6 +144,12 @@ def parse_arguments() -> argparse.Namespace:
         help="fetch torchvision's weights of MODEL into torch's cache, and end",
     )
     return parser.parse_args()
+
+
+def explain(name: str) -> str:
+    field = Settings.model_fields[name]
+    needed = "needed" if field.is_required() else f"default: {field.default}"
+    return f"{field.description} ({needed})"
 
 
 if __name__ == "__main__":

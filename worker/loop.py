@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any, Protocol
 
-from cloud.photo import BadImage, decode, decode_in_a_child
 from PIL import Image
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError, NotFound
 from cloud.image_id import parse
+from cloud.photo import BadImage, decode, decode_in_a_child
 from cloud.prediction import Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue, batches
 from worker.heartbeat import Heartbeat

@@ -1,0 +1,72 @@
+"""The answer to a request, as data, JSON and text. No AWS."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel, computed_field
+
+from cloud.image_id import parse
+from cloud.prediction import Failure, Label, Prediction
+
+
+class ImageAnswer(BaseModel):
+    image_id: str
+    filename: str
+    status: str
+    """`waiting`, `classified` or `failed`."""
+    label: str | None = None
+    confidence: float | None = None
+    predictions: list[Label] = []
+    error: Failure | None = None
+    model: str | None = None
+    timings: dict[str, float] = {}
+    instance_id: str | None = None
+
+
+class RequestAnswer(BaseModel):
+    request_id: str
+    images: list[ImageAnswer]
+    """In upload order."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def complete(self) -> bool:
+        return self.counts["waiting"] == 0
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def counts(self) -> dict[str, int]:
+        found = Counter(image.status for image in self.images)
+        return {status: found[status] for status in ("waiting", "classified", "failed")}
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def url(self) -> str:
+        return f"/requests/{self.request_id}"
+
+
+def answer(request_id: str, image_ids: Iterable[str], predictions: Mapping[str, Prediction]) -> RequestAnswer:
+    images = [image_answer(i, predictions.get(i)) for i in sorted(image_ids, key=lambda i: parse(i).number)]
+    return RequestAnswer(request_id=request_id, images=images)
+
+
+def image_answer(image_id: str, prediction: Prediction | None) -> ImageAnswer:
+    shared: dict[str, Any] = {"image_id": image_id, "filename": parse(image_id).filename}
+    if prediction is None:
+        return ImageAnswer(**shared, status="waiting")
+    return ImageAnswer(**shared, **prediction.model_dump(exclude={"image_id", "answered_at"}))
+
+
+def as_text(answer: RequestAnswer, *, with_stem: bool) -> str:
+    """A line for each image: `stem:label`, or the bare label."""
+    return "".join(f"{line(image, with_stem)}\n" for image in answer.images)
+
+
+def line(image: ImageAnswer, with_stem: bool) -> str:
+    if image.error:
+        text = f"failed: {image.error.message}"
+    else:
+        text = image.label or f"waiting: see /requests/{parse(image.image_id).request_id}"
+    return f"{PurePath(image.filename).stem}:{text}" if with_stem else text

@@ -1,0 +1,74 @@
+"""What the controller is made of, put together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.clients import Clients
+from cloud.fleet_reports import FleetReports
+from cloud.request_queue import RequestQueue
+from cloud.settings import Settings
+from controller.autoscaler import Autoscaler, Policy
+from controller.fleet import Fleet, LaunchPlan
+from controller.fleet_state import SharedState
+from controller.ledger import Ledger
+from controller.open_requests import OpenRequests
+from controller.recovery import Recovery
+from controller.submission import Submissions
+from controller.userdata import render
+
+USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    inputs: InputBucket
+    submissions: Submissions
+    autoscaler: Autoscaler
+    dependencies: dict[str, Any]
+    """By name, what must be reachable; each has a `check()`."""
+
+    def start(self) -> None:
+        """The autoscaler's thread; after a fork, never before."""
+        Thread(target=self.autoscaler.run, args=[Event()], name="autoscaler", daemon=True).start()
+
+
+def assemble(settings: Settings, clients: Clients) -> Services:
+    inputs = InputBucket(clients.s3, settings.input_bucket)
+    outputs = OutputBucket(clients.s3, settings.output_bucket)
+    queue = RequestQueue(clients.sqs, settings.request_queue)
+    open_requests = OpenRequests(inputs, outputs)
+    submissions = Submissions(inputs, outputs, queue, open_requests, settings.request_timeout)
+    autoscaler = Autoscaler(
+        queue=queue,
+        fleet=Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name)),
+        shared=SharedState(outputs),
+        ledger=Ledger(FleetReports(outputs), settings.boot_timeout),
+        open_requests=open_requests,
+        recovery=Recovery(queue, outputs, open_requests),
+        policy=Policy(settings.max_instances, settings.max_images_per_instance),
+        waiting=submissions.waiting,
+    )
+    submissions.look_at_fleet = autoscaler.wake.set
+    dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
+    return Services(settings, inputs, submissions, autoscaler, dependencies)
+
+
+def launch_plan(settings: Settings, region: str) -> LaunchPlan:
+    return LaunchPlan(
+        ami_id=settings.ami_id,
+        instance_types=split(settings.instance_type),
+        market=settings.market,
+        subnet_ids=split(settings.subnet_ids),
+        security_group_ids=split(settings.security_group_ids),
+        instance_profile=settings.instance_profile,
+        key_name=settings.key_name,
+        user_data=render(USER_DATA.read_text(), {**settings.for_workers(), "AWS_REGION": region}),
+    )
+
+
+def split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

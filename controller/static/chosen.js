@@ -1,0 +1,48 @@
+/** The pictures that were chosen and not sent yet: a list on the page, one item for each file. */
+
+const NO_PREVIEW = new URL("no-preview.svg", import.meta.url).href;
+
+/** `onChange()` is called after every change. */
+export function chosenPictures(list, template, onChange) {
+  const files = new Map(); // list item -> File, in the order in which they were added
+
+  function add(newFiles) {
+    for (const file of newFiles) {
+      const item = newItem(file);
+      files.set(item, file);
+      list.append(item);
+    }
+    onChange();
+  }
+
+  function newItem(file) {
+    const item = template.content.firstElementChild.cloneNode(true);
+    item.querySelector(".filename").textContent = file.name;
+    preview(item.querySelector("img"), file);
+    const button = item.querySelector(".remove");
+    button.setAttribute("aria-label", `Remove ${file.name}`);
+    button.addEventListener("click", () => remove(item));
+    return item;
+  }
+
+  function remove(item) {
+    const neighbour = item.nextElementSibling ?? item.previousElementSibling;
+    URL.revokeObjectURL(item.querySelector("img").src);
+    files.delete(item);
+    item.remove();
+    onChange();
+    neighbour?.querySelector(".remove").focus();
+  }
+
+  return {
+    add,
+    files: () => [...files.values()],
+    images: () => [...files.keys()].map((item) => item.querySelector("img")),
+  };
+}
+
+/** What the browser cannot show (HEIC, TIFF, text) gets a placeholder. */
+function preview(img, file) {
+  img.addEventListener("error", () => { img.src = NO_PREVIEW; }, { once: true });
+  img.src = URL.createObjectURL(file);
+}

@@ -1,0 +1,160 @@
+"""One request: upload, enqueue, and watch the output bucket until all its images are answered."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock, Thread
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.errors import CloudError
+from cloud.prediction import Prediction
+from cloud.request_queue import RequestQueue
+from controller.answers import RequestAnswer, answer
+from controller.autoscaler import Waiting
+from controller.intake import Upload
+from controller.open_requests import OpenRequests
+
+log = logging.getLogger(__name__)
+
+FIRST_POLL_SECONDS = 0.03
+SLOWEST_POLL_SECONDS = 1.0
+POLL_SHARE = 0.1  # of the time waited so far: what polling may add to it
+POLLS_PER_SECOND = 40  # of a whole process, however many requests wait
+LAG_SECONDS = 60  # SQS's counts are right after so long
+
+
+class Watched:
+    """A request of this process, from its upload until it is answered or has waited too long."""
+
+    def __init__(self, request_id: str, image_ids: Sequence[str]) -> None:
+        self.request_id, self.image_ids = request_id, image_ids
+        self.sent_at = time.monotonic()
+        self.predictions: dict[str, Prediction] = {}
+        self.finished = Event()
+        """Set when all images are answered, or the request has waited too long."""
+
+    @property
+    def unanswered(self) -> int:
+        return len(self.image_ids) - len(self.predictions)
+
+    @property
+    def seconds(self) -> float:
+        """Since its images were sent."""
+        return time.monotonic() - self.sent_at
+
+    def answer(self) -> RequestAnswer:
+        return answer(self.request_id, self.image_ids, dict(self.predictions))
+
+
+class Submissions:
+    def __init__(
+        self,
+        inputs: InputBucket,
+        outputs: OutputBucket,
+        queue: RequestQueue,
+        open_requests: OpenRequests,
+        request_timeout: float,
+    ) -> None:
+        self.inputs, self.outputs, self.queue = inputs, outputs, queue
+        self.open_requests, self.request_timeout = open_requests, request_timeout
+        self.pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
+        self.look_at_fleet: Callable[[], None] = lambda: None
+        """Called when images were sent, and when a request's last answer is there."""
+        self._watched: dict[str, Watched] = {}
+        self._lock = Lock()
+
+    def submit(self, request_id: str, uploads: Sequence[Upload]) -> Watched:
+        """Upload before enqueue. CloudError when AWS does not take them: then nothing was asked."""
+        self.open_requests.open(request_id, len(uploads))
+        try:
+            list(self.pool.map(self._store, uploads))
+            watched = Watched(request_id, [upload.image_id for upload in uploads])
+            self.queue.send(upload.image_id for upload in uploads if not upload.refusal)
+        except CloudError:
+            self._abandon(request_id)
+            raise
+        with self._lock:
+            self._watched[request_id] = watched
+        self.look_at_fleet()
+        Thread(target=self._watch, args=[watched], name=f"poll-{request_id}", daemon=True).start()
+        return watched
+
+    def read(self, request_id: str) -> RequestAnswer | None:
+        """From S3 alone, so that any process can answer, also after a restart. None when unknown."""
+        with self._lock:
+            watched = self._watched.get(request_id)
+        if watched:
+            return watched.answer()
+        answered = self.outputs.answered(request_id)
+        image_ids = {*self.inputs.image_ids(request_id), *answered}
+        if not image_ids:
+            return None
+        return answer(request_id, image_ids, self._fetch(answered))
+
+    def waiting(self) -> Waiting:
+        with self._lock:
+            watched = list(self._watched.values())
+        return Waiting(
+            requests=tuple(w.request_id for w in watched if w.unanswered),
+            just_sent=sum(w.unanswered for w in watched if w.seconds < LAG_SECONDS),
+        )
+
+    def _store(self, upload: Upload) -> None:
+        if upload.refusal:
+            code, message = upload.refusal.code, upload.refusal.message
+            self.outputs.put_prediction(Prediction.failed(upload.image_id, code, message))
+        else:
+            self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
+
+    def _abandon(self, request_id: str) -> None:
+        """Nobody got the request's id, so nobody can ask for it."""
+        try:
+            self.open_requests.close(request_id)
+        except CloudError as error:
+            log.warning("%s", error, extra={"request_id": request_id})
+
+    def _watch(self, watched: Watched) -> None:
+        """The polling thread."""
+        try:
+            while watched.seconds < self.request_timeout:
+                try:
+                    self._poll(watched)
+                except CloudError as error:
+                    log.warning("%s", error, extra={"request_id": watched.request_id})
+                if not watched.unanswered:
+                    break
+                Event().wait(self._pause(watched.seconds))
+        finally:
+            with self._lock:
+                del self._watched[watched.request_id]
+            watched.finished.set()
+            self._end(watched)
+
+    def _poll(self, watched: Watched) -> None:
+        answered = self.outputs.answered(watched.request_id)
+        new = [image_id for image_id in answered if image_id not in watched.predictions]
+        watched.predictions |= self._fetch(new)
+
+    def _end(self, watched: Watched) -> None:
+        counts = watched.answer().counts
+        log.info(
+            "a request waited too long" if watched.unanswered else "a request is answered",
+            extra={"request_id": watched.request_id, "seconds": round(watched.seconds, 3), **counts},
+        )
+        if not watched.unanswered:
+            try:
+                self.open_requests.close(watched.request_id)
+            except CloudError as error:
+                log.warning("%s; a later look closes it", error, extra={"request_id": watched.request_id})
+        self.look_at_fleet()
+
+    def _pause(self, waited: float) -> float:
+        """Quick at first, then a share of the time waited; all requests together keep to the rate."""
+        with self._lock:
+            fair = len(self._watched) / POLLS_PER_SECOND
+        return max(FIRST_POLL_SECONDS, fair, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
+
+    def _fetch(self, image_ids: Iterable[str]) -> dict[str, Prediction]:
+        found = self.pool.map(self.outputs.get_prediction, image_ids)
+        return {prediction.image_id: prediction for prediction in found if prediction}

@@ -1,0 +1,22 @@
+"""The root of the web tier: settings → clients → app. `gunicorn controller.wsgi:app`."""
+
+import sys
+
+from cloud import logs
+from cloud.clients import make_clients
+from cloud.settings import Settings, SettingsError
+from controller.app import create_app
+from controller.services import assemble
+
+GUNICORN_GIVES_UP = 4  # gunicorn's own exit code for "the app cannot be loaded: do not restart it"
+
+try:
+    settings = Settings.from_environment("ami_id")
+except SettingsError as error:
+    print(f"controller: {error}", file=sys.stderr)
+    sys.exit(GUNICORN_GIVES_UP)
+
+logs.configure(settings.log_level)
+services = assemble(settings, make_clients())
+services.start()
+app = create_app(services)

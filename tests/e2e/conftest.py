@@ -1,0 +1,30 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.system import System, eventually, marked, running
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One running system for the tests that only use it."""
+    with running(tmp_path_factory.mktemp("system") / "output") as system:
+        yield system
+
+
+@pytest.fixture
+def start(tmp_path, request):
+    """Starts a system with settings of the test's own. At its end no process may be left of it."""
+    from contextlib import ExitStack
+
+    systems: list[System] = []
+    with ExitStack() as stack:
+
+        def start(**settings: str) -> System:
+            output = tmp_path / f"output-{len(systems)}"
+            systems.append(stack.enter_context(running(output, E2E_TEST=str(output), **settings)))
+            return systems[-1]
+
+        yield start
+    for system in systems:
+        eventually(lambda: not marked(str(system.output)), 10)

@@ -1,0 +1,147 @@
+"""The running system, as a user starts it, and what can be seen of it from outside."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import boto3
+import psutil
+import requests
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class System:
+    port: int
+    cloud_port: int
+    process: subprocess.Popen[str]
+    output: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.cloud_port}"
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def post(self, *files: tuple[str, bytes], field: str = "image_file", **more: Any) -> requests.Response:
+        parts = [(field, file) for file in files]
+        return requests.post(self.url, files=parts, timeout=120, **more)
+
+    def record(self) -> dict[str, Any]:
+        """The endpoint's own record of calls and instances."""
+        found: dict[str, Any] = requests.get(f"{self.endpoint}/_local/record", timeout=10).json()
+        return found
+
+    def instances(self, *states: str) -> list[dict[str, Any]]:
+        reply = self.client("ec2").describe_instances()
+        found = [i for r in reply["Reservations"] for i in r["Instances"]]
+        return [i for i in found if not states or i["State"]["Name"] in states]
+
+    def active(self) -> list[dict[str, Any]]:
+        return self.instances("pending", "running")
+
+    def processes_of(self, instance_id: str, words: str = "-m worker") -> list[psutil.Process]:
+        """The processes of one instance whose command line holds `words`."""
+        return [p for p in marked(instance_id) if words in " ".join(p.cmdline())]
+
+    def controllers(self) -> list[psutil.Process]:
+        """Gunicorn's worker processes, without its arbiter."""
+        found = [p for p in self.children() if "gunicorn" in " ".join(p.cmdline())]
+        arbiters = {p.pid for p in found if not any(p.ppid() == other.pid for other in found)}
+        return [p for p in found if p.pid not in arbiters]
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def log(self) -> str:
+        return self.output.read_text()
+
+    def stop(self) -> float:
+        """Seconds that it took."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        return time.monotonic() - started
+
+
+def marked(value: str) -> list[psutil.Process]:
+    """All processes that have `value` as the value of some environment variable."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if value in process.environ().values():
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def eventually(what: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
+    """The first true value of `what`; AssertionError when there is none in time."""
+    until = time.monotonic() + seconds
+    while True:
+        if found := what():
+            return found
+        assert time.monotonic() < until, f"not so within {seconds} s: {what}"
+        Event().wait(every)
+
+
+@contextmanager
+def running(output: Path, **settings: str) -> Iterator[System]:
+    """The system from `python -m local`, with these environment variables; stopped at the end."""
+    port, cloud_port = free_port(), free_port()
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
+        "PORT": str(port),
+        "CLOUD_PORT": str(cloud_port),
+        **settings,
+    }
+    with output.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local"],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    system = System(port, cloud_port, process, output, environment)
+    try:
+        eventually(lambda: started(system), 90)
+        yield system
+    finally:
+        if process.poll() is None:
+            system.stop()
+
+
+def started(system: System) -> bool:
+    assert system.process.poll() is None, f"it ended at start:\n{system.log()}"
+    return "Ctrl-C" in system.log()

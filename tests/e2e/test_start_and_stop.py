@@ -1,0 +1,86 @@
+"""`make run` from start to end."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+
+from tests.e2e.system import ROOT, eventually, free_port, marked
+from tests.e2e.test_upload import photos
+
+
+def test_ctrl_c_and_sigterm_leave_no_process_within_ten_seconds(start):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        system = start()
+        system.post(*photos(), headers={"Prefer": "respond-async"})
+        eventually(system.active, 10)
+        started = time.monotonic()
+        system.process.send_signal(number)
+        assert system.process.wait(15) == 0
+        assert time.monotonic() - started < 10
+        assert not marked(str(system.output))
+
+
+def test_nothing_is_left_when_it_is_killed(start):
+    system = start()
+    system.post(*photos(), headers={"Prefer": "respond-async"})
+    eventually(lambda: [p for p in system.children() if "-m worker" in " ".join(p.cmdline())], 20)
+    system.process.kill()
+    system.process.wait(5)
+    eventually(lambda: not marked(str(system.output)), 10)
+
+
+def test_a_taken_port_is_one_clear_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for ports in (
+            {"PORT": port, "CLOUD_PORT": str(free_port())},
+            {"PORT": str(free_port()), "CLOUD_PORT": port},
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "local"],
+                cwd=ROOT,
+                env=ports | {"PATH": "/usr/bin:/bin"},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert done.stderr.strip().count("\n") == 0
+            assert f"port {port} is taken" in done.stderr
+
+
+def test_a_wrong_setting_is_named_with_what_would_be_right():
+    done = subprocess.run(
+        [sys.executable, "-m", "local"],
+        cwd=ROOT,
+        env={"MAX_INSTANCES": "many", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "MAX_INSTANCES" in done.stderr and "integer" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_restarted_controller_finishes_what_waits(start):
+    system = start(LOCAL_BOOT_SECONDS="4")
+    reply = system.post(*photos(), headers={"Prefer": "respond-async"})
+    eventually(system.active, 10)
+    arbiter = next(p for p in system.children() if "gunicorn" in " ".join(p.cmdline()))
+    before = {p.pid for p in system.controllers()}
+    arbiter.send_signal(signal.SIGHUP)
+    eventually(
+        lambda: {p.pid for p in system.controllers()} and not before & {p.pid for p in psutil.process_iter()},
+        20,
+    )
+    import requests
+
+    address = system.url.rstrip("/") + reply.headers["Location"]
+    eventually(lambda: requests.get(address, timeout=10).json()["complete"], 60)
+    eventually(lambda: not system.active(), 60)

@@ -1,0 +1,102 @@
+"""What a person or a program gets that sends pictures to the running system."""
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.e2e.system import System, eventually
+from tests.photos import PHOTOS  # name → (JPEG bytes, the labels that are right)
+
+PNG_CUT = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
+
+
+def photos() -> list[tuple[str, bytes]]:
+    return [(f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()]
+
+
+def test_curl_gets_json_in_upload_order_with_the_right_labels(system: System, tmp_path):
+    arguments = []
+    for name, (data, _) in PHOTOS.items():
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+        arguments += ["-F", f"image_file=@{tmp_path / name}.jpg"]
+    done = subprocess.run(
+        ["curl", "-sS", *arguments, system.url], capture_output=True, timeout=120, check=True
+    )
+    answer = requests.models.complexjson.loads(done.stdout)
+    assert [image["filename"] for image in answer["images"]] == [f"{name}.jpg" for name in PHOTOS]
+    for image, (_, right) in zip(answer["images"], PHOTOS.values(), strict=True):
+        assert image["status"] == "classified"
+        assert image["label"] in right
+        assert image["label"] == image["predictions"][0]["label"]
+        assert len(image["predictions"]) == 5
+    assert answer["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("field", "accept", "expected"),
+    [
+        ("image_file", "text/plain", "{name}:{label}\n"),
+        ("inputFile", "*/*", "{name}:{label}\n"),
+        ("myfile", "*/*", "{label}\n"),
+    ],
+)
+def test_plain_text_for_those_who_want_it(system: System, field: str, accept: str, expected: str):
+    name, (data, right) = next(iter(PHOTOS.items()))
+    reply = system.post((f"{name}.jpg", data), field=field, headers={"Accept": accept})
+    assert reply.headers["Content-Type"].startswith("text/plain")
+    assert reply.text in [expected.format(name=name, label=label) for label in right]
+
+
+def test_a_bad_file_among_good_ones_gets_its_own_answer(system: System):
+    good = photos()
+    answer = system.post(good[0], ("notes.txt", b"no picture"), ("cut.png", PNG_CUT), good[1]).json()
+    assert [image["status"] for image in answer["images"]] == ["classified", "failed", "failed", "classified"]
+    assert all(image["error"]["message"] for image in answer["images"][1:3])
+
+
+def test_async_answers_at_once_and_the_rest_is_there_later(system: System):
+    reply = system.post(*photos(), headers={"Prefer": "respond-async"})
+    assert reply.status_code == 202
+    address = system.url.rstrip("/") + reply.headers["Location"]
+    answer = eventually(lambda: (found := requests.get(address, timeout=10).json())["complete"] and found, 60)
+    assert [image["filename"] for image in answer["images"]] == [name for name, _ in photos()]
+
+
+def test_two_requests_at_once_are_both_answered_and_never_exceed_the_maximum(system: System):
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(lambda _: system.post(*photos() * 4), range(2)))
+    assert [reply.json()["counts"]["classified"] for reply in replies] == [4 * len(PHOTOS)] * 2
+    assert system.record()["most_instances_at_once"] <= 2
+    eventually(lambda: not system.active(), 30)
+
+
+def test_the_aws_command_line_sees_instances_come_and_go(system: System):
+    def states() -> set[str]:
+        command = ["aws", "--endpoint-url", system.endpoint, "ec2", "describe-instances", "--output", "text"]
+        query = ["--query", "Reservations[].Instances[].State.Name"]
+        keys = {
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        environment = system.environment | keys
+        done = subprocess.run([*command, *query], env=environment, capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    eventually(lambda: not states() & {"pending", "running"}, 30)
+    system.post(photos()[0], headers={"Prefer": "respond-async"})
+    eventually(lambda: states() & {"pending", "running"}, 10)
+    eventually(lambda: not states() & {"pending", "running"}, 60)
+
+
+def test_refusals_have_a_status_and_a_sentence(system: System):
+    empty = system.post(("empty.jpg", b""))
+    nothing = requests.post(system.url, timeout=10)
+    method = requests.put(system.url, timeout=10)
+    unknown = requests.get(system.url + "requests/000000000000000000000000", timeout=10)
+    nowhere = requests.get(system.url + "nowhere", headers={"Accept": "text/html"}, timeout=10)
+    assert [r.status_code for r in (empty, nothing, method, unknown, nowhere)] == [400, 400, 405, 404, 404]
+    assert all(r.json()["error"]["message"].endswith(".") for r in (empty, nothing, method, unknown))
+    assert "<html" in nowhere.text
