@@ -141,5 +141,5 @@ def explain(cls: type[BaseSettings], item: Any) -> str:
     name = str(item["loc"][0]).lower()
     if item["type"] == "missing":
         return f"{describe(cls, name)} is not set"
-    reason = item["msg"].removeprefix("Input ")
+    reason = item["msg"].removeprefix("Input ").removeprefix("String ")
     return f"{describe(cls, name)} is {item['input']!r}, but it {reason}"
