@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -32,7 +32,7 @@ class Bucket:
             date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
             return reply["Body"].read(), reply["ETag"], date - reply["LastModified"]
 
-    def write(self, key: str, body: bytes | BinaryIO, **more: Any) -> str:
+    def write(self, key: str, body: bytes | IO[bytes], **more: Any) -> str:
         """The new ETag. Conflict when a condition in `more` (IfMatch, IfNoneMatch) does not hold."""
         with calling(f"write s3://{self.name}/{key}"):
             return self.s3.put_object(Bucket=self.name, Key=key, Body=body, **more)["ETag"]
@@ -41,10 +41,12 @@ class Bucket:
         with calling(f"delete s3://{self.name}/{key}"):
             self.s3.delete_object(Bucket=self.name, Key=key)
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """In order; one call for each 1,000."""
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Those behind `after`, in order; one call for each 1,000."""
         with calling(f"list s3://{self.name}/{prefix}"):
-            for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+            for page in self.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=prefix, StartAfter=after
+            ):
                 for item in page.get("Contents", []):
                     yield item["Key"]
 
@@ -52,7 +54,7 @@ class Bucket:
 class InputBucket(Bucket):
     """The images as they were uploaded, under their image-ids."""
 
-    def put_image(self, image_id: str, body: BinaryIO, content_type: str) -> None:
+    def put_image(self, image_id: str, body: IO[bytes], content_type: str) -> None:
         self.write(image_id, body, ContentType=content_type)
 
     def open_image(self, image_id: str) -> tuple[Iterator[bytes], str]:

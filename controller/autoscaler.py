@@ -26,6 +26,7 @@ from controller.scaling import Seen, instances_to_launch, wanted_instances
 log = logging.getLogger(__name__)
 
 QUIET_AGAIN_SECONDS = 0.25  # the counts are approximate, so quiet is believed when seen twice, this far apart
+SPACING_SECONDS = 0.2  # what wakes it meanwhile is served by one look
 BUSY_SECONDS = 2.0  # between looks while something waits or runs
 REAPER_SECONDS = 30.0  # between looks otherwise
 LEASE_WAIT_SECONDS = 5.0
@@ -43,6 +44,8 @@ class Waiting:
     """Their ids, the one that has waited longest first."""
     just_sent: int = 0
     """Unanswered images that were sent within the last minute."""
+    submitted: int = 0
+    """How many requests this process has had so far."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Autoscaler:
                 log.warning("the look failed: %s", error)
             except Exception:
                 log.exception("the look failed")
+            stop.wait(SPACING_SECONDS)
             self.wake.wait(BUSY_SECONDS if busy else REAPER_SECONDS)
             self.wake.clear()
 
@@ -107,7 +111,7 @@ class Autoscaler:
             look = self._see(lease.state)
             try:
                 self._end_overdue(look)
-                if look.waiting.requests or not look.seen.quiet:
+                if look.waiting.requests and not look.seen.counted:
                     self.recovery.answer_dead_letters()
                 if look.seen.quiet:
                     self._scale_in(look)
@@ -208,10 +212,11 @@ class Autoscaler:
             look.why.append("nothing waits and nothing runs")
             return
         Event().wait(QUIET_AGAIN_SECONDS)
-        if self.queue.counts().backlog or self.waiting().just_sent:
+        waiting = self.waiting()
+        if self.queue.counts().backlog or waiting.just_sent or waiting.submitted != look.waiting.submitted:
             look.why.append("the queue is not quiet after all")
             return
-        still_open = set(self.recovery.settle(open_ids, quiet=True))
+        still_open = set(self.recovery.settle(open_ids))
         needless = [i.instance_id for i in look.active if i.request_id not in still_open]
         look.why.append(f"the queue is quiet; {len(still_open)} requests wait")
         if needless:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 from werkzeug.datastructures import FileStorage
 
@@ -23,7 +23,7 @@ class BadUpload(Exception):
 @dataclass(frozen=True)
 class Upload:
     image_id: str
-    stream: BinaryIO
+    stream: IO[bytes]
     content_type: str
     refusal: Failure | None
     """Why this file cannot be classified, when its header already tells."""
@@ -56,7 +56,7 @@ def read_file(request_id: str, number: int, file: FileStorage) -> Upload:
     return Upload(image_id(request_id, number, file.filename or ""), file.stream, content_type, refusal)
 
 
-def size(stream: BinaryIO) -> int:
+def size(stream: IO[bytes]) -> int:
     """Bytes."""
     end = stream.seek(0, os.SEEK_END)
     stream.seek(0)

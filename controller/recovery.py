@@ -1,7 +1,7 @@
 """What brings every image to its answer when something has died: used by the autoscaler's looks."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cloud.buckets import OutputBucket
 from cloud.image_id import parse
@@ -31,14 +31,16 @@ class Recovery:
         self.queue.delete_dead_letters(letters)
         return len(letters)
 
-    def settle(self, request_ids: Iterable[str], *, quiet: bool) -> list[str]:
-        """Closes those that are complete; with a quiet queue, sends again what was lost on the way.
+    def settle(self, request_ids: Sequence[str]) -> list[str]:
+        """With a quiet queue: closes those that are complete, and sends again what was lost on the way.
 
         Returns the ids of those that still wait.
         """
-        return [request_id for request_id in request_ids if self._waits(request_id, quiet)]
+        if request_ids:
+            self.answer_dead_letters()
+        return [request_id for request_id in request_ids if self._waits(request_id)]
 
-    def _waits(self, request_id: str, quiet: bool) -> bool:
+    def _waits(self, request_id: str) -> bool:
         request = self.open_requests.get(request_id)
         if request is None:
             return False
@@ -46,7 +48,7 @@ class Recovery:
         if progress.complete:
             self.open_requests.close(request_id)
             return False
-        if quiet and progress.uploaded and request.age > RESEND_AFTER_SECONDS:
+        if progress.uploaded and request.age > RESEND_AFTER_SECONDS:
             lost = progress.unanswered
             log.warning(
                 "%d images have neither answer nor message: sent again",

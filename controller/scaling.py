@@ -23,8 +23,12 @@ class Seen(NamedTuple):
     running: int
 
     @property
+    def counted(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
+    @property
     def backlog(self) -> int:
-        return max(self.visible + self.in_flight + self.delayed, self.just_sent)
+        return max(self.counted, self.just_sent)
 
     @property
     def active(self) -> int:

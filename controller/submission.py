@@ -10,6 +10,7 @@ from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
 from cloud.prediction import Prediction
 from cloud.request_queue import RequestQueue
+from controller.answer_feed import AnswerFeed
 from controller.answers import RequestAnswer, answer
 from controller.autoscaler import Waiting
 from controller.intake import Upload
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 FIRST_POLL_SECONDS = 0.03
 SLOWEST_POLL_SECONDS = 1.0
 POLL_SHARE = 0.1  # of the time waited so far: what polling may add to it
-POLLS_PER_SECOND = 40  # of a whole process, however many requests wait
+YOUNG_SECONDS = 30  # requests that wait no longer are polled together
 LAG_SECONDS = 60  # SQS's counts are right after so long
 
 
@@ -60,8 +61,10 @@ class Submissions:
         self.open_requests, self.request_timeout = open_requests, request_timeout
         self.pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
         self.look_at_fleet: Callable[[], None] = lambda: None
-        """Called when images were sent, and when a request's last answer is there."""
+        """Called when images were sent, and when no request of this process waits any more."""
+        self.feed = AnswerFeed(outputs)
         self._watched: dict[str, Watched] = {}
+        self._submitted = 0
         self._lock = Lock()
 
     def submit(self, request_id: str, uploads: Sequence[Upload]) -> Watched:
@@ -76,6 +79,7 @@ class Submissions:
             raise
         with self._lock:
             self._watched[request_id] = watched
+            self._submitted += 1
         self.look_at_fleet()
         Thread(target=self._watch, args=[watched], name=f"poll-{request_id}", daemon=True).start()
         return watched
@@ -94,8 +98,9 @@ class Submissions:
 
     def waiting(self) -> Waiting:
         with self._lock:
-            watched = list(self._watched.values())
+            watched, submitted = list(self._watched.values()), self._submitted
         return Waiting(
+            submitted=submitted,
             requests=tuple(w.request_id for w in watched if w.unanswered),
             just_sent=sum(w.unanswered for w in watched if w.seconds < LAG_SECONDS),
         )
@@ -132,7 +137,12 @@ class Submissions:
             self._end(watched)
 
     def _poll(self, watched: Watched) -> None:
-        answered = self.outputs.answered(watched.request_id)
+        if watched.seconds < YOUNG_SECONDS:
+            with self._lock:
+                young = [w.request_id for w in self._watched.values() if w.seconds < YOUNG_SECONDS]
+            answered = self.feed.answered(watched.request_id, [watched.request_id, *young])
+        else:
+            answered = self.outputs.answered(watched.request_id)
         new = [image_id for image_id in answered if image_id not in watched.predictions]
         watched.predictions |= self._fetch(new)
 
@@ -147,13 +157,12 @@ class Submissions:
                 self.open_requests.close(watched.request_id)
             except CloudError as error:
                 log.warning("%s; a later look closes it", error, extra={"request_id": watched.request_id})
-        self.look_at_fleet()
+        if not self.waiting().requests:
+            self.look_at_fleet()
 
     def _pause(self, waited: float) -> float:
-        """Quick at first, then a share of the time waited; all requests together keep to the rate."""
-        with self._lock:
-            fair = len(self._watched) / POLLS_PER_SECOND
-        return max(FIRST_POLL_SECONDS, fair, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
+        """Quick at first, then a share of the time waited."""
+        return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
 
     def _fetch(self, image_ids: Iterable[str]) -> dict[str, Prediction]:
         found = self.pool.map(self.outputs.get_prediction, image_ids)

@@ -24,7 +24,8 @@ AWS_AGAIN_SECONDS = 5  # after a failed receive
 
 
 class Classifier(Protocol):
-    model: str
+    @property
+    def model(self) -> str: ...
 
     def prepare(self, image: Image.Image) -> Any: ...
     def classify(self, tensors: list[Any]) -> list[list[tuple[str, float]]]: ...
