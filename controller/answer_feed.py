@@ -33,7 +33,8 @@ class AnswerFeed:
     def _list(self, oldest: str, newest: str) -> None:
         started = monotonic()
         answered: dict[str, list[str]] = {}
-        for key in self.outputs.keys(commonprefix([oldest, newest]), after=oldest):
+        prefix = commonprefix([oldest, newest])  # noqa: RUF071 - of characters, as S3 has it
+        for key in self.outputs.keys(prefix, after=oldest):
             answered.setdefault(key.partition("/")[0], []).append(key)
         self._answered, self._since = answered, oldest
         took = monotonic() - started

@@ -85,6 +85,11 @@ def show_image(request_id: str, name: str) -> Response:
     return Response(chunks, content_type=content_type, headers=headers)
 
 
+@routes.get("/fleet")
+def show_fleet() -> Response:
+    return as_json(services().fleet_view.read().model_dump(mode="json"), 200)
+
+
 @routes.get("/healthz")
 def healthz() -> Response:
     return jsonify(status="alive")
@@ -112,9 +117,7 @@ def render(answer: RequestAnswer, form: Form, status: int) -> Response:
     if form is Form.HTML:
         response = Response(render_template("request.html", answer=answer), status, mimetype="text/html")
     elif form is Form.JSON:
-        response = Response(
-            current_app.json.dumps(answer.model_dump(mode="json")) + "\n", status, mimetype="application/json"
-        )
+        response = as_json(answer.model_dump(mode="json"), status)
     else:
         text = as_text(answer, with_stem=form is Form.STEM_LINES)
         response = Response(text, status, mimetype="text/plain")
@@ -124,14 +127,17 @@ def render(answer: RequestAnswer, form: Form, status: int) -> Response:
     return response
 
 
+def as_json(data: Any, status: int) -> Response:
+    return Response(current_app.json.dumps(data) + "\n", status, mimetype="application/json")
+
+
 def refuse(status: int, code: str, message: str) -> Response:
     form = wanted_form_of_refusal()
     if form is Form.HTML:
         page = render_template("error.html", status=status, code=code, message=message)
         return Response(page, status, mimetype="text/html")
     if form is Form.JSON:
-        body = current_app.json.dumps({"error": {"code": code, "message": message}}) + "\n"
-        return Response(body, status, mimetype="application/json")
+        return as_json({"error": {"code": code, "message": message}}, status)
     return Response(f"{message}\n", status, mimetype="text/plain")
 
 

@@ -13,6 +13,7 @@ from cloud.settings import Settings
 from controller.autoscaler import Autoscaler, Policy
 from controller.fleet import Fleet, LaunchPlan
 from controller.fleet_state import SharedState
+from controller.fleet_view import FleetView
 from controller.ledger import Ledger
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
@@ -28,6 +29,7 @@ class Services:
     inputs: InputBucket
     submissions: Submissions
     autoscaler: Autoscaler
+    fleet_view: FleetView
     dependencies: dict[str, Any]
     """By name, what must be reachable; each has a `check()`."""
 
@@ -42,19 +44,30 @@ def assemble(settings: Settings, clients: Clients) -> Services:
     queue = RequestQueue(clients.sqs, settings.request_queue)
     open_requests = OpenRequests(inputs, outputs)
     submissions = Submissions(inputs, outputs, queue, open_requests, settings.request_timeout)
+    fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
+    shared, reports = SharedState(outputs), FleetReports(outputs)
     autoscaler = Autoscaler(
         queue=queue,
-        fleet=Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name)),
-        shared=SharedState(outputs),
-        ledger=Ledger(FleetReports(outputs), settings.boot_timeout),
+        fleet=fleet,
+        shared=shared,
+        ledger=Ledger(reports, settings.boot_timeout),
         open_requests=open_requests,
         recovery=Recovery(queue, outputs, open_requests),
         policy=Policy(settings.max_instances, settings.max_images_per_instance),
         waiting=submissions.waiting,
     )
     submissions.look_at_fleet = autoscaler.wake.set
+    fleet_view = FleetView(
+        queue,
+        fleet,
+        shared,
+        reports,
+        max_instances=settings.max_instances,
+        max_images_per_instance=settings.max_images_per_instance,
+        price_per_hour=settings.price_per_hour,
+    )
     dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
-    return Services(settings, inputs, submissions, autoscaler, dependencies)
+    return Services(settings, inputs, submissions, autoscaler, fleet_view, dependencies)
 
 
 def launch_plan(settings: Settings, region: str) -> LaunchPlan:
