@@ -145,10 +145,10 @@ def _not_opened(head: bytes) -> BadImage:
         if accept and accept(head) is True:
             return BadImage("broken", f"This begins as {name} does, but its header is broken. Send it anew.")
     other = next((what for magic, what in OTHER_FILES.items() if head.startswith(magic)), None)
-    if head[4:8] == b"ftyp":
-        other = "a video"
-    if other:
-        return BadImage("unsupported_format", f"This is {other}. Send a picture: {FORMAT_NAMES}.")
+    if other or head[4:8] == b"ftyp":
+        return BadImage(
+            "unsupported_format", f"This is {other or 'a video'}. Send a picture: {FORMAT_NAMES}."
+        )
     return BadImage("not_an_image", f"This is not a picture. Send one: {FORMAT_NAMES}.")
 
 
