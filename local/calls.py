@@ -1,0 +1,52 @@
+"""Which AWS call an HTTP request is, and how many of each there were."""
+
+import re
+from collections import Counter
+from io import BytesIO
+from threading import Lock
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from moto.core.request import Request
+from moto.core.routing import NotFound, get_service_router
+
+SERVICE = re.compile(r"Credential=[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request")
+
+
+class Calls:
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, environ: dict[str, Any]) -> None:
+        """One more call; `environ` is WSGI's, and its body can still be read afterwards."""
+        call = _service_and_operation(environ)
+        with self._lock:
+            self._counts[call] += 1
+
+    def record(self) -> dict[str, dict[str, int]]:
+        """Service → operation → count, e.g. ``{"s3": {"GetObject": 3}}``."""
+        record: dict[str, dict[str, int]] = {}
+        with self._lock:
+            for (service, operation), count in sorted(self._counts.items()):
+                record.setdefault(service, {})[operation] = count
+        return record
+
+
+def _service_and_operation(environ: dict[str, Any]) -> tuple[str, str]:
+    signature = environ.get("HTTP_AUTHORIZATION") or unquote(environ.get("QUERY_STRING", ""))
+    signed = SERVICE.search(signature)
+    service = signed[1] if signed else "s3"  # where moto, too, takes what is unsigned
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        return service, target.split(".")[-1]
+    if service == "s3":
+        try:
+            return service, get_service_router(service).match(Request(environ))[0].name
+        except NotFound:
+            return service, "unknown"
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = BytesIO(body)
+    return service, parse_qs(body.decode(errors="replace")).get("Action", ["unknown"])[0]

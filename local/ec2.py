@@ -1,0 +1,142 @@
+"""EC2's calls where moto differs from AWS and it matters here.
+
+RunInstances launches as many as it can up to MaxCount (moto: MinCount), once per client token (moto: each
+time), with all of a launch template, and with the instance profile on each instance (moto: on the first).
+
+Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html and
+https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
+"""
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import moto.ec2.urls
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError, OperationNotPermitted4
+from moto.ec2.models import EC2Backend
+from moto.ec2.models.instances import Instance, InstanceState, Reservation
+from moto.ec2.responses import EC2Response
+from werkzeug.exceptions import HTTPException
+
+from local.instances import Instances
+
+LEFT_OUT_BY_MOTO = (
+    "InstanceType",
+    "InstanceInitiatedShutdownBehavior",
+    "InstanceMarketOptions",
+    "MetadataOptions",
+    "IamInstanceProfile",
+)
+
+
+class InsufficientInstanceCapacity(HTTPException):
+    code = 500  # as on AWS: the server's fault, which clients retry
+    description = (
+        "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code><Message>There is not enough "
+        "capacity for this instance type and market at the moment.</Message></Error></Errors></Response>"
+    )
+
+
+class LocalEC2Response(EC2Response):
+    """EC2's calls, one at a time: moto's EC2 takes no lock of its own."""
+
+    ec2_backend: "LocalEC2"
+
+    def call_action(self) -> Any:
+        with LocalEC2.instances.lock:
+            return super().call_action()
+
+    def run_instances(self) -> ActionResult:
+        asked = dict(self.params)
+        token = asked.pop("ClientToken", None)
+        if token in self.ec2_backend.launches:
+            asked_before, reply = self.ec2_backend.launches[token]
+            if asked != asked_before:
+                raise EC2ClientError("IdempotentParameterMismatch", f"{token} had other parameters before.")
+            return ActionResult(reply)
+        self._complete_from_launch_template()
+        self.params["MinCount"] = self._count()  # moto launches MinCount
+        reservation: Any = super().run_instances().result
+        self._give_profile(reservation.instances[1:])
+        if token:
+            self.ec2_backend.launches[token] = (asked, reservation)
+        return ActionResult(reservation)
+
+    def _complete_from_launch_template(self) -> None:
+        if template := self.params.get("LaunchTemplate"):
+            data = self.ec2_backend._get_template_from_args(template).data
+            self.params |= {name: data[name] for name in LEFT_OUT_BY_MOTO if name in data} | self.params
+
+    def _count(self) -> int:
+        least, most = int(self.params["MinCount"]), int(self.params["MaxCount"])
+        if not 1 <= least <= most:
+            raise EC2ClientError("InvalidParameterValue", f"MinCount {least} and MaxCount {most} do not fit.")
+        market = self._get_param("InstanceMarketOptions.MarketType") or "on-demand"
+        capacity = LocalEC2.instances.capacity(self._get_param("InstanceType", "m1.small"), market)
+        if capacity is not None and capacity < least:
+            raise InsufficientInstanceCapacity()
+        return most if capacity is None else min(most, capacity)
+
+    def _give_profile(self, instances: list[Instance]) -> None:
+        profile = self._get_param("IamInstanceProfile", {})
+        for instance in instances if profile else []:
+            self.ec2_backend.associate_iam_instance_profile(
+                instance.id, profile.get("Name"), profile.get("Arn")
+            )
+
+    def terminate_instances(self) -> ActionResult:
+        self.error_on_dryrun()
+        changed = self.ec2_backend.terminate_instances(self._get_param("InstanceIds", []))
+        changes = [
+            {"InstanceId": instance.id, "PreviousState": before, "CurrentState": instance.instance_state}
+            for instance, before in changed
+        ]
+        return ActionResult({"TerminatingInstances": changes})
+
+
+class LocalEC2(EC2Backend):
+    """One region's EC2. `instances` belongs to the process's one endpoint, as moto's backends do."""
+
+    instances: ClassVar[Instances]
+    # moto would look for this beside the class
+    _url_module = SimpleNamespace(
+        url_bases=moto.ec2.urls.url_bases, url_paths={"{0}/": LocalEC2Response.dispatch}
+    )
+
+    def __init__(self, region_name: str, account_id: str):
+        super().__init__(region_name, account_id)
+        self.launches: dict[
+            str, tuple[dict[str, Any], Reservation]
+        ] = {}  # by client token: what was asked, reply
+
+    def run_instances(self, *args: Any, **kwargs: Any) -> Reservation:
+        reservation = super().run_instances(*args, **kwargs)
+        for instance in reservation.instances:
+            self.instances.launch(instance)
+        return reservation
+
+    def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
+        return self._power_off(instance_ids, "shutting-down")
+
+    def stop_instances(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
+        return self._power_off(instance_ids, "stopping")
+
+    def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
+        found = self._with_state(instance_ids)
+        for instance, before in found:
+            if before.name == "stopped":
+                self.instances.power_on(instance)
+        return found
+
+    def _power_off(self, instance_ids: list[str], state: str) -> list[tuple[Instance, InstanceState]]:
+        found = self._with_state(instance_ids)
+        for instance, _ in found:
+            if instance.disable_api_termination and state == "shutting-down":
+                raise OperationNotPermitted4(instance.id)
+            self.instances.power_off(instance, state)
+        return found
+
+    def _with_state(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
+        return [
+            (instance, instance.instance_state) for instance in self.get_multi_instances_by_id(instance_ids)
+        ]

@@ -1,0 +1,196 @@
+"""An AWS endpoint on 127.0.0.1: moto's server for S3, SQS and EC2, mended where it falls short of AWS.
+
+Its SQS as shipped counts the whole queue for each message and loses messages under threads; that is mended
+here, and EC2 in `local.ec2`. moto keeps its state in globals, so a process can have one endpoint at a time.
+
+Beside AWS's own API it serves, under ``/_local/``:
+
+* ``GET /_local/record``: see `Endpoint.record`;
+* ``POST /_local/capacity`` with JSON ``{"instance_type": "t3.small", "market": "spot", "available": 1}``:
+  only so many more instances of that type can be launched (0: InsufficientInstanceCapacity). Without "market"
+  it holds for spot and on-demand each; "available": null lifts it;
+* ``/_local/instances/<instance-id>/…``: the instance's metadata service, see `local.metadata`.
+"""
+
+import functools
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flask
+import moto.sqs.models
+import moto.sqs.urls
+from moto.core.request import Request
+from moto.core.utils import camelcase_to_underscores
+from moto.ec2.models import EC2Backend, ec2_backends
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.sqs.models import Message, Queue, SQSBackend, sqs_backends
+from werkzeug.serving import make_server
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
+
+from local.calls import Calls
+from local.ec2 import LocalEC2
+from local.instances import Instances
+from local.metadata import Metadata
+
+
+def _locked(operation: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(operation)
+    def call(self: SQSBackend, queue_name: str, *args: Any, **kwargs: Any) -> Any:
+        with self.get_queue(queue_name)._messages_lock:
+            return operation(self, queue_name, *args, **kwargs)
+
+    return call
+
+
+class LocalQueue(Queue):
+    """Counts its messages by one look at the clock; moto's takes two for each, by way of dates."""
+
+    @property
+    def messages(self) -> list[Message]:
+        now = time.time() * 1000
+        return [m for m in self._messages if m.visible_at < now and m.delayed_until <= now]
+
+    @property
+    def approximate_number_of_messages_delayed(self) -> int:
+        now = time.time() * 1000
+        return sum(m.delayed_until > now for m in self._messages)
+
+    @property
+    def approximate_number_of_messages_not_visible(self) -> int:
+        now = time.time() * 1000
+        return sum(m.visible_at >= now for m in self._messages)
+
+
+class LocalSQS(SQSBackend):
+    """A queue's operations under its one re-entrant lock, which long polls give up while they wait."""
+
+    _url_module = moto.sqs.urls  # moto would look for it beside this class
+    send_message = _locked(SQSBackend.send_message)
+    send_message_batch = _locked(SQSBackend.send_message_batch)
+    delete_message = _locked(SQSBackend.delete_message)
+    purge_queue = _locked(SQSBackend.purge_queue)
+    get_queue_attributes = _locked(SQSBackend.get_queue_attributes)
+
+    def receive_message(
+        self, queue_name: str, count: int, wait_seconds_timeout: int, *args: Any, **kwargs: Any
+    ) -> list[Message]:
+        queue = self.get_queue(queue_name)
+        end = time.monotonic() + wait_seconds_timeout
+        with queue._messages_lock:
+            while not _client_has_gone():
+                messages = super().receive_message(queue_name, count, 0, *args, **kwargs)
+                left = end - time.monotonic()
+                if messages or left <= 0:
+                    return messages
+                queue._messages_lock.wait(min(left, _seconds_to_next_due(queue)))
+        return []
+
+    def change_message_visibility(
+        self, queue_name: str, receipt_handle: str, visibility_timeout: int
+    ) -> None:
+        arrival = self.get_queue(queue_name)._messages_lock
+        with arrival:
+            super().change_message_visibility(queue_name, receipt_handle, visibility_timeout)
+            arrival.notify_all()
+
+    def is_message_valid_based_on_retention_period(self, queue_name: str, message: Message) -> bool:
+        """moto's own counts the whole queue for each message."""
+        seconds: int = self.get_queue(queue_name).message_retention_period  # type: ignore[attr-defined]
+        return time.time() < (message.sent_timestamp or 0) / 1000 + seconds
+
+
+def _seconds_to_next_due(queue: Queue) -> float:
+    due = min((max(message.visible_at, message.delayed_until) for message in queue._messages), default=1e15)
+    return max(0.01, due / 1000 - time.time())
+
+
+def _client_has_gone() -> bool:
+    """Whether the long poll's client has hung up; a message for it would be in flight for nothing."""
+    client = flask.request.environ.get("werkzeug.socket") if flask.has_request_context() else None
+    try:
+        return client is not None and client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+class _Handler(MotoRequestHandler):
+    def log_request(self, *_: Any) -> None:
+        """Nothing: the record counts."""
+
+
+class Endpoint:
+    """Serves from `start` to `stop`. `port` 0 is a free one; one that is taken raises OSError at once."""
+
+    def __init__(self, port: int = 0, region: str = "us-east-1") -> None:
+        self.instances = Instances()
+        self.region = region
+        self._metadata = Metadata(self.instances)
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        find = functools.cache(self._moto.get_backend_for_host)  # it lists moto's folder at every request
+        self._moto.get_backend_for_host = find  # type: ignore[method-assign]
+        self._calls = Calls()
+        with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
+            self._server = make_server(
+                "127.0.0.1", port, self._app, threaded=True, request_handler=_Handler, fd=listening.fileno()
+            )
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="local-aws", daemon=True)
+
+    def start(self) -> None:
+        """Take moto's backends over, warm them (EC2's first call takes more than a second), and serve."""
+        LocalEC2.instances = self.instances
+        moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
+        moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
+        sqs_backends.backend, ec2_backends.backend = LocalSQS, LocalEC2
+        self.reset()
+        for service in ("s3", "sqs", "ec2"):
+            scope = f"AWS4-HMAC-SHA256 Credential=local/20000101/{self.region}/{service}/aws4_request, "
+            form = {"ec2": {"Action": "DescribeInstances", "Version": "2016-11-15"}}.get(service)
+            Client(self._moto).open(
+                "/", method="POST" if form else "GET", data=form, headers={"Authorization": scope}
+            )
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        sqs_backends.backend, ec2_backends.backend = SQSBackend, EC2Backend
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: buckets, queues, instances and the record."""
+        moto_api_backend.reset()
+        self.instances.clear()
+        self._calls.clear()
+
+    def record(self) -> dict[str, Any]:
+        """``{"calls": {service: {operation: count}}, "instances": [Life], "most_instances_at_once": n}``."""
+        return {"calls": self._calls.record(), **self.instances.record()}
+
+    def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith("/_local/"):  # no name of a bucket may begin so
+            request = Request(environ)
+            return self._local(request)(environ, start_response)
+        self._calls.count(environ)
+        return self._moto(environ, start_response)
+
+    def _local(self, request: Request) -> Response:
+        match request.method, *request.path.split("/", 4)[2:]:
+            case "GET", "record":
+                return Response(json.dumps(self.record()), mimetype="application/json")
+            case "POST", "capacity":
+                asked = request.get_json()
+                self.instances.limit(asked["instance_type"], asked.get("market"), asked["available"])
+                return Response(status=204)
+            case _, "instances", instance_id, path:
+                return self._metadata.answer(request, instance_id, path)
+        return Response("Unknown; see local/endpoint.py.\n", 404)

@@ -1,0 +1,151 @@
+"""The life of instances, as EC2 has it: pending, running, shutting-down, terminated, or stopping, stopped.
+
+moto's own instances run and are gone at once; here they walk when the machine behind them says so. Source:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
+"""
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from threading import RLock
+from typing import Any
+
+from moto.ec2.models.instances import Instance, InstanceState, StateReason
+
+CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+ALIVE = ("pending", "running")
+MARKETS = ("on-demand", "spot")
+SHUT_ITSELF_DOWN = StateReason(
+    "Client.InstanceInitiatedShutdown: Instance initiated shutdown", "Client.InstanceInitiatedShutdown"
+)
+
+
+@dataclass
+class Life:
+    """What the record keeps of an instance; times are seconds since the epoch."""
+
+    id: str
+    name: str
+    type: str
+    market: str
+    launched: float
+    running: float | None = None
+    terminate_called: float | None = None
+    terminated: float | None = None
+
+
+class Instances:
+    """Every instance of every region: its state, its life, and how many more may be launched.
+
+    `on_launch(id, user_data)` and `on_stop(id)` tell the machines, which answer with `booted`,
+    `shutting_down` and `ended`. Without machines an instance boots and ends at once. `lock` guards all of it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.on_launch: Callable[[str, bytes], None] = lambda instance_id, _: self.booted(instance_id)
+        self.on_stop: Callable[[str], None] = self.ended
+        self.clear()
+
+    def clear(self) -> None:
+        self._instances: dict[str, Instance] = {}
+        self._lives: dict[str, Life] = {}
+        self._most_at_once = 0
+        self._capacity: dict[tuple[str, str], int] = {}
+
+    def find(self, instance_id: str) -> Instance | None:
+        """moto's instance, or None where it never was or is terminated."""
+        instance = self._instances.get(instance_id)
+        return None if instance is None or instance.state == "terminated" else instance
+
+    def record(self) -> dict[str, Any]:
+        with self.lock:
+            lives = [asdict(life) for life in self._lives.values()]
+            return {"instances": lives, "most_instances_at_once": self._most_at_once}
+
+    def limit(self, instance_type: str, market: str | None, available: int | None) -> None:
+        """Let only `available` more instances be launched of this type, in one market or (None) in each.
+
+        `available` None lifts the limit again.
+        """
+        with self.lock:
+            for key in [(instance_type, name) for name in MARKETS if market in (None, name)]:
+                self._capacity.pop(key, None)
+                if available is not None:
+                    self._capacity[key] = available
+
+    def capacity(self, instance_type: str, market: str) -> int | None:
+        """How many more can be launched; None where nothing limits it."""
+        return self._capacity.get((instance_type, market))
+
+    def launch(self, instance: Instance) -> None:
+        kind = (instance.instance_type, instance.lifecycle or "on-demand")
+        name = {tag["key"]: tag["value"] for tag in instance.get_tags()}.get("Name", "")
+        self._instances[instance.id] = instance
+        self._lives[instance.id] = Life(instance.id, name, *kind, launched=time.time())
+        if kind in self._capacity:
+            self._capacity[kind] -= 1
+        self.power_on(instance)
+
+    def power_on(self, instance: Instance) -> None:
+        _set_state(instance, "pending")
+        alive = sum(other.state in ALIVE for other in self._instances.values())
+        self._most_at_once = max(self._most_at_once, alive)
+        self.on_launch(instance.id, base64.b64decode(str(instance.user_data or "")))
+
+    def power_off(self, instance: Instance, state: str) -> None:
+        """What TerminateInstances ("shutting-down") and StopInstances ("stopping") begin."""
+        was = instance.state
+        if was == "terminated":
+            return
+        if state == "shutting-down":
+            life = self._lives[instance.id]
+            life.terminate_called = life.terminate_called or time.time()
+        if was in ALIVE or (was == "stopping" and state == "shutting-down"):
+            _set_state(instance, state)
+            self.on_stop(instance.id)
+        elif was == "stopped" and state == "shutting-down":
+            _set_state(instance, state)
+            self.ended(instance.id)
+
+    def terminate(self, instance_id: str) -> None:
+        """As when EC2 itself takes an instance away."""
+        with self.lock:
+            if instance := self.find(instance_id):
+                self.power_off(instance, "shutting-down")
+
+    def booted(self, instance_id: str) -> None:
+        with self.lock:
+            instance = self.find(instance_id)
+            if instance and instance.state == "pending":
+                _set_state(instance, "running")
+                self._lives[instance_id].running = time.time()
+
+    def shutting_down(self, instance_id: str) -> None:
+        """The instance has begun to shut itself down, or its processes have ended."""
+        with self.lock:
+            instance = self.find(instance_id)
+            if instance and instance.state in ALIVE:
+                stays = instance.instance_initiated_shutdown_behavior == "stop"
+                _set_state(instance, "stopping" if stays else "shutting-down")
+                instance.state_reason = SHUT_ITSELF_DOWN
+
+    def ended(self, instance_id: str) -> None:
+        """The last process of an instance that was going down is gone."""
+        with self.lock:
+            instance = self.find(instance_id)
+            if instance is None:
+                return
+            reason = instance.state_reason
+            if instance.state == "stopping":
+                instance.stop()
+            else:
+                instance.terminate()
+                self._lives[instance_id].terminated = time.time()
+            if reason is SHUT_ITSELF_DOWN:  # moto puts the user's own doing in its place
+                instance.state_reason = reason
+
+
+def _set_state(instance: Instance, name: str) -> None:
+    instance._state = InstanceState(name, CODES[name])

@@ -1,0 +1,205 @@
+"""The machines behind the local EC2 instances: processes on this computer that run the instances' user data.
+
+A machine boots, runs its user data (the file itself, by its ``#!`` line) in a session of its own, and is
+switched off by EC2 (TerminateInstances, StopInstances), by ``shutdown``, ``poweroff`` or ``halt`` in it, or
+when the last of its processes has ended: SIGTERM to all its processes, and SIGKILL after the grace period.
+
+Each machine has ``<directory>/<instance-id>.log`` for what its user data prints, and a folder of its own, its
+HOME, which is gone with it. Nothing polls: a thread per machine sleeps until a process ends or the power
+button, a FIFO, is pressed. A guardian process ends all of it when this process is killed.
+"""
+
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock, Thread
+
+from local import processes
+from local.endpoint import Endpoint
+
+MARK = "LOCAL_AWS"
+INSTANCE_MARK = "LOCAL_INSTANCE_ID"
+BUTTON = "LOCAL_POWER_BUTTON"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COMMANDS = {  # first on every machine's PATH: they must never reach the computer that it runs on
+    **dict.fromkeys(("shutdown", "poweroff", "halt"), f'echo off 1<>"${BUTTON}"'),  # <> awaits no reader
+    "reboot": 'echo "reboot: a local instance cannot" >&2; exit 1',
+    "systemctl": 'case "$*" in *poweroff*|*halt*) exec shutdown ;; esac\n'
+    'echo "systemctl: there is no systemd on a local instance" >&2; exit 1',
+    "sudo": 'while :; do case "$1" in -u|-g) shift 2 ;; -*) shift ;; *) exec env "$@" ;; esac; done',
+}
+
+
+class _Machine:
+    def __init__(self, instance_id: str, user_data: bytes, directory: Path, grace: float) -> None:
+        self.id = instance_id
+        self.user_data = user_data
+        self.grace = grace
+        self.mark = f"{INSTANCE_MARK}={instance_id}"
+        self.log = directory / f"{instance_id}.log"
+        self.folder = directory / instance_id
+        self.folder.mkdir()
+        self.fifo = self.folder / ".power-button"
+        os.mkfifo(self.fifo)
+        self.button = os.open(self.fifo, os.O_RDWR | os.O_NONBLOCK)
+
+    def press(self, grace: float) -> None:
+        self.grace = min(self.grace, grace)
+        os.write(self.button, b"off\n")
+
+    def pressed(self, seconds: float | None = None) -> bool:
+        """Wait so long (None: for ever) for the power button."""
+        poll = select.poll()
+        poll.register(self.button, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+    def say(self, text: str) -> None:
+        with self.log.open("a") as log:
+            log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {self.id} {text}\n")
+
+    def close(self) -> None:
+        os.close(self.button)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Machines:
+    """Makes the instances of `endpoint` real. Times are in seconds.
+
+    `environment` comes on top of a machine's own small one (PATH, HOME, LANG); a PATH in it comes after the
+    machine's own commands. `mark` in the environment of any other process puts that under the same guardian.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        directory: Path,
+        *,
+        boot_seconds: float = 0.0,
+        grace: float = 8.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.mark = {MARK: f"{os.getpid()}-{secrets.token_hex(8)}"}
+        self._endpoint = endpoint
+        self._directory = directory.resolve()
+        self._boot_seconds = boot_seconds
+        self._grace = grace
+        self._environment = dict(environment or {})
+        self._alive: dict[str, tuple[_Machine, Thread]] = {}
+        self._closed = False
+        self._lock = Lock()
+        self._bin = self._directory / "bin"
+        self._bin.mkdir(parents=True, exist_ok=True)
+        for name, script in COMMANDS.items():
+            (self._bin / name).write_text(f"#!/bin/sh\n{script}\n")
+            (self._bin / name).chmod(0o755)
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-IS", processes.__file__, f"{MARK}={self.mark[MARK]}", str(grace)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        endpoint.instances.on_launch = self._launch
+        endpoint.instances.on_stop = self._stop
+
+    def log(self, instance_id: str) -> Path:
+        return self._directory / f"{instance_id}.log"
+
+    def stop_all(self, grace: float | None = None) -> list[int]:
+        """End every machine and all else that carries the mark within `grace`; returns pids that live on."""
+        grace = self._grace if grace is None else grace
+        with self._lock:
+            self._closed = True
+            alive = list(self._alive.values())
+            for machine, _ in alive:
+                machine.press(grace)
+        for _, thread in alive:
+            thread.join(grace + 2 * processes.KILLED_WITHIN)
+        left = processes.stop(f"{MARK}={self.mark[MARK]}", 0)
+        self._guardian.communicate()  # the end of its input
+        return left
+
+    def _launch(self, instance_id: str, user_data: bytes) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            machine = _Machine(instance_id, user_data, self._directory, self._grace)
+            thread = Thread(target=self._live, args=[machine], name=instance_id, daemon=True)
+            self._alive[instance_id] = machine, thread
+            thread.start()
+
+    def _stop(self, instance_id: str) -> None:
+        with self._lock:
+            if instance_id in self._alive:
+                self._alive[instance_id][0].press(self._grace)
+
+    def _live(self, machine: _Machine) -> None:
+        try:
+            if not machine.pressed(self._boot_seconds):
+                self._endpoint.instances.booted(machine.id)
+                self._run(machine)
+        finally:
+            with self._lock:
+                del self._alive[machine.id]
+                machine.close()
+            self._endpoint.instances.ended(machine.id)
+
+    def _run(self, machine: _Machine) -> None:
+        machine.say(f"booted after {self._boot_seconds:g} s")
+        if not machine.user_data:
+            machine.pressed()
+            return
+        first = self._start_user_data(machine)
+        while first and (pids := _living(machine, first)) and processes.wait(pids, wake=machine.button):
+            pass
+        self._endpoint.instances.shutting_down(machine.id)
+        if left := processes.stop(machine.mark, machine.grace):
+            machine.say(f"cannot end its processes {left}")
+        if first:
+            with suppress(ProcessLookupError):  # what has put its environment off
+                os.killpg(first.pid, signal.SIGKILL)
+            machine.say(f"ended; the exit status of its user data was {first.wait()}")
+
+    def _start_user_data(self, machine: _Machine) -> subprocess.Popen[bytes] | None:
+        script = machine.folder / "user-data"
+        # One at a time: a fork while another's script is open for writing would make that one busy.
+        with self._lock, machine.log.open("ab") as log:
+            script.write_bytes(machine.user_data)
+            script.chmod(0o700)
+            try:
+                return subprocess.Popen(
+                    [script],
+                    cwd=machine.folder,
+                    env=self._environment_of(machine),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                machine.say(f"cannot run its user data, which must begin with #! and a program: {error}")
+                return None
+
+    def _environment_of(self, machine: _Machine) -> dict[str, str]:
+        return {
+            "HOME": str(machine.folder),
+            "LANG": "C.UTF-8",
+            **self._environment,
+            **self.mark,
+            "PATH": f"{self._bin}:{self._environment.get('PATH', PATH)}",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self._endpoint.url}/_local/instances/{machine.id}",
+            INSTANCE_MARK: machine.id,
+            BUTTON: str(machine.fifo),
+        }
+
+
+def _living(machine: _Machine, first: subprocess.Popen[bytes]) -> list[int]:
+    return processes.marked(machine.mark) + [first.pid] * (first.poll() is None)

@@ -1,0 +1,140 @@
+"""The instance metadata service (IMDSv2), one per instance, behind a path of its own.
+
+``AWS_EC2_METADATA_SERVICE_ENDPOINT=<endpoint>/_local/instances/<instance-id>`` leads an SDK there. Beside
+AWS's own paths, what EC2 would announce can be announced from outside:
+
+* ``POST …/spot-interruption`` with optional JSON ``{"seconds": 120}``: ``spot/instance-action`` appears, and
+  after the seconds the instance is terminated;
+* ``POST …/rebalance-recommendation``: ``events/recommendations/rebalance`` appears.
+
+Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
+"""
+
+import json
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+from threading import Timer
+from typing import Any
+
+from moto.ec2.models.instances import Instance
+from werkzeug.wrappers import Request, Response
+
+from local.instances import Instances
+
+LONGEST_TOKEN = 21600  # seconds
+CREDENTIALS_LAST = timedelta(hours=6)
+WARNING_BEFORE_INTERRUPTION = 120.0  # seconds
+
+
+class Metadata:
+    def __init__(self, instances: Instances) -> None:
+        self._instances = instances
+        self._tokens: dict[str, tuple[str, float]] = {}  # token → instance id, end
+        self._notices: dict[str, dict[str, str]] = {}  # instance id → path below latest/meta-data/ → JSON
+
+    def answer(self, request: Request, instance_id: str, path: str) -> Response:
+        """The answer to what was asked below ``/_local/instances/<instance-id>/``."""
+        instance = self._instances.find(instance_id)
+        if instance is None:
+            return Response(f"No instance {instance_id} lives here.\n", 404)
+        match request.method, path:
+            case "PUT", "latest/api/token":
+                return self._token(request, instance_id)
+            case "POST", "spot-interruption":
+                seconds = (request.get_json(silent=True) or {}).get("seconds", WARNING_BEFORE_INTERRUPTION)
+                return self._interrupt(instance_id, seconds)
+            case "POST", "rebalance-recommendation":
+                return self._notice(instance_id, "events/recommendations/rebalance", noticeTime=_iso())
+            case "GET", _:
+                return self._get(request, instance, path)
+        return Response(status=405)
+
+    def _token(self, request: Request, instance_id: str) -> Response:
+        seconds = request.headers.get("X-aws-ec2-metadata-token-ttl-seconds", 0, int)
+        if not 1 <= seconds <= LONGEST_TOKEN:
+            return Response("The token's time to live must be 1 to 21600 seconds.\n", 400)
+        now = time.monotonic()
+        self._tokens = {token: owner for token, owner in self._tokens.items() if owner[1] > now}
+        token = secrets.token_urlsafe(32)
+        self._tokens[token] = (instance_id, now + seconds)
+        return Response(token, headers={"X-aws-ec2-metadata-token-ttl-seconds": str(seconds)})
+
+    def _get(self, request: Request, instance: Instance, path: str) -> Response:
+        token = request.headers.get("X-aws-ec2-metadata-token", "")
+        owner, end = self._tokens.get(token, ("", 0.0))
+        if owner != instance.id or time.monotonic() >= end:
+            return Response("A token from PUT latest/api/token is needed.\n", 401)
+        values = _values(instance) | self._notices.get(instance.id, {})
+        if path in values:
+            return Response(values[path])
+        folder = path.rstrip("/") + "/"
+        below = [value.removeprefix(folder) for value in values if value.startswith(folder)]
+        names = dict.fromkeys(name.split("/")[0] + "/" * ("/" in name) for name in below)
+        return Response("\n".join(names)) if names else Response(status=404)
+
+    def _interrupt(self, instance_id: str, seconds: float) -> Response:
+        timer = Timer(seconds, self._instances.terminate, [instance_id])
+        timer.daemon = True
+        timer.start()
+        when = _iso(timedelta(seconds=seconds))
+        return self._notice(instance_id, "spot/instance-action", action="terminate", time=when)
+
+    def _notice(self, instance_id: str, path: str, **content: str) -> Response:
+        notices = self._notices.get(instance_id, {})
+        self._notices[instance_id] = notices | {f"latest/meta-data/{path}": json.dumps(content)}
+        return Response(status=204)
+
+
+def _values(instance: Instance) -> dict[str, str]:
+    """Path below the service's root → value."""
+    arn = (instance.iam_instance_profile or {}).get(
+        "Arn", f"arn:aws:iam::{instance.owner_id}:instance-profile/local"
+    )
+    values = {
+        "ami-id": instance.image_id,
+        "iam/info": json.dumps({"Code": "Success", "LastUpdated": _iso(), "InstanceProfileArn": arn}),
+        f"iam/security-credentials/{arn.split('/')[-1]}": json.dumps(_credentials()),
+        "instance-id": instance.id,
+        "instance-life-cycle": instance.lifecycle or "on-demand",
+        "instance-type": instance.instance_type,
+        "local-hostname": instance.private_dns_name,
+        "local-ipv4": instance.private_ip,
+        "placement/availability-zone": instance.availability_zone,
+        "placement/region": instance.region_name,
+    }
+    if instance.metadata_options.instance_metadata_tags == "enabled":
+        values |= {f"tags/instance/{tag['key']}": tag["value"] for tag in instance.get_tags()}
+    identity = _identity(instance)
+    return {f"latest/meta-data/{name}": value or "" for name, value in values.items()} | {
+        "latest/dynamic/instance-identity/document": json.dumps(identity)
+    }
+
+
+def _credentials() -> dict[str, str]:
+    """Of any role: the endpoint does not enforce IAM."""
+    return {
+        "Code": "Success",
+        "LastUpdated": _iso(),
+        "Type": "AWS-HMAC",
+        "AccessKeyId": "ASIALOCALINSTANCE000",
+        "SecretAccessKey": secrets.token_hex(20),
+        "Token": secrets.token_urlsafe(64),
+        "Expiration": _iso(CREDENTIALS_LAST),
+    }
+
+
+def _identity(instance: Instance) -> dict[str, Any]:
+    return {
+        "accountId": instance.owner_id,
+        "availabilityZone": instance.availability_zone,
+        "imageId": instance.image_id,
+        "instanceId": instance.id,
+        "instanceType": instance.instance_type,
+        "privateIp": instance.private_ip,
+        "region": instance.region_name,
+    }
+
+
+def _iso(later: timedelta = timedelta()) -> str:
+    return f"{datetime.now(UTC) + later:%Y-%m-%dT%H:%M:%SZ}"
