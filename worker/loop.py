@@ -115,8 +115,11 @@ class Loop:
             log.exception("a batch failed; its messages come back after the visibility timeout")
         return 0
 
-    def load(self, message: Message) -> Loaded | Prediction | CloudError | None:
-        """The image as a tensor; or its answer, when it has one without the model; or None for junk."""
+    def load(self, message: Message) -> "Loaded | Prediction | Exception | None":
+        """The image as a tensor; or its answer, when it has one without the model; or None for junk.
+
+        An exception is the reason why it must come back.
+        """
         try:
             parse(message.image_id)
         except ValueError as error:
@@ -131,7 +134,7 @@ class Loop:
             return self.failed(message, "image_missing", "The image is no longer in the input bucket.")
         except BadImage as error:
             return self.failed(message, error.code, error.message)
-        except CloudError as error:
+        except (CloudError, InterruptedError) as error:
             return error
 
     def fetch(self, message: Message) -> Loaded:
@@ -167,9 +170,9 @@ class Loop:
             message.image_id, code, reason, model=self.classifier.model, instance_id=self.instance_id
         )
 
-    def store(self, message: Message, outcome: Prediction | CloudError | None) -> bool:
+    def store(self, message: Message, outcome: Prediction | Exception | None) -> bool:
         """Whether the message is done with."""
-        if isinstance(outcome, CloudError):
+        if isinstance(outcome, Exception):
             log.warning("%s", outcome, extra={"image_id": message.image_id})
             return False
         if outcome is not None:

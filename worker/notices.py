@@ -57,13 +57,13 @@ def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:
     return None, f"{socket.gethostname()}-{os.getpid()}"
 
 
-def watch(metadata: Metadata, stop: Event) -> None:
+def watch(metadata: Metadata, stop: Event, every: float = POLL_SECONDS) -> None:
     """Sets `stop` as soon as EC2 announces that this instance will be taken away."""
-    Thread(target=_watch, args=[metadata, stop], name="notices", daemon=True).start()
+    Thread(target=_watch, args=[metadata, stop, every], name="notices", daemon=True).start()
 
 
-def _watch(metadata: Metadata, stop: Event) -> None:
-    while not stop.wait(POLL_SECONDS):
+def _watch(metadata: Metadata, stop: Event, every: float) -> None:
+    while not stop.wait(every):
         for path, name in NOTICES.items():
             try:
                 notice = metadata.get(path)
