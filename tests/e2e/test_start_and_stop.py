@@ -65,7 +65,9 @@ def test_a_wrong_setting_is_named_with_what_would_be_right():
         check=False,
     )
     assert done.returncode == 1
-    assert "MAX_INSTANCES" in done.stderr and "integer" in done.stderr and "Traceback" not in done.stderr
+    assert "MAX_INSTANCES" in done.stderr
+    assert "integer" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_restarted_controller_finishes_what_waits(start):
