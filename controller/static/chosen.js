@@ -17,7 +17,8 @@ export function chosenPictures(list, template, onChange) {
 
   function newItem(file) {
     const item = template.content.firstElementChild.cloneNode(true);
-    item.querySelector(".filename").textContent = file.name;
+    const name = item.querySelector(".filename");
+    name.textContent = name.title = file.name;
     preview(item.querySelector("img"), file);
     const button = item.querySelector(".remove");
     button.setAttribute("aria-label", `Remove ${file.name}`);

@@ -1,5 +1,6 @@
 /** Starts the first page: choose pictures, send them, and become the page of their request. */
 
+import { moveTo } from "./address.js";
 import { chosenPictures } from "./chosen.js";
 import { receiveFiles } from "./drop.js";
 import { followRequest } from "./results.js";
@@ -9,8 +10,8 @@ import { megabytes, pictures } from "./words.js";
 const PART_OVERHEAD = 600; // bytes that multipart/form-data adds to a file, about
 
 const form = document.querySelector("#chooser");
-const [problem, total, sent, cancel, submit] = ["#problem", "#total", "#sent", "#cancel", "#submit"].map(
-  (id) => form.querySelector(id),
+const [choose, problem, total, sent, cancel, submit] = ["choose", "problem", "total", "sent", "cancel", "submit"].map(
+  (id) => document.getElementById(id),
 );
 const chosen = chosenPictures(form.querySelector("#chosen"), document.querySelector("#chosen-picture"), showChosen);
 let sending = null; // an AbortController, while an upload is under way
@@ -46,6 +47,8 @@ function showChosen() {
   const excess = tooMuch(files.length, size);
   form.dataset.state = files.length ? "chosen" : "empty";
   total.textContent = files.length ? `${pictures(files.length)}, ${megabytes(size)}` : "";
+  choose.textContent = files.length ? "Add more" : "Choose pictures";
+  choose.classList.toggle("main", files.length === 0);
   submit.disabled = files.length === 0 || excess !== "";
   tell(excess);
 }
@@ -66,7 +69,7 @@ async function send() {
   tell("");
   try {
     const { url } = await upload(form.action, chosen.files(), { onProgress: showSent, signal: sending.signal });
-    await becomeRequest(url);
+    await becomeRequest(url).catch(() => location.assign(url));
   } catch (error) {
     setSending(false);
     showChosen();
@@ -81,6 +84,7 @@ function setSending(on) {
   submit.hidden = on;
   sent.hidden = cancel.hidden = !on;
   sent.value = 0;
+  total.ariaLive = on ? "off" : "polite"; // nobody wants every megabyte read out
   (on ? cancel : submit).focus();
 }
 
@@ -94,18 +98,17 @@ function showSent(loaded, size) {
 /** Takes over the server's page of the request, with the previews that are here already. */
 async function becomeRequest(url) {
   const reply = await fetch(url, { headers: { Accept: "text/html" }, cache: "no-store" });
-  if (!reply.ok) return location.assign(url);
+  if (!reply.ok) throw new Error(`${url}: ${reply.status}`);
   const page = new DOMParser().parseFromString(await reply.text(), "text/html");
   const previews = chosen.images();
   page.querySelectorAll(".card .picture").forEach((place, number) => {
     previews[number].alt = place.querySelector("img").alt;
     place.replaceChildren(previews[number]);
   });
-  history.pushState(null, "", url);
-  addEventListener("popstate", () => location.pathname !== url && location.reload());
+  moveTo(url, "pushState");
   document.title = page.title;
   document.querySelector("#main").replaceWith(document.adoptNode(page.querySelector("#main")));
   scrollTo(0, 0);
   document.querySelector("#headline").focus();
-  return followRequest(document.querySelector("#results"));
+  followRequest(document.querySelector("#results"));
 }
