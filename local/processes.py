@@ -17,19 +17,34 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 
 KILLED_WITHIN = 5.0  # seconds that the kernel gets to end a process after SIGKILL
+LOOKS = 4
+SECONDS_BETWEEN_LOOKS = 0.02
 
 
 def marked(mark: str) -> list[int]:
-    """Pids of the living processes with `mark` in their environment; zombies have none."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with (
-            suppress(OSError),
-            open(f"/proc/{pid}/environ", "rb") as environ,
-        ):  # it ended, or is another user's
-            if mark.encode() in environ.read().split(b"\0"):
-                found.append(int(pid))
+    """Pids of the living processes with `mark` in their environment; zombies have none.
+
+    Looks again where it found nothing (a daemon forks and is gone) or a process in the middle of exec, which
+    has no environment for a moment.
+    """
+    for _ in range(LOOKS):
+        found, unclear = _look(mark.encode())
+        if found and not unclear:
+            break
+        select.select([], [], [], SECONDS_BETWEEN_LOOKS)
     return found
+
+
+def _look(entry: bytes) -> tuple[list[int], list[int]]:
+    found, unclear = [], []
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:  # it ended, or is another user's
+            environment = file.read().split(b"\0")
+            if entry in environment:
+                found.append(pid)
+            elif environment == [b""] and os.readlink(f"/proc/{pid}/exe"):  # the kernel's threads have none
+                unclear.append(pid)
+    return found, unclear
 
 
 def wait(pids: Iterable[int], seconds: float | None = None, wake: int | None = None) -> bool:
@@ -78,8 +93,6 @@ def guard(mark: str, grace: float) -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
     stop(mark, grace)
-    select.select([], [], [], 0.2)  # a child caught between fork and exec shows its mark only later
-    stop(mark, 0)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,6 @@ def running() -> Iterator[Endpoint]:
     endpoint.stop()
 
 
-@pytest.fixture
-def endpoint(running: Endpoint) -> Endpoint:
-    running.reset()
-    return running
-
-
 def client(endpoint: Endpoint, service: str) -> Any:
     return boto3.client(
         service,  # type: ignore[call-overload]
@@ -43,18 +37,24 @@ def client(endpoint: Endpoint, service: str) -> Any:
     )
 
 
-@pytest.fixture
-def ec2(endpoint: Endpoint) -> Any:
-    return client(endpoint, "ec2")
+@pytest.fixture(scope="module")
+def ec2(running: Endpoint) -> Any:
+    return client(running, "ec2")
+
+
+@pytest.fixture(scope="module")
+def sqs(running: Endpoint) -> Any:
+    return client(running, "sqs")
+
+
+@pytest.fixture(autouse=True)
+def endpoint(running: Endpoint) -> Endpoint:
+    running.reset()
+    return running
 
 
 @pytest.fixture
-def sqs(endpoint: Endpoint) -> Any:
-    return client(endpoint, "sqs")
-
-
-@pytest.fixture
-def queue(sqs: Any) -> str:
+def queue(endpoint: Endpoint, sqs: Any) -> str:
     return sqs.create_queue(QueueName="requests")["QueueUrl"]
 
 
@@ -131,7 +131,7 @@ def test_threads_that_interrupt_each_other_all_the_time_lose_no_message(
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        pass_through(endpoint, queue, 200, batch=1)
+        pass_through(endpoint, queue, 100, batch=1)
     finally:
         sys.setswitchinterval(interval)
 
