@@ -17,6 +17,11 @@ from controller.services import Services
 
 log = logging.getLogger(__name__)
 
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
 routes = Blueprint("routes", __name__)
 
 
@@ -29,6 +34,7 @@ def create_app(services: Services) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["services"] = services
     app.register_blueprint(routes)
+    app.after_request(secure)
     app.register_error_handler(HTTPException, refuse_http)
     app.register_error_handler(BadUpload, refuse_upload)
     app.register_error_handler(CloudError, refuse_unavailable)
@@ -124,6 +130,16 @@ def render(answer: RequestAnswer, form: Form, status: int) -> Response:
     if status == 202:
         response.headers["Location"] = answer.url
     response.headers["Vary"] = "Accept"
+    return response
+
+
+def secure(response: Response) -> Response:
+    """A request's address is the key to it: it stays out of caches and of other sites' logs."""
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    if request.endpoint != "static":
+        response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 

@@ -15,9 +15,11 @@ class Form(Enum):
 
 
 def wanted_form(request: Request) -> Form:
-    """What `Accept` says. Without a preference JSON, but for the conventions of two existing clients:
+    """What `?format=json` or `Accept` says. Without a preference JSON, but for the conventions of two existing clients:
     files in a field `myfile` are answered with the bare label, files in `inputFile` with `stem:label`.
     """
+    if request.args.get("format") == "json":  # a link cannot say Accept
+        return Form.JSON
     accept = request.accept_mimetypes
     if no_preference(request):
         if request.method == "POST" and "myfile" in request.files:
