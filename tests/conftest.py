@@ -1,0 +1,167 @@
+"""AWS in this process (moto), empty for each test and provisioned as `cloud.provision` does it."""
+
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from io import BytesIO
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from PIL import Image
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.clients import Client, Clients, make_clients
+from cloud.prediction import Prediction
+from cloud.provision import provision
+from cloud.request_queue import RequestQueue
+from cloud.settings import Settings
+
+OnCall = Callable[[Client, str, Callable[[dict[str, Any]], None]], None]
+OnReply = Callable[[Client, str, Callable[[dict[str, Any]], None]], None]
+
+
+@pytest.fixture
+def settings_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No setting is set, whatever the developer's shell has."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def settings(settings_environment: pytest.MonkeyPatch) -> Settings:
+    return Settings(
+        input_bucket="test-input",
+        output_bucket="test-output",
+        request_queue="test-requests",
+        ami_id="ami-12c6146b",
+        max_instances=5,
+        max_images_per_instance=10,
+        max_files=5,
+        max_upload_mb=1,
+        request_timeout=5,
+    )
+
+
+@pytest.fixture(scope="session")
+def unmocked_clients() -> Clients:
+    """Made once, since making them takes long. They reach moto while a mock is on, and nothing otherwise."""
+    with pytest.MonkeyPatch.context() as environment, mock_aws():
+        for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_CONFIG_FILE"):
+            environment.delenv(name, raising=False)
+        environment.setenv("AWS_REGION", "us-east-1")
+        return make_clients()
+
+
+@pytest.fixture
+def clients(unmocked_clients: Clients, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
+    """An empty AWS."""
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, anew for each test
+    with mock_aws():
+        yield unmocked_clients
+
+
+@pytest.fixture
+def aws(clients: Clients, settings: Settings, s3_clock: "S3Clock", launch_all: None) -> Clients:
+    """An AWS with what `cloud.provision` makes, and with AWS's own ways where moto's differ."""
+    provision(clients.s3, clients.sqs, settings)
+    return clients
+
+
+@pytest.fixture
+def inputs(aws: Clients, settings: Settings) -> InputBucket:
+    return InputBucket(aws.s3, settings.input_bucket)
+
+
+@pytest.fixture
+def outputs(aws: Clients, settings: Settings) -> OutputBucket:
+    return OutputBucket(aws.s3, settings.output_bucket)
+
+
+@pytest.fixture
+def queue(aws: Clients, settings: Settings) -> RequestQueue:
+    return RequestQueue(aws.sqs, settings.request_queue)
+
+
+@pytest.fixture
+def on_call() -> Iterator[OnCall]:
+    """`on_call(client, operation, act)`: `act` gets each call's parameters, and may change them or raise."""
+    yield from registering("provide-client-params", lambda act: lambda params, **_: act(params) and None)
+
+
+@pytest.fixture
+def on_reply() -> Iterator[OnReply]:
+    """`on_reply(client, operation, act)`: `act` gets each call's reply first, and may change it."""
+    yield from registering("after-call", lambda act: lambda parsed, **_: act(parsed))
+
+
+def registering(event: str, adapt: Callable[[Any], Any]) -> Iterator[Any]:
+    registered = []
+
+    def register(client: Client, operation: str, act: Any) -> None:
+        name, handler = f"{event}.{client.meta.service_model.service_name}.{operation}", adapt(act)
+        client.meta.events.register(name, handler)
+        registered.append((client, name, handler))
+
+    yield register
+    for client, name, handler in registered:
+        client.meta.events.unregister(name, handler)
+
+
+class S3Clock:
+    ahead = 0.0
+    """Seconds that S3's clock has gone on since the last write, beside the real ones."""
+
+
+@pytest.fixture
+def s3_clock(clients: Clients, on_reply: OnReply) -> S3Clock:
+    """S3 says the date with each reply; moto in this process does not."""
+    clock = S3Clock()
+
+    def say_the_date(reply: dict[str, Any]) -> None:
+        reply["ResponseMetadata"]["HTTPHeaders"]["date"] = formatdate(time.time() + clock.ahead, usegmt=True)
+
+    on_reply(clients.s3, "GetObject", say_the_date)
+    return clock
+
+
+@pytest.fixture
+def launch_all(clients: Clients, on_call: OnCall) -> None:
+    """RunInstances launches up to MaxCount; moto's launches MinCount."""
+    on_call(clients.ec2, "RunInstances", lambda params: params.update(MinCount=params["MaxCount"]))
+
+
+def refusal(code: str, operation: str = "RunInstances") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": f"{code} says AWS"}}, operation)
+
+
+@pytest.fixture
+def work(queue: RequestQueue, outputs: OutputBucket) -> Callable[[], None]:
+    """A worker's round: everything in the queue is a cat."""
+
+    def round_() -> None:
+        while messages := queue.receive(10, 0):
+            for message in messages:
+                top = [("tabby", 0.75), ("tiger cat", 0.125)]
+                outputs.put_prediction(Prediction.classified(message.image_id, top, model="resnet18"))
+            queue.delete(messages)
+
+    return round_
+
+
+def picture(format: str = "PNG") -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", (8, 8), "orange").save(stream, format)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def png() -> bytes:
+    return picture("PNG")
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> bytes:
+    return picture("JPEG")

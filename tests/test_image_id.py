@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud.image_id import clean_filename, image_id, is_request_id, new_request_id, parse
+
+REQUEST = "0123456789abcdef0123456789ab"
+
+
+def test_request_ids_are_not_to_be_guessed():
+    made = {new_request_id() for _ in range(1000)}
+    assert len(made) == 1000
+    assert all(is_request_id(request_id) for request_id in made)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "../../etc/passwd", REQUEST.upper(), REQUEST[:-1], REQUEST + "0", REQUEST + "\n"]
+)
+def test_nothing_else_passes_for_a_request_id(text):
+    assert not is_request_id(text)
+
+
+def test_an_image_id_holds_request_number_and_file_name():
+    made = image_id(REQUEST, 7, "cat.jpg")
+    assert made == f"{REQUEST}/0007-cat.jpg"
+    assert parse(made) == (REQUEST, 7, "cat.jpg")
+
+
+def test_two_files_of_one_name_are_two_images():
+    assert image_id(REQUEST, 0, "cat.jpg") != image_id(REQUEST, 1, "cat.jpg")
+
+
+def test_image_ids_of_a_big_request_still_parse():
+    assert parse(image_id(REQUEST, 12345, "cat.jpg")).number == 12345
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "junk",
+        "cat.jpg",
+        f"{REQUEST}/cat.jpg",
+        f"{REQUEST}/0001-",
+        f"{REQUEST}/12-cat.jpg",
+        "open/" + REQUEST,
+    ],
+)
+def test_junk_is_no_image_id(text):
+    with pytest.raises(ValueError, match="is no image-id"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("given_name", "kept"),
+    [
+        ("cat.jpg", "cat.jpg"),
+        ("Été à la plage.JPG", "Été à la plage.JPG"),
+        ("e\u0301te\u0301.png", "été.png"),
+        ("犬.jpg", "犬.jpg"),
+        ("🐕 dog.jpg", "🐕 dog.jpg"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\cat.jpg", "cat.jpg"),
+        ("/absolute/cat.jpg", "cat.jpg"),
+        ("a\r\nSet-Cookie: x.jpg", "aSet-Cookie: x.jpg"),
+        ("nul\0byte.jpg", "nulbyte.jpg"),
+        ("right\u202eto-left.jpg", "rightto-left.jpg"),
+        ("  spaces.jpg  ", "spaces.jpg"),
+        ("", "unnamed"),
+        ("..", "unnamed"),
+        ("photos/", "unnamed"),
+        ("\x00\x01", "unnamed"),
+        (".jpg", ".jpg"),
+        ("50% off + more?.jpg", "50% off + more?.jpg"),
+    ],
+)
+def test_a_name_keeps_its_letters_and_loses_paths_and_control_characters(given_name, kept):
+    assert clean_filename(given_name) == kept
+
+
+def test_a_long_name_keeps_its_suffix():
+    name = clean_filename("犬" * 200 + ".jpeg")
+    assert name.endswith("犬.jpeg")
+    assert len(name.encode()) <= 255
+
+
+def test_a_long_suffix_is_part_of_the_name():
+    assert len(clean_filename("a." + "b" * 400).encode()) == 255
+
+
+@given(st.text(max_size=400), st.integers(0, 10**6))
+def test_any_name_at_all_makes_an_image_id_that_s3_and_sqs_take(filename, number):
+    made = image_id(REQUEST, number, filename)
+    found = parse(made)
+    assert (found.request_id, found.number) == (REQUEST, number)
+    assert len(made.encode()) <= 1024
+    assert "/" not in found.filename

@@ -1,0 +1,109 @@
+import pytest
+
+from cloud.settings import Settings, SettingsError
+
+
+@pytest.fixture
+def environment(settings_environment):
+    settings_environment.setenv("INPUT_BUCKET", "photos-in")
+    settings_environment.setenv("OUTPUT_BUCKET", "photos-out")
+    return settings_environment
+
+
+def test_the_two_buckets_are_all_that_must_be_set(environment):
+    settings = Settings.from_environment()
+    assert (settings.input_bucket, settings.output_bucket) == ("photos-in", "photos-out")
+    assert settings.worker_name == "app-tier-instance"
+    assert settings.model == "resnet18"
+
+
+def test_a_setting_is_read_from_the_variable_of_its_name(environment):
+    environment.setenv("MAX_INSTANCES", "20")
+    environment.setenv("MODEL", "resnet50")
+    settings = Settings.from_environment()
+    assert (settings.max_instances, settings.model) == (20, "resnet50")
+
+
+def test_an_empty_variable_counts_as_not_set(environment):
+    environment.setenv("MAX_INSTANCES", "")
+    assert Settings.from_environment().max_instances == 10
+
+
+def test_a_missing_setting_is_named_with_what_it_is_for(environment):
+    environment.delenv("INPUT_BUCKET")
+    with pytest.raises(
+        SettingsError, match=r"^INPUT_BUCKET \(S3 bucket for the uploaded images\) is not set$"
+    ):
+        Settings.from_environment()
+
+
+def test_a_setting_that_only_one_tier_needs_is_asked_for_by_it(environment):
+    with pytest.raises(SettingsError, match=r"^AMI_ID \(.*controller.*\) is not set$"):
+        Settings.from_environment("ami_id")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("MAX_INSTANCES", "many", "should be a valid integer"),
+        ("MAX_INSTANCES", "0", "should be greater than or equal to 1"),
+        ("MAX_INSTANCES", "-3", "should be greater than or equal to 1"),
+        ("MAX_IMAGES_PER_INSTANCE", "0", "should be greater than or equal to 1"),
+        ("REQUEST_TIMEOUT", "86400", "should be less than or equal to 3600"),
+        ("MODEL", "resnet19", "should be 'resnet18', 'resnet34'"),
+        ("MARKET", "black", "should be 'on-demand' or 'spot'"),
+        ("INPUT_BUCKET", "My_Bucket", "should match pattern"),
+        ("REQUEST_QUEUE", "queue.fifo", "should match pattern"),
+        ("AMI_ID", "debian", "should match pattern"),
+        ("WORKER_NAME", "a*", "should match pattern"),
+        ("LOG_LEVEL", "loud", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_would_be_right(environment, name, value, right):
+    environment.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment()
+    message = str(refused.value)
+    assert message.startswith(f"{name} (")
+    assert f"is {value!r}, but it {right}" in message
+
+
+def test_every_wrong_setting_has_its_line(environment):
+    environment.setenv("MAX_INSTANCES", "many")
+    environment.delenv("OUTPUT_BUCKET")
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment()
+    assert sorted(line.split()[0] for line in str(refused.value).splitlines()) == [
+        "MAX_INSTANCES",
+        "OUTPUT_BUCKET",
+    ]
+
+
+def test_a_worker_gets_the_settings_of_its_controller(environment):
+    environment.setenv("MODEL", "resnet34")
+    environment.setenv("WEIGHTS", "s3://models/it's mine.pt")
+    environment.setenv("VISIBILITY_TIMEOUT", "90")
+    environment.setenv("AMI_ID", "ami-0123")
+    for_workers = Settings.from_environment("ami_id").for_workers()
+    assert "AMI_ID" not in for_workers
+    assert "MAX_INSTANCES" not in for_workers
+    assert "LABELS" not in for_workers, "an empty setting is not passed on"
+    with pytest.MonkeyPatch.context() as there:
+        for name in Settings.model_fields:
+            there.delenv(name.upper(), raising=False)
+        for name, value in for_workers.items():
+            there.setenv(name, value)
+        worker = Settings.from_environment()
+    assert (worker.input_bucket, worker.output_bucket) == ("photos-in", "photos-out")
+    assert (worker.model, worker.weights) == ("resnet34", "s3://models/it's mine.pt")
+    assert worker.visibility_timeout == 90
+
+
+def test_settings_do_not_change(environment):
+    settings = Settings.from_environment()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.max_instances = 1000
+
+
+def test_every_setting_says_what_it_is_for():
+    assert not [name for name, field in Settings.model_fields.items() if not field.description]
