@@ -19,14 +19,16 @@ class Ledger:
     def update(self, state: FleetState, instances: Sequence[Instance]) -> list[str]:
         """Books what has ended since the last look. Returns ids of those that are overdue to be ready."""
         active = {i.instance_id: i for i in instances if i.active}
-        gone = {i.instance_id: i for i in instances if not i.active}
+        shown = {i.instance_id for i in instances}
+        # Not while it shuts down: its worker drains, and its last report is yet to come.
+        gone = {i.instance_id: i for i in instances if i.state == "terminated"}
         for instance_id, instance in active.items():
             state.launched.setdefault(
                 instance_id, Launched(at=instance.launched_at, request_id=instance.request_id)
             )
         ready = self.reports.ready() if state.launched else set()
         for instance_id, launched in list(state.launched.items()):
-            if instance_id in gone or (instance_id not in active and age(launched) > LAUNCH_LAG_SECONDS):
+            if instance_id in gone or (instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS):
                 taken_by_aws = instance_id in gone and gone[instance_id].reason.startswith("Server.")
                 self._book_end(state, instance_id, expected=launched.ending or taken_by_aws, ready=ready)
         if ready & set(active):
