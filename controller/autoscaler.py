@@ -18,7 +18,7 @@ from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
 from controller.fleet import Fleet, Instance, NoCapacity
 from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, SharedState, now
-from controller.ledger import Ledger
+from controller.ledger import LAUNCH_LAG_SECONDS, Ledger
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
 from controller.scaling import Seen, instances_to_launch, wanted_instances
@@ -31,6 +31,7 @@ BUSY_SECONDS = 2.0  # between looks while something waits or runs
 REAPER_SECONDS = 30.0  # between looks otherwise
 LEASE_WAIT_SECONDS = 5.0
 CAPACITY_AGAIN_SECONDS = 15
+SLOWEST_LAUNCH_SECONDS = 60  # between launches that EC2 refuses
 MAX_LAUNCH_FAILURES = 3
 MAX_NOT_READY = 3
 CONSOLE = "Its console output says why: aws ec2 get-console-output --latest --instance-id"
@@ -81,10 +82,11 @@ class Autoscaler:
         recovery: Recovery,
         policy: Policy,
         waiting: Callable[[], Waiting],
+        quiet_again_seconds: float = QUIET_AGAIN_SECONDS,
     ) -> None:
         self.queue, self.fleet, self.shared, self.ledger = queue, fleet, shared, ledger
         self.open_requests, self.recovery, self.policy = open_requests, recovery, policy
-        self.waiting = waiting
+        self.waiting, self.quiet_again_seconds = waiting, quiet_again_seconds
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self.wake = Event()
         """Set by who wants a look now: a request that was sent, or one that is answered."""
@@ -115,7 +117,7 @@ class Autoscaler:
                     self.recovery.answer_dead_letters()
                 if look.seen.quiet:
                     self._scale_in(look)
-                elif gave_up := self._gave_up(lease.state):
+                elif gave_up := self._gave_up(look):
                     self._answer_that_nobody_comes(look, gave_up)
                 else:
                     self._scale_out(look, lease)
@@ -164,25 +166,29 @@ class Autoscaler:
             return
         if look.state.no_launch_before and now() < look.state.no_launch_before:
             look.why.append(f"the next try to launch is at {look.state.no_launch_before:%H:%M:%S}")
-        elif not lease.may_launch:
+        elif len(look.state.not_ready) >= MAX_NOT_READY:
+            look.why.append("too many never got ready: none is launched until one does")
+        elif not lease.may_launch():
             look.why.append("this look took too long to launch safely: the next one will")
         else:
-            self._launch(look, count)
+            self._launch(look, count, lease)
 
-    def _launch(self, look: Look, count: int) -> None:
+    def _launch(self, look: Look, count: int, lease: Lease) -> None:
         state = look.state
         request_id = next(iter(look.waiting.requests or self.open_requests.ids()), "")
         try:
-            look.launched = self.fleet.launch(count, request_id, token=secrets.token_hex(16))
+            look.launched = self.fleet.launch(count, request_id, secrets.token_hex(16), lease.may_launch)
         except NoCapacity as error:
             state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
             look.why.append(f"no capacity: {error}")
         except CloudError as error:
-            if not error.code:
+            if not error.code:  # EC2 may have launched them all the same, which would show by then
+                state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
                 raise
             state.launch_failures += 1
             state.launch_error = str(error)
-            state.no_launch_before = now() + timedelta(seconds=2**state.launch_failures)
+            seconds = min(2**state.launch_failures, SLOWEST_LAUNCH_SECONDS)
+            state.no_launch_before = now() + timedelta(seconds=seconds)
             look.why.append(f"launch refused: {error}")
         else:
             state.launch_failures, state.no_launch_before = 0, None
@@ -190,8 +196,11 @@ class Autoscaler:
             state.launched |= {instance_id: launched.model_copy() for instance_id in look.launched}
             look.why.append(f"{len(look.launched)} launched for request {request_id}")
 
-    def _gave_up(self, state: FleetState) -> str:
-        """Why it makes no sense to launch again, or nothing."""
+    def _gave_up(self, look: Look) -> str:
+        """Why nobody will come for what waits, or nothing: whoever runs or boots may yet do the work."""
+        state = look.state
+        if look.active:
+            return ""
         if state.launch_failures >= MAX_LAUNCH_FAILURES:
             return f"Workers cannot be launched: {state.launch_error}"
         if len(state.not_ready) >= MAX_NOT_READY:
@@ -211,14 +220,19 @@ class Autoscaler:
         if not look.active and not open_ids:
             look.why.append("nothing waits and nothing runs")
             return
-        Event().wait(QUIET_AGAIN_SECONDS)
+        Event().wait(self.quiet_again_seconds)
         waiting = self.waiting()
         if self.queue.counts().backlog or waiting.just_sent or waiting.submitted != look.waiting.submitted:
             look.why.append("the queue is not quiet after all")
             return
-        still_open = set(self.recovery.settle(open_ids))
-        needless = [i.instance_id for i in look.active if i.request_id not in still_open]
+        still_open = self.recovery.settle(open_ids)
         look.why.append(f"the queue is quiet; {len(still_open)} requests wait")
+        left = [i.instance_id for i in look.active if i.request_id not in still_open]
+        # SQS may not count yet what another process has just sent: those images keep whom they need.
+        needed = wanted_instances(
+            sum(still_open.values()), self.policy.max_images_per_instance, self.policy.max_instances
+        )
+        needless = left[max(0, needed - (len(look.active) - len(left))) :]
         if needless:
             look.why.append(f"{len(needless)} instances were launched for requests that are answered")
             self._terminate(look, needless)

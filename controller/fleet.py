@@ -1,6 +1,6 @@
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -103,13 +103,18 @@ class Fleet:
             found = [i for page in pages for r in page["Reservations"] for i in r["Instances"]]
         return sorted(map(read_instance, found), key=lambda i: (i.launched_at, i.instance_id))
 
-    def launch(self, count: int, request_id: str, token: str) -> list[str]:
+    def launch(
+        self, count: int, request_id: str, token: str, may_launch: Callable[[], bool] = lambda: True
+    ) -> list[str]:
         """One RunInstances for all of them; EC2 may start fewer. Their ids. NoCapacity when there is none.
 
-        `token` makes a repeated launch the same launch (ClientToken).
+        `token` makes a repeated launch the same launch (ClientToken). `may_launch` is asked before each
+        further try: a lease may be over before the last choice is.
         """
         refused: CloudError | None = None
         for n, (market, instance_type, subnet_id) in enumerate(self.plan.choices()):
+            if refused and not may_launch():
+                break
             try:
                 return self._run(count, request_id, f"{token}-{n}", market, instance_type, subnet_id)
             except CloudError as error:

@@ -9,7 +9,7 @@ after LEASE_SECONDS, whatever the clocks of the hosts say.
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -82,13 +82,13 @@ class FleetState(BaseModel):
 class Lease:
     """Held by one process at a time."""
 
-    def __init__(self, state: FleetState, taken_at: float) -> None:
-        self.state, self.taken_at = state, taken_at
+    def __init__(self, state: FleetState, clock: Callable[[], float]) -> None:
+        self.state, self.clock = state, clock
+        self.taken_at = clock()
 
-    @property
     def may_launch(self) -> bool:
         """Whether a launch that starts now ends before the lease does."""
-        return time.monotonic() - self.taken_at < LAUNCH_BEFORE_SECONDS
+        return self.clock() - self.taken_at < LAUNCH_BEFORE_SECONDS
 
 
 class Busy(Exception):
@@ -96,8 +96,8 @@ class Busy(Exception):
 
 
 class SharedState:
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
+    def __init__(self, bucket: Bucket, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bucket, self.clock = bucket, clock
 
     def peek(self) -> FleetState:
         """Without the lease: to look, not to write."""
@@ -123,11 +123,11 @@ class SharedState:
         while True:
             state, etag, age = self._read()
             if state.holder in (None, holder) or age > timedelta(seconds=LEASE_SECONDS):
-                taken_at = time.monotonic()
+                lease = Lease(state, self.clock)  # from before the write
                 condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
                 try:
                     state.holder = holder
-                    return Lease(state, taken_at), self._write(state, **condition)
+                    return lease, self._write(state, **condition)
                 except Conflict:
                     pass
             if time.monotonic() > until:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from cloud.buckets import OutputBucket
 from cloud.image_id import parse
 from cloud.prediction import Prediction
-from cloud.request_queue import MAX_BATCH, RequestQueue
+from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from controller.open_requests import OpenRequest, OpenRequests
 
 log = logging.getLogger(__name__)
@@ -31,23 +31,24 @@ class Recovery:
         self.queue.delete_dead_letters(letters)
         return len(letters)
 
-    def settle(self, request_ids: Sequence[str]) -> list[str]:
+    def settle(self, request_ids: Sequence[str]) -> dict[str, int]:
         """With a quiet queue: closes those that are complete, and sends again what was lost on the way.
 
-        Returns the ids of those that still wait.
+        Returns those that still wait, and for how many images that are uploaded.
         """
         if request_ids:
             self.answer_dead_letters()
-        return [request_id for request_id in request_ids if self._waits(request_id)]
+        found = {request_id: self._waits_for(request_id) for request_id in request_ids}
+        return {request_id: images for request_id, images in found.items() if images is not None}
 
-    def _waits(self, request_id: str) -> bool:
+    def _waits_for(self, request_id: str) -> int | None:
         request = self.open_requests.get(request_id)
         if request is None:
-            return False
+            return None
         progress = self.open_requests.progress(request)
         if progress.complete:
             self.open_requests.close(request_id)
-            return False
+            return None
         if progress.uploaded and request.age > RESEND_AFTER_SECONDS:
             lost = progress.unanswered
             log.warning(
@@ -56,19 +57,19 @@ class Recovery:
                 extra={"request_id": request_id},
             )
             self.queue.send(lost)
-        return True
+            self.open_requests.open(request_id, len(progress.asked | progress.answered))  # as of now
+        return len(progress.unanswered) if progress.uploaded else 0
 
     def fail_all(self, requests: Iterable[OpenRequest], reason: str) -> int:
         """Answers all that wait `failed`, and takes their messages from the queue. Returns their number."""
         failed = {i for r in requests for i in self.open_requests.progress(r).unanswered}
         for image_id in sorted(failed):
             self._fail(image_id, "no_workers", reason)
+        others: list[Message] = []
         while messages := self.queue.receive(MAX_BATCH, 0):
             self.queue.delete([m for m in messages if m.image_id in failed])
-            others = [m for m in messages if m.image_id not in failed]
-            if others:
-                self.queue.give_back(others)
-                break
+            others += [m for m in messages if m.image_id not in failed]
+        self.queue.give_back(others)
         return len(failed)
 
     def _fail(self, image_id: str, code: str, reason: str) -> None:
