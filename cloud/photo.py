@@ -25,8 +25,8 @@ FORMAT_NAMES = "JPEG, PNG, GIF, WebP, BMP, TIFF, HEIC or AVIF"
 MAX_PIXELS = 120_000_000
 """Width times height. Phones make 108 million; Pillow holds 1 to 4 bytes a pixel while it decodes."""
 
-SHORT_SIDE = 512
-"""Photos are shrunk in decoding, by whole factors, to no less than this: twice what the models resize to."""
+SHORT_SIDE = 768
+"""Decoding shrinks photos by whole factors to no less than this: three times what the models resize to."""
 
 CHILD = (sys.executable, "-m", "cloud.photo")
 CHILD_SECONDS = 20
@@ -35,7 +35,7 @@ EXIT_BAD_IMAGE = 3
 OTHER_FILES = {
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop file",
-    b"<svg": "an SVG drawing",
+    b"<svg": "a drawing",
     b"\0\0\0\x0cJXL ": "a JPEG XL picture",
     b"\0\0\0\x0cjP  ": "a JPEG 2000 picture",
     b"\0\0\1\0": "an icon",
@@ -85,8 +85,8 @@ def decode(data: bytes) -> Image.Image:
     try:
         image.draft(None, (SHORT_SIDE, SHORT_SIDE))
         image.load()
-        pixels = _in_8_bits(image).reduce(max(1, min(image.size) // SHORT_SIDE))
-        return _upright(pixels, _orientation(image))
+        small = _reducible(image).reduce(max(1, min(image.size) // SHORT_SIDE))
+        return _upright(_rgb(small, image.mode), image)
     except MemoryError:
         raise
     except Exception as error:  # whatever else a decoder raises, the file is to blame
@@ -102,9 +102,9 @@ def decode_in_a_child(data: bytes) -> Image.Image:
     BadImage `crashes_decoder` if that process dies or takes longer than CHILD_SECONDS. InterruptedError if
     somebody stopped it: that says nothing about the picture.
     """
-    root = Path(__file__).parents[1]
+    here = Path(__file__).parents[1]
     try:
-        child = subprocess.run(CHILD, input=data, stdout=subprocess.PIPE, cwd=root, timeout=CHILD_SECONDS)
+        child = subprocess.run(CHILD, input=data, stdout=subprocess.PIPE, cwd=here, timeout=CHILD_SECONDS)
         status = child.returncode
     except subprocess.TimeoutExpired:
         status = -signal.SIGALRM
@@ -152,32 +152,32 @@ def _not_opened(head: bytes) -> BadImage:
     return BadImage("not_an_image", f"This is not a picture. Send one: {FORMAT_NAMES}.")
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """As L, RGB or RGBA. 16-bit greys keep their scale; wider ones and floats have none and are stretched."""
+def _reducible(image: Image.Image) -> Image.Image:
+    """As L, RGB, RGBA, I or F: the modes that Pillow can shrink."""
     if image.mode.startswith("I;16"):
-        return image.convert("I").point(lambda grey: grey * (255 / 65535)).convert("L")
-    if image.mode in ("I", "F"):
-        low, high = cast(tuple[float, float], image.getextrema())
-        scale = 255 / (high - low) if high > low else 0
-        return image.point(lambda grey: grey * scale - low * scale).convert("L")
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+        return image.convert("I")
+    if image.mode in ("L", "RGB", "I", "F", "RGBA") and "transparency" not in image.info:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # broken EXIF must not cost us the picture
-        return 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    if orientation in UPRIGHT:
-        image = image.transpose(UPRIGHT[orientation])
+def _rgb(image: Image.Image, mode_in_file: str) -> Image.Image:
+    """Over white. 16-bit greys keep their scale; wider ones and floats have none: theirs is stretched."""
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    elif image.mode in ("I", "F"):
+        extrema = (0, 65535) if mode_in_file.startswith("I;16") else image.getextrema()
+        low, high = cast(tuple[float, float], extrema)
+        scale = 255 / (high - low) if high > low else 0
+        image = image.point(lambda grey: grey * scale - low * scale)
     return image.convert("RGB")
+
+
+def _upright(small: Image.Image, image: Image.Image) -> Image.Image:
+    orientation = 1
+    with suppress(Exception):  # broken EXIF must not cost us the picture
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return small.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else small
 
 
 def _answer_the_parent() -> int:

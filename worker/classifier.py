@@ -86,7 +86,7 @@ def load_classifier(model: str, weights: str, labels: str | None, read_s3: ReadS
 
 
 def fetch_weights(model: str, timeout: float = 10) -> Path:
-    """The file of the model's ImageNet weights: fetched into torch's cache, with a progress bar, if not there.
+    """The file of the model's ImageNet weights; if missing, fetched into torch's cache with a progress bar.
 
     ClassifierError if they cannot be had, are not what they should be, or stay out for `timeout` seconds.
     """
