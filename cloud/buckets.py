@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -6,8 +7,10 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from cloud.clients import Client
-from cloud.errors import CloudError, Conflict, NotFound, calling
+from cloud.errors import Conflict, NotFound, calling
 from cloud.prediction import Prediction
+
+log = logging.getLogger(__name__)
 
 
 class Bucket:
@@ -86,8 +89,9 @@ class OutputBucket(Bucket):
             return Prediction.model_validate_json(body)
         except NotFound:
             return None
-        except ValidationError as error:
-            raise CloudError(f"s3://{self.name}/{image_id} is no prediction: {error}") from error
+        except ValidationError as error:  # it stays so: whoever waits for a better one waits for ever
+            log.error("s3://%s/%s is no prediction: %s", self.name, image_id, error)
+            return Prediction.failed(image_id, "broken_answer", "The answer to this image cannot be read.")
 
     def answered(self, request_id: str) -> list[str]:
         """The image-ids that have a final answer: one ListObjectsV2 for each 1,000."""

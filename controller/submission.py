@@ -71,8 +71,9 @@ class Submissions:
         """Upload before enqueue. CloudError when AWS does not take them: then nothing was asked."""
         self.open_requests.open(request_id, len(uploads))
         try:
-            list(self.pool.map(self._store, uploads))
+            refused = [prediction for prediction in self.pool.map(self._store, uploads) if prediction]
             watched = Watched(request_id, [upload.image_id for upload in uploads])
+            watched.predictions = {prediction.image_id: prediction for prediction in refused}
             self.queue.send(upload.image_id for upload in uploads if not upload.refusal)
         except CloudError:
             self._abandon(request_id)
@@ -105,12 +106,14 @@ class Submissions:
             just_sent=sum(w.unanswered for w in watched if w.seconds < LAG_SECONDS),
         )
 
-    def _store(self, upload: Upload) -> None:
-        if upload.refusal:
-            code, message = upload.refusal.code, upload.refusal.message
-            self.outputs.put_prediction(Prediction.failed(upload.image_id, code, message))
-        else:
+    def _store(self, upload: Upload) -> Prediction | None:
+        """The image; or, when it was refused, its answer."""
+        if not upload.refusal:
             self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
+            return None
+        prediction = Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
+        self.outputs.put_prediction(prediction)
+        return prediction
 
     def _abandon(self, request_id: str) -> None:
         """Nobody got the request's id, so nobody can ask for it."""

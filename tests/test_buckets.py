@@ -62,10 +62,12 @@ def test_the_first_answer_stays(outputs):
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b'{"status": "classified"}', b"\x80\x04pickle"])
-def test_an_object_that_is_no_prediction_is_named(outputs, body):
+def test_an_object_that_is_no_prediction_is_a_failed_one_and_is_named(outputs, body, caplog):
     outputs.write(IMAGE, body)
-    with pytest.raises(CloudError, match=f"s3://test-output/{REQUEST}/0000-.* is no prediction"):
-        outputs.get_prediction(IMAGE)
+    prediction = outputs.get_prediction(IMAGE)
+    assert (prediction.image_id, prediction.status) == (IMAGE, "failed")
+    assert prediction.error.code == "broken_answer"
+    assert f"s3://test-output/{IMAGE} is no prediction" in caplog.text
 
 
 def test_a_conditional_write_is_refused_when_somebody_else_wrote_first(outputs):
