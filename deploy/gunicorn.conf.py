@@ -1,15 +1,65 @@
-"""Gunicorn, which runs the controller. Every value can be set from the environment."""
+"""Gunicorn, which runs the controller.
+
+    python -m gunicorn --config deploy/gunicorn.conf.py controller.wsgi:app
+
+What is worth setting can be set from the environment, and all else by Gunicorn's own GUNICORN_CMD_ARGS. SIGHUP
+starts new processes with new code, while the old ones answer what they have begun.
+"""
 
 import os
+from datetime import timedelta
+from typing import Any
 
-bind = os.environ.get("BIND", "127.0.0.1:8000")
-workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
+from gunicorn.glogging import Logger
+
+from cloud.logs import json_formatter
+
+
+def setting(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise SystemExit(f"controller: {name} is {text!r}, but it should be a whole number")
+    return int(text)
+
+
+class JsonLogger(Logger):
+    """One JSON object a line, as everywhere in the system."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            for handler in log.handlers:
+                handler.setFormatter(json_formatter())
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
+        answered = {name.lower(): value for name, value in resp.headers}
+        self.access_log.info(
+            "request",
+            extra={
+                "method": environ["REQUEST_METHOD"],
+                "uri": environ["RAW_URI"],
+                "status": resp.status_code,
+                "seconds": round(request_time.total_seconds(), 3),
+                "sent": resp.sent,
+                "client": environ.get("HTTP_X_FORWARDED_FOR") or environ.get("REMOTE_ADDR"),
+                # the controller's own id of the request; where it has none, nginx's
+                "request_id": answered.get("x-request-id") or environ.get("HTTP_X_REQUEST_ID"),
+            },
+        )
+
+
+bind = os.environ.get("BIND") or "127.0.0.1:8000"
 worker_class = "gthread"
-threads = int(os.environ.get("WEB_THREADS", "256"))  # a request that waits for its answers holds one
-timeout = (
-    60  # seconds in which a worker process must show that it is alive; a waiting request does not block that
-)
-graceful_timeout = int(os.environ.get("GRACEFUL_TIMEOUT", "330"))
-keepalive = 15
-worker_tmp_dir = "/dev/shm"
-accesslog = "-"
+threads = setting("WEB_THREADS", 256)  # a request that waits for its answers holds one
+workers = setting("WEB_CONCURRENCY", 1)  # one waits for hundreds; of two, one stays when the other is killed
+timeout = setting("WEB_TIMEOUT", 60)  # seconds without a sign of life from a process; a wait gives signs
+graceful_timeout = setting("GRACEFUL_TIMEOUT", setting("REQUEST_TIMEOUT", 300) + 30)
+keepalive = setting("WEB_KEEPALIVE", 15)
+accesslog = os.environ.get("ACCESS_LOG") or "-"
+loglevel = (os.environ.get("LOG_LEVEL") or "INFO").lower()
+logger_class = JsonLogger
+
+# Each process makes boto3's clients and the autoscaler's thread for itself: no fork may copy them.
+preload_app = False
+worker_tmp_dir = "/dev/shm"  # a disk can stall the signs of life
+control_socket_disable = True
