@@ -15,7 +15,7 @@ class Form(Enum):
 
 
 def wanted_form(request: Request) -> Form:
-    """What `?format=json` or `Accept` says. Without a preference JSON, but for the conventions of two existing clients:
+    """What `?format=json` or `Accept` says. Without a preference JSON, but two clients have conventions:
     files in a field `myfile` are answered with the bare label, files in `inputFile` with `stem:label`.
     """
     if request.args.get("format") == "json":  # a link cannot say Accept

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -64,13 +64,15 @@ class System:
 
     def processes_of(self, instance_id: str, words: str = "-m worker") -> list[psutil.Process]:
         """The processes of one instance whose command line holds `words`."""
-        return [p for p in marked(instance_id) if words in " ".join(p.cmdline())]
+        return having(words, marked(instance_id))
 
     def controllers(self) -> list[psutil.Process]:
         """Gunicorn's worker processes, without its arbiter."""
-        found = [p for p in self.children() if "gunicorn" in " ".join(p.cmdline())]
-        arbiters = {p.pid for p in found if not any(p.ppid() == other.pid for other in found)}
-        return [p for p in found if p.pid not in arbiters]
+        return [p for arbiter in self.arbiters() for p in arbiter.children()]
+
+    def arbiters(self) -> list[psutil.Process]:
+        """Gunicorn's main process."""
+        return having("gunicorn", psutil.Process(self.process.pid).children())
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -84,6 +86,16 @@ class System:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
         return time.monotonic() - started
+
+
+def having(words: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those whose command line holds `words`."""
+    found = []
+    for process in processes:
+        with suppress(psutil.Error):
+            if words in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def marked(value: str) -> list[psutil.Process]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -169,7 +170,7 @@ def test_ten_requests_at_once_from_two_controllers_never_exceed_the_maximum(begi
 @contextmanager
 def second_controller(system: System) -> Iterator[str]:
     port = free_port()
-    running = next(p for p in system.children() if "gunicorn" in " ".join(p.cmdline()))
+    [running] = system.arbiters()
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "controller.wsgi:app"],
         cwd=ROOT,
@@ -236,8 +237,6 @@ def fleet(system: System) -> dict[str, Any]:
 
 
 def test_the_first_terminate_call_comes_within_a_second_of_the_last_answer(begin):
-    import time
-
     system = begin()
     system.post(*photos(4))
     answered = time.time()
@@ -250,10 +249,11 @@ def test_a_worker_without_work_shuts_its_machine_down_though_every_controller_is
     system = begin(IDLE_SHUTDOWN_SECONDS="2", LOCAL_BOOT_SECONDS="2")
     ask(system, *photos(2))
     eventually(system.active, 10)
-    for process in [p for p in system.children() if "gunicorn" in " ".join(p.cmdline())]:
+    gunicorn = [*system.arbiters(), *system.controllers()]
+    for process in gunicorn:
         process.suspend()
     try:
         eventually(lambda: not system.instances("pending", "running", "shutting-down"), 60)
     finally:
-        for process in [p for p in system.children() if "gunicorn" in " ".join(p.cmdline())]:
+        for process in gunicorn:
             process.resume()

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 
-import psutil
+import requests
 
-from tests.e2e.system import ROOT, eventually, free_port, marked
+from tests.e2e.system import ROOT, eventually, free_port, having, marked
 from tests.e2e.test_upload import photos
 
 
@@ -27,7 +27,7 @@ def test_ctrl_c_and_sigterm_leave_no_process_within_ten_seconds(start):
 def test_nothing_is_left_when_it_is_killed(start):
     system = start()
     system.post(*photos(), headers={"Prefer": "respond-async"})
-    eventually(lambda: [p for p in system.children() if "-m worker" in " ".join(p.cmdline())], 20)
+    eventually(lambda: having("-m worker", system.children()), 20)
     system.process.kill()
     system.process.wait(5)
     eventually(lambda: not marked(str(system.output)), 10)
@@ -74,15 +74,10 @@ def test_a_restarted_controller_finishes_what_waits(start):
     system = start(LOCAL_BOOT_SECONDS="4")
     reply = system.post(*photos(), headers={"Prefer": "respond-async"})
     eventually(system.active, 10)
-    arbiter = next(p for p in system.children() if "gunicorn" in " ".join(p.cmdline()))
+    [arbiter] = system.arbiters()
     before = {p.pid for p in system.controllers()}
     arbiter.send_signal(signal.SIGHUP)
-    eventually(
-        lambda: {p.pid for p in system.controllers()} and not before & {p.pid for p in psutil.process_iter()},
-        20,
-    )
-    import requests
-
+    eventually(lambda: system.controllers() and not before & {p.pid for p in system.controllers()}, 20)
     address = system.url.rstrip("/") + reply.headers["Location"]
     eventually(lambda: requests.get(address, timeout=10).json()["complete"], 60)
     eventually(lambda: not system.active(), 60)
