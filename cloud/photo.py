@@ -169,7 +169,7 @@ def _rgb(image: Image.Image, mode_in_file: str) -> Image.Image:
         extrema = (0, 65535) if mode_in_file.startswith("I;16") else image.getextrema()
         low, high = cast(tuple[float, float], extrema)
         scale = 255 / (high - low) if high > low else 0
-        image = image.point(lambda grey: grey * scale - low * scale)
+        image = image.point(lambda grey: grey * scale - low * scale + 0.5)
     return image.convert("RGB")
 
 

@@ -106,7 +106,8 @@ def fetch_weights(model: str, timeout: float = 10) -> Path:
         sha256 = file.stem.rpartition("-")[2]
         torch.hub.download_url_to_file(url, str(file), sha256, progress=sys.stderr.isatty())
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise ClassifierError(f"The weights of {model} cannot be fetched from {url}: {error}.") from error
+        reason = getattr(error, "reason", error)  # URLError's own text wraps it in <>
+        raise ClassifierError(f"The weights of {model} cannot be fetched from {url}: {reason}.") from error
     finally:
         socket.setdefaulttimeout(before)
     return file
