@@ -7,8 +7,8 @@ Beside AWS's own API it serves, under ``/_local/``:
 
 * ``GET /_local/record``: see `Endpoint.record`;
 * ``POST /_local/capacity`` with JSON ``{"instance_type": "t3.small", "market": "spot", "available": 1}``:
-  only so many more instances of that type can be launched (0: InsufficientInstanceCapacity). Without "market"
-  it holds for spot and on-demand each; "available": null lifts it;
+  only so many more instances of that type can be launched (0: InsufficientInstanceCapacity) in that market,
+  "spot", "on-demand" or (null) each of the two; "available": null lifts it;
 * ``/_local/instances/<instance-id>/…``: the instance's metadata service, see `local.metadata`.
 """
 
@@ -29,13 +29,14 @@ from moto.ec2.models import EC2Backend, ec2_backends
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sqs.models import Message, Queue, SQSBackend, sqs_backends
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 from werkzeug.serving import make_server
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from local.calls import Calls
 from local.ec2 import LocalEC2
-from local.instances import Instances
+from local.instances import MARKETS, Instances
 from local.metadata import Metadata
 
 
@@ -145,18 +146,15 @@ class Endpoint:
         self._thread = threading.Thread(target=self._server.serve_forever, name="local-aws", daemon=True)
 
     def start(self) -> None:
-        """Take moto's backends over, warm them (EC2's first call takes more than a second), and serve."""
+        """Take moto's backends over, make EC2's first call, which takes more than a second, and serve."""
         LocalEC2.instances = self.instances
         moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
         moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
         sqs_backends.backend, ec2_backends.backend = LocalSQS, LocalEC2
         self.reset()
-        for service in ("s3", "sqs", "ec2"):
-            scope = f"AWS4-HMAC-SHA256 Credential=local/20000101/{self.region}/{service}/aws4_request, "
-            form = {"ec2": {"Action": "DescribeInstances", "Version": "2016-11-15"}}.get(service)
-            Client(self._moto).open(
-                "/", method="POST" if form else "GET", data=form, headers={"Authorization": scope}
-            )
+        signed = f"AWS4-HMAC-SHA256 Credential=local/20000101/{self.region}/ec2/aws4_request, "
+        form = {"Action": "DescribeInstances", "Version": "2016-11-15"}
+        Client(self._moto).post("/", data=form, headers={"Authorization": signed})
         self._thread.start()
 
     def stop(self) -> None:
@@ -178,8 +176,10 @@ class Endpoint:
 
     def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith("/_local/"):  # no name of a bucket may begin so
-            request = Request(environ)
-            return self._local(request)(environ, start_response)
+            try:
+                return self._local(Request(environ))(environ, start_response)
+            except HTTPException as error:
+                return error(environ, start_response)
         self._calls.count(environ)
         return self._moto(environ, start_response)
 
@@ -188,9 +188,13 @@ class Endpoint:
             case "GET", "record":
                 return Response(json.dumps(self.record()), mimetype="application/json")
             case "POST", "capacity":
-                asked = request.get_json()
+                asked = request.get_json(force=True)
+                if not asked.keys() >= {"instance_type", "available"} or asked.get("market") not in MARKETS:
+                    raise BadRequest(
+                        '"instance_type", "available" and a "market" of spot or on-demand, please'
+                    )
                 self.instances.limit(asked["instance_type"], asked.get("market"), asked["available"])
                 return Response(status=204)
             case _, "instances", instance_id, path:
                 return self._metadata.answer(request, instance_id, path)
-        return Response("Unknown; see local/endpoint.py.\n", 404)
+        raise NotFound("see local/endpoint.py for what there is")

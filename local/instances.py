@@ -15,7 +15,7 @@ from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 ALIVE = ("pending", "running")
-MARKETS = ("on-demand", "spot")
+MARKETS = ("on-demand", "spot", None)  # None: each of them
 SHUT_ITSELF_DOWN = StateReason(
     "Client.InstanceInitiatedShutdown: Instance initiated shutdown", "Client.InstanceInitiatedShutdown"
 )
@@ -65,12 +65,12 @@ class Instances:
             return {"instances": lives, "most_instances_at_once": self._most_at_once}
 
     def limit(self, instance_type: str, market: str | None, available: int | None) -> None:
-        """Let only `available` more instances be launched of this type, in one market or (None) in each.
+        """Let only `available` more instances of this type be launched, in one of MARKETS.
 
         `available` None lifts the limit again.
         """
         with self.lock:
-            for key in [(instance_type, name) for name in MARKETS if market in (None, name)]:
+            for key in [(instance_type, one) for one in MARKETS if one and market in (None, one)]:
                 self._capacity.pop(key, None)
                 if available is not None:
                     self._capacity[key] = available

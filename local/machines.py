@@ -1,12 +1,10 @@
 """The machines behind the local EC2 instances: processes on this computer that run the instances' user data.
 
-A machine boots, runs its user data (the file itself, by its ``#!`` line) in a session of its own, and is
-switched off by EC2 (TerminateInstances, StopInstances), by ``shutdown``, ``poweroff`` or ``halt`` in it, or
-when the last of its processes has ended: SIGTERM to all its processes, and SIGKILL after the grace period.
-
-Each machine has ``<directory>/<instance-id>.log`` for what its user data prints, and a folder of its own, its
-HOME, which is gone with it. Nothing polls: a thread per machine sleeps until a process ends or the power
-button, a FIFO, is pressed. A guardian process ends all of it when this process is killed.
+A machine boots, runs its user data by its ``#!`` line in a session of its own, and is switched off by EC2,
+by ``shutdown``, ``poweroff`` or ``halt`` in it, or when the last of its processes has ended: SIGTERM to all
+of them, SIGKILL after the grace period. What its user data prints goes to ``<directory>/<instance-id>.log``;
+its folder there, its HOME, goes with it. Nothing polls: a thread per machine sleeps until a process ends or
+the power button, a FIFO, is pressed. A guardian process ends all of it when this process is killed.
 """
 
 import os
@@ -161,12 +159,11 @@ class Machines:
         while first and (pids := _living(machine, first)) and processes.wait(pids, wake=machine.button):
             pass
         self._endpoint.instances.shutting_down(machine.id)
-        if left := processes.stop(machine.mark, machine.grace):
-            machine.say(f"cannot end its processes {left}")
+        left = processes.stop(machine.mark, machine.grace)
         if first:
             with suppress(ProcessLookupError):  # what has put its environment off
                 os.killpg(first.pid, signal.SIGKILL)
-            machine.say(f"ended; the exit status of its user data was {first.wait()}")
+            machine.say(f"ended; exit status of its user data {first.wait()}, processes left {left}")
 
     def _start_user_data(self, machine: _Machine) -> subprocess.Popen[bytes] | None:
         script = machine.folder / "user-data"

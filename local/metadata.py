@@ -15,7 +15,6 @@ import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from threading import Timer
-from typing import Any
 
 from moto.ec2.models.instances import Instance
 from werkzeug.wrappers import Request, Response
@@ -42,8 +41,8 @@ class Metadata:
             case "PUT", "latest/api/token":
                 return self._token(request, instance_id)
             case "POST", "spot-interruption":
-                seconds = (request.get_json(silent=True) or {}).get("seconds", WARNING_BEFORE_INTERRUPTION)
-                return self._interrupt(instance_id, seconds)
+                asked = request.get_json(force=True) if request.content_length else {}
+                return self._interrupt(instance_id, float(asked.get("seconds", WARNING_BEFORE_INTERRUPTION)))
             case "POST", "rebalance-recommendation":
                 return self._notice(instance_id, "events/recommendations/rebalance", noticeTime=_iso())
             case "GET", _:
@@ -88,9 +87,8 @@ class Metadata:
 
 def _values(instance: Instance) -> dict[str, str]:
     """Path below the service's root → value."""
-    arn = (instance.iam_instance_profile or {}).get(
-        "Arn", f"arn:aws:iam::{instance.owner_id}:instance-profile/local"
-    )
+    profile = instance.iam_instance_profile or {"Arn": "arn:aws:iam::123456789012:instance-profile/local"}
+    arn = profile["Arn"]
     values = {
         "ami-id": instance.image_id,
         "iam/info": json.dumps({"Code": "Success", "LastUpdated": _iso(), "InstanceProfileArn": arn}),
@@ -99,40 +97,32 @@ def _values(instance: Instance) -> dict[str, str]:
         "instance-life-cycle": instance.lifecycle or "on-demand",
         "instance-type": instance.instance_type,
         "local-hostname": instance.private_dns_name,
-        "local-ipv4": instance.private_ip,
         "placement/availability-zone": instance.availability_zone,
         "placement/region": instance.region_name,
     }
     if instance.metadata_options.instance_metadata_tags == "enabled":
         values |= {f"tags/instance/{tag['key']}": tag["value"] for tag in instance.get_tags()}
-    identity = _identity(instance)
-    return {f"latest/meta-data/{name}": value or "" for name, value in values.items()} | {
-        "latest/dynamic/instance-identity/document": json.dumps(identity)
-    }
-
-
-def _credentials() -> dict[str, str]:
-    """Of any role: the endpoint does not enforce IAM."""
-    return {
-        "Code": "Success",
-        "LastUpdated": _iso(),
-        "Type": "AWS-HMAC",
-        "AccessKeyId": "ASIALOCALINSTANCE000",
-        "SecretAccessKey": secrets.token_hex(20),
-        "Token": secrets.token_urlsafe(64),
-        "Expiration": _iso(CREDENTIALS_LAST),
-    }
-
-
-def _identity(instance: Instance) -> dict[str, Any]:
-    return {
+    identity = {
         "accountId": instance.owner_id,
         "availabilityZone": instance.availability_zone,
         "imageId": instance.image_id,
         "instanceId": instance.id,
         "instanceType": instance.instance_type,
-        "privateIp": instance.private_ip,
         "region": instance.region_name,
+    }
+    below = {f"latest/meta-data/{name}": value or "" for name, value in values.items()}
+    return below | {"latest/dynamic/instance-identity/document": json.dumps(identity)}
+
+
+def _credentials() -> dict[str, str]:
+    """For every instance, with a profile or not: the endpoint does not enforce IAM."""
+    return {
+        "Code": "Success",
+        "LastUpdated": _iso(),
+        "AccessKeyId": "ASIALOCALINSTANCE000",
+        "SecretAccessKey": secrets.token_hex(20),
+        "Token": secrets.token_urlsafe(64),
+        "Expiration": _iso(CREDENTIALS_LAST),
     }
 
 

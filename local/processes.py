@@ -27,6 +27,8 @@ def marked(mark: str) -> list[int]:
     Looks again where it found nothing (a daemon forks and is gone) or a process in the middle of exec, which
     has no environment for a moment.
     """
+    if not all(mark.partition("=")):
+        raise ValueError(f"a mark is NAME=value, not {mark!r}")  # an empty one is in every environment
     for _ in range(LOOKS):
         found, unclear = _look(mark.encode())
         if found and not unclear:

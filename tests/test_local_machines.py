@@ -29,7 +29,6 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def machines(endpoint: Endpoint, tmp_path: Path) -> Iterator[Machines]:
-    endpoint.reset()
     machines = Machines(endpoint, tmp_path, grace=GRACE, environment={"APP_DIR": "/app"})
     yield machines
     assert machines.stop_all() == []
@@ -83,7 +82,7 @@ def test_an_instance_runs_its_user_data_and_logs_what_that_prints(ec2: Any, mach
     first, *printed, last = machines.log(instance_id).read_text().splitlines()
     assert f"{instance_id} booted after 0 s" in first
     assert printed == ["to stdout", "to stderr"]
-    assert "exit status of its user data was 0" in last
+    assert "exit status of its user data 0" in last
 
 
 def test_user_data_has_a_small_clean_environment(
@@ -102,7 +101,6 @@ def test_user_data_has_a_small_clean_environment(
 
 
 def test_an_instance_is_pending_while_it_boots(endpoint: Endpoint, ec2: Any, tmp_path: Path) -> None:
-    endpoint.reset()
     machines = Machines(endpoint, tmp_path, boot_seconds=0.5)
     start = time.monotonic()
     [instance_id] = launch(ec2, "sleep 30")
@@ -115,7 +113,6 @@ def test_an_instance_is_pending_while_it_boots(endpoint: Endpoint, ec2: Any, tmp
 def test_an_instance_that_is_terminated_while_it_boots_runs_nothing(
     endpoint: Endpoint, ec2: Any, tmp_path: Path
 ) -> None:
-    endpoint.reset()
     machines = Machines(endpoint, tmp_path, boot_seconds=30)
     [instance_id] = launch(ec2, "echo alive")
     ec2.terminate_instances(InstanceIds=[instance_id])
@@ -125,6 +122,7 @@ def test_an_instance_that_is_terminated_while_it_boots_runs_nothing(
 
 
 def test_several_instances_live_at_the_same_time(ec2: Any, endpoint: Endpoint, machines: Machines) -> None:
+    endpoint.reset()
     started = launch(ec2, f"echo up; {STUBBORN}", count=4)
     for instance_id in started:
         wait_for_log(machines, instance_id, "up")
@@ -153,7 +151,7 @@ def test_a_process_that_ignores_sigterm_is_killed(ec2: Any, machines: Machines) 
     ec2.terminate_instances(InstanceIds=[instance_id])
     wait_for_state(ec2, instance_id, "terminated")
     assert living(instance_id) == []
-    assert f"was {-signal.SIGKILL}" in machines.log(instance_id).read_text()
+    assert f"exit status of its user data {-signal.SIGKILL}" in machines.log(instance_id).read_text()
 
 
 @pytest.mark.parametrize("start", ["nohup {} &", "setsid {} &"])
@@ -226,7 +224,6 @@ def test_an_instance_without_user_data_runs_until_it_is_terminated(ec2: Any, mac
 def test_stopping_all_ends_every_machine_and_whatever_else_has_the_mark(
     endpoint: Endpoint, ec2: Any, tmp_path: Path
 ) -> None:
-    endpoint.reset()
     machines = Machines(endpoint, tmp_path, grace=30)
     started = launch(ec2, f"echo up; {STUBBORN}", count=2)
     for instance_id in started:
@@ -263,9 +260,16 @@ def test_the_guardian_ends_everything_when_the_supervisor_is_killed(tmp_path: Pa
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as supervisor:
         assert supervisor.stdout
         mark = supervisor.stdout.readline().strip()
+        assert mark, "the supervisor did not start"
         wait_until("all processes are there", lambda: len(processes.marked(mark)) >= 3)
         supervisor.kill()
     wait_until("all are gone", lambda: not processes.marked(mark))
+
+
+def test_no_process_is_taken_for_one_with_an_empty_mark() -> None:
+    for mark in ("", "LOCAL_AWS", "LOCAL_AWS=", "=1"):
+        with pytest.raises(ValueError, match="NAME=value"):
+            processes.stop(mark, 0)
 
 
 def test_waiting_for_processes_ends_with_them_or_in_time_or_when_woken() -> None:

@@ -11,17 +11,11 @@ from local.endpoint import Endpoint
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Endpoint]:
+def endpoint() -> Iterator[Endpoint]:
     endpoint = Endpoint(region="eu-west-1")
     endpoint.start()
     yield endpoint
     endpoint.stop()
-
-
-@pytest.fixture
-def endpoint(running: Endpoint) -> Endpoint:
-    running.reset()
-    return running
 
 
 def client(endpoint: Endpoint, service: str) -> Any:
@@ -30,8 +24,8 @@ def client(endpoint: Endpoint, service: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def ec2(running: Endpoint) -> Any:
-    return client(running, "ec2")
+def ec2(endpoint: Endpoint) -> Any:
+    return client(endpoint, "ec2")
 
 
 def launch(ec2: Any, **parameters: Any) -> str:
@@ -45,7 +39,7 @@ def launch(ec2: Any, **parameters: Any) -> str:
 
 
 @pytest.fixture
-def instance_id(endpoint: Endpoint, ec2: Any) -> str:
+def instance_id(ec2: Any) -> str:
     return launch(ec2)
 
 
