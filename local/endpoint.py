@@ -34,6 +34,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
+from local import budgets
 from local.calls import Calls
 from local.ec2 import LocalEC2
 from local.instances import MARKETS, Instances
@@ -138,10 +139,9 @@ class Endpoint:
         find = functools.cache(self._moto.get_backend_for_host)  # it lists moto's folder at every request
         self._moto.get_backend_for_host = find  # type: ignore[method-assign]
         self._calls = Calls()
+        serve = functools.partial(make_server, threaded=True, request_handler=_Handler)
         with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
-            self._server = make_server(
-                "127.0.0.1", port, self._app, threaded=True, request_handler=_Handler, fd=listening.fileno()
-            )
+            self._server = serve("127.0.0.1", port, self._app, fd=listening.fileno())
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="local-aws", daemon=True)
 
@@ -151,6 +151,7 @@ class Endpoint:
         moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
         moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
         sqs_backends.backend, ec2_backends.backend = LocalSQS, LocalEC2
+        budgets.complete_moto()
         self.reset()
         signed = f"AWS4-HMAC-SHA256 Credential=local/20000101/{self.region}/ec2/aws4_request, "
         form = {"Action": "DescribeInstances", "Version": "2016-11-15"}

@@ -116,10 +116,10 @@ class Machines:
         grace = self._grace if grace is None else grace
         with self._lock:
             self._closed = True
-            alive = list(self._alive.values())
-            for machine, _ in alive:
+            threads = [thread for _, thread in self._alive.values()]
+            for machine, _ in self._alive.values():
                 machine.press(grace)
-        for _, thread in alive:
+        for thread in threads:
             thread.join(grace + 2 * processes.KILLED_WITHIN)
         left = processes.stop(f"{MARK}={self.mark[MARK]}", 0)
         self._guardian.communicate()  # the end of its input
@@ -156,8 +156,10 @@ class Machines:
             machine.pressed()
             return
         first = self._start_user_data(machine)
-        while first and (pids := _living(machine, first)) and processes.wait(pids, wake=machine.button):
-            pass
+        while first:
+            pids = processes.marked(machine.mark) + [first.pid] * (first.poll() is None)
+            if not pids or not processes.wait(pids, wake=machine.button):
+                break
         self._endpoint.instances.shutting_down(machine.id)
         left = processes.stop(machine.mark, machine.grace)
         if first:
@@ -196,7 +198,3 @@ class Machines:
             INSTANCE_MARK: machine.id,
             BUTTON: str(machine.fifo),
         }
-
-
-def _living(machine: _Machine, first: subprocess.Popen[bytes]) -> list[int]:
-    return processes.marked(machine.mark) + [first.pid] * (first.poll() is None)
