@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 from werkzeug.datastructures import FileStorage
 
@@ -50,7 +50,7 @@ def read_form(request_id: str, files: Iterable[FileStorage], max_files: int) -> 
 def read_file(request_id: str, number: int, file: FileStorage) -> Upload:
     content_type, refusal = "application/octet-stream", None
     try:
-        content_type = check_header(file.stream)
+        content_type = check_header(cast(BinaryIO, file.stream))
     except BadImage as error:
         refusal = Failure(code=error.code, message=error.message)
     return Upload(image_id(request_id, number, file.filename or ""), file.stream, content_type, refusal)
