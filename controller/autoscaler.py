@@ -108,7 +108,7 @@ class Autoscaler:
             self.wake.clear()
 
     def look(self) -> bool:
-        """Returns whether anything waits or runs, so that the next look should come soon."""
+        """Returns whether anything waits, runs or shuts down, so that the next look should come soon."""
         with self.shared.hold(LEASE_WAIT_SECONDS) as lease:
             look = self._see(lease.state)
             try:
@@ -124,7 +124,7 @@ class Autoscaler:
                 self.fleet.number(look.active, look.launched)
             finally:
                 self._note(look)
-        return bool(look.active or look.launched or look.seen.backlog or look.waiting.requests)
+        return bool(look.active or look.state.launched or look.seen.backlog or look.waiting.requests)
 
     def _see(self, state: FleetState) -> Look:
         waiting = self.waiting()

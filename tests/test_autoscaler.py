@@ -530,7 +530,7 @@ def test_when_all_is_answered_all_are_terminated(world, work):
     world.look()
     work()
     world.close(request_id)
-    assert not world.look()
+    assert world.look(), "their ends are to be seen"
     assert world.active == []
     assert not world.look()
     assert world.why == "nothing waits and nothing runs"
