@@ -1,0 +1,112 @@
+import json
+from datetime import timedelta
+
+import pytest
+
+from cloud.errors import CloudError
+from cloud.fleet_reports import FleetReports, WorkerReport
+from controller.fleet import Fleet
+from controller.fleet_state import Decision, Launched, SharedState, now
+from controller.fleet_view import FleetView
+from tests.conftest import refusal
+from tests.test_fleet import plan
+
+
+@pytest.fixture
+def fleet(aws) -> Fleet:
+    return Fleet(aws.ec2, "worker", plan())
+
+
+@pytest.fixture
+def shared(outputs) -> SharedState:
+    return SharedState(outputs)
+
+
+@pytest.fixture
+def view(queue, fleet, shared, outputs) -> FleetView:
+    reports = FleetReports(outputs)
+    return FleetView(
+        queue, fleet, shared, reports, max_instances=5, max_images_per_instance=10, price_per_hour=3.6
+    )
+
+
+@pytest.fixture
+def report(outputs):
+    def put(instance_id: str, images: int, draining: bool = False) -> None:
+        made = WorkerReport(
+            instance_id=instance_id,
+            model="m",
+            ready_at=now(),
+            seen_at=now(),
+            images=images,
+            draining=draining,
+        )
+        FleetReports(outputs).put(made)
+
+    return put
+
+
+def test_an_empty_fleet_is_shown(view):
+    shown = view.read()
+    assert (shown.instances, shown.decisions) == ([], [])
+    assert shown.money.dollars == 0
+    assert shown.money.dollars_per_1000_images is None
+    json.dumps(shown.model_dump(mode="json"))
+
+
+def test_the_queue_and_the_policy_are_shown(view, queue):
+    queue.send(["a", "b", "c"])
+    queue.receive(1, 0)
+    shown = view.read()
+    assert shown.queue == {"visible": 2, "in_flight": 1, "delayed": 0}
+    assert (shown.max_instances, shown.max_images_per_instance) == (5, 10)
+
+
+def test_each_instance_is_shown_with_what_it_did_and_for_whom(view, fleet, report):
+    ready, draining, booting, ended = fleet.launch(4, "abc", "t" * 32)
+    fleet.terminate([ended])
+    fleet.number(fleet.instances())
+    report(ready, 7)
+    report(draining, 3, draining=True)
+    shown = {i.instance_id: i for i in view.read().instances}
+    assert set(shown) == {ready, draining, booting}
+    assert {i.name for i in shown.values()} == {"worker-1", "worker-2", "worker-3"}
+    assert (shown[ready].state, shown[ready].images, shown[ready].request_id) == ("ready", 7, "abc")
+    assert (shown[draining].state, shown[draining].images) == ("draining", 3)
+    assert (shown[booting].state, shown[booting].images) == ("running", 0)
+    assert 0 <= shown[ready].age_seconds < 60
+
+
+def test_the_money_is_that_of_all_instances_so_far(view, shared, fleet, report):
+    (instance_id,) = fleet.launch(1, "abc", "t" * 32)
+    report(instance_id, 40)
+    with shared.hold(0) as lease:
+        lease.state.ended_seconds, lease.state.ended_images = 1000, 60
+        lease.state.launched[instance_id] = Launched(at=now(), request_id="abc")
+    money = view.read().money
+    assert 1000 <= money.instance_seconds < 1060
+    assert money.images == 100
+    assert money.dollars == pytest.approx(money.instance_seconds * 0.001, rel=0.01)
+    assert money.dollars_per_1000_images == pytest.approx(money.dollars * 10, rel=0.01)
+
+
+def test_the_newest_decision_comes_first(view, shared):
+    with shared.hold(0) as lease:
+        for n in range(3):
+            at = now() + timedelta(seconds=n)
+            lease.state.remember(Decision(at=at, by="h/1", seen={"visible": n}, wanted=n, why=[f"look {n}"]))
+    assert [d.why for d in view.read().decisions] == [["look 2"], ["look 1"], ["look 0"]]
+
+
+def test_to_look_changes_nothing(view, outputs):
+    view.read()
+    assert list(outputs.keys("")) == []
+
+
+def test_an_aws_that_does_not_answer_is_a_cloud_error(view, aws, on_call):
+    def refuse(params):
+        raise refusal("RequestLimitExceeded", "DescribeInstances")
+
+    on_call(aws.ec2, "DescribeInstances", refuse)
+    with pytest.raises(CloudError, match="could not list the worker instances"):
+        view.read()
