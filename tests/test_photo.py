@@ -167,8 +167,15 @@ def test_a_photo_is_set_upright_as_its_exif_says(format: str, orientation: int):
         assert image.getpixel(at) == pytest.approx(colour, abs=12)
 
 
-def test_broken_exif_costs_no_photo():
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\x7f\xff" + b"\x01\x12\0\x03\0\0\xff\xff\0\xff\xff\xff" * 3
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0this is no TIFF header",
+        b"Exif\0\0MM\0*\0\0\0\x08\x7f\xff" + b"\x01\x12\0\x03\0\0\xff\xff\0\xff\xff\xff" * 3,
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",  # orientation 9 of 8
+    ],
+)
+def test_broken_exif_costs_no_photo(exif: bytes):
     assert difference(decode(encoded(CAT, "JPEG", exif=exif)), CAT) < 8
 
 
