@@ -3,6 +3,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, NoRegionError
+
+from cloud.settings import SettingsError
 
 Client: TypeAlias = Any  # boto3 makes the methods of its clients at run time
 
@@ -15,22 +18,30 @@ class Clients(NamedTuple):
     ec2: Client
 
 
-def make_clients() -> Clients:
-    """For the roots. Endpoint and credentials are found by boto3. Every call ends.
+PATIENT = Config(
+    retries={"mode": "standard", "total_max_attempts": 4},
+    connect_timeout=5,
+    read_timeout=30,
+    max_pool_connections=64,
+)
+# EC2's calls are not retried, and end before the lease under which they are made does
+# (controller/fleet_state.py); who looks at the fleet looks again anyway.
+BRIEF = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=8)
 
-    EC2's calls are not retried, and end before the lease under which they are made does
-    (controller/fleet_state.py); who looks at the fleet looks again anyway.
+
+def make_clients() -> Clients:
+    """For the roots; every call ends. Region, endpoint and credentials are found by boto3.
+
+    SettingsError when region or endpoint make no sense.
     """
-    session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))  # boto3 itself does not read it
-    patient = Config(
-        retries={"mode": "standard", "total_max_attempts": 4},
-        connect_timeout=5,
-        read_timeout=30,
-        max_pool_connections=64,
-    )
-    brief = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=8)
-    return Clients(
-        s3=session.client("s3", config=patient),
-        sqs=session.client("sqs", config=patient),
-        ec2=session.client("ec2", config=brief),
-    )
+    try:
+        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))  # boto3 does not read it
+        return Clients(
+            s3=session.client("s3", config=PATIENT),
+            sqs=session.client("sqs", config=PATIENT),
+            ec2=session.client("ec2", config=BRIEF),
+        )
+    except NoRegionError:
+        raise SettingsError("AWS_REGION (AWS region of buckets, queue and instances) is not set") from None
+    except (BotoCoreError, ValueError) as error:  # ValueError: an AWS_ENDPOINT_URL that is no URL
+        raise SettingsError(f"boto3 cannot be used as it is set up: {error}") from None

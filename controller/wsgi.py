@@ -12,11 +12,12 @@ GUNICORN_GIVES_UP = 4  # gunicorn's own exit code for "the app cannot be loaded:
 
 try:
     settings = Settings.from_environment("ami_id")
+    clients = make_clients()
 except SettingsError as error:
     print(f"controller: {error}", file=sys.stderr)
     sys.exit(GUNICORN_GIVES_UP)
 
 logs.configure(settings.log_level)
-services = assemble(settings, make_clients())
+services = assemble(settings, clients)
 services.start()
 app = create_app(services)

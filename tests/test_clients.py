@@ -1,0 +1,54 @@
+import pytest
+
+from cloud.clients import make_clients
+from cloud.settings import SettingsError
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    """boto3 finds nothing but what the test sets."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return monkeypatch
+
+
+def test_region_and_endpoint_come_from_the_environment(environment):
+    environment.setenv("AWS_REGION", "eu-central-1")
+    environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    for client in make_clients():
+        assert client.meta.region_name == "eu-central-1"
+        assert client.meta.endpoint_url == "http://127.0.0.1:4566"
+
+
+def test_boto3s_own_name_for_the_region_holds_too(environment):
+    environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert make_clients().s3.meta.region_name == "eu-west-1"
+
+
+def test_a_missing_region_is_one_line(environment):
+    with pytest.raises(SettingsError, match=r"^AWS_REGION \(.*\) is not set$"):
+        make_clients()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "127.0.0.1:4566"), ("AWS_PROFILE", "nobody"), ("AWS_REGION", "no/where")],
+)
+def test_what_boto3_cannot_use_is_one_line_too(environment, name, value):
+    environment.setenv("AWS_REGION", "eu-central-1")
+    environment.setenv(name, value)
+    with pytest.raises(SettingsError, match=value) as refused:
+        make_clients()
+    assert "\n" not in str(refused.value)
+
+
+def test_every_call_ends_and_ec2s_before_the_lease_under_which_it_is_made(environment):
+    environment.setenv("AWS_REGION", "eu-central-1")
+    clients = make_clients()
+    ec2 = clients.ec2.meta.config
+    assert ec2.retries["total_max_attempts"] == 1
+    assert ec2.connect_timeout + ec2.read_timeout <= 11
+    for client in clients:
+        assert client.meta.config.read_timeout <= 30
