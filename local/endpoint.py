@@ -68,6 +68,14 @@ class LocalQueue(Queue):
         now = time.time() * 1000
         return sum(m.visible_at >= now for m in self._messages)
 
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """SQS writes the redrive policy without spaces, and Terraform takes others for a change."""
+        found: dict[str, Any] = super().attributes
+        if self.redrive_policy:
+            found["RedrivePolicy"] = json.dumps(self.redrive_policy, separators=(",", ":"))
+        return found
+
 
 class LocalSQS(SQSBackend):
     """A queue's operations under its one re-entrant lock, which long polls give up while they wait."""
