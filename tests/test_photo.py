@@ -175,8 +175,9 @@ def test_a_photo_is_set_upright_as_its_exif_says(format: str, orientation: int):
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",  # orientation 9 of 8
     ],
 )
-def test_broken_exif_costs_no_photo(exif: bytes):
-    assert difference(decode(encoded(CAT, "JPEG", exif=exif)), CAT) < 8
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_broken_exif_costs_no_photo(format: str, exif: bytes):
+    assert difference(decode(encoded(CAT, format, exif=exif)), CAT) < 8
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
