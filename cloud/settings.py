@@ -30,6 +30,7 @@ NOT_THE_WORKERS = {
     "security_group_ids",
     "instance_profile",
     "key_name",
+    "launch_template",
     "price_per_hour",
     "max_instances",
     "max_images_per_instance",
@@ -76,6 +77,9 @@ class Settings(BaseSettings):
     security_group_ids: str = Field("", description="security groups of the workers, with commas")
     instance_profile: str = Field("", description="instance profile that gives the workers their role")
     key_name: str = Field("", description="EC2 key pair, to log in to workers over ssh")
+    launch_template: str = Field(
+        "", description="EC2 launch template that has the workers' security groups, profile and key"
+    )
     price_per_hour: float = Field(
         0.08925, ge=0, description="dollars that an instance costs an hour; for `GET /fleet`"
     )

@@ -64,6 +64,8 @@ class LaunchPlan:
     instance_profile: str
     key_name: str
     user_data: str
+    launch_template: str = ""
+    """Its name. What is given here beside it counts more than what it says."""
 
     def choices(self) -> Iterator[tuple[str, str, str]]:
         """(market, type, subnet), the best first."""
@@ -77,6 +79,8 @@ class LaunchPlan:
             "SecurityGroupIds": list(self.security_group_ids),
             "IamInstanceProfile": self.instance_profile and {"Name": self.instance_profile},
             "KeyName": self.key_name,
+            "LaunchTemplate": self.launch_template
+            and {"LaunchTemplateName": self.launch_template, "Version": "$Default"},
             "InstanceMarketOptions": market == "spot" and {"MarketType": "spot"},
         }
         return {
@@ -159,9 +163,22 @@ class Fleet:
                     Resources=[instance_id], Tags=[{"Key": "Name", "Value": f"{self.worker_name}-{number}"}]
                 )
 
-    def terminate(self, instance_ids: Sequence[str]) -> None:
-        with calling(f"terminate {', '.join(instance_ids)}"):
-            self.ec2.terminate_instances(InstanceIds=list(instance_ids))
+    def terminate(self, instance_ids: Sequence[str]) -> list[str]:
+        """One call for all. Returns those that EC2 lets go: not one that is protected, or gone already.
+
+        EC2 refuses all of a call for one such instance, so then it is one call for each.
+        """
+        try:
+            with calling(f"terminate {', '.join(instance_ids)}"):
+                self.ec2.terminate_instances(InstanceIds=list(instance_ids))
+            return list(instance_ids)
+        except CloudError as error:
+            if not error.code:
+                raise
+            log.warning("%s", error)
+            if len(instance_ids) == 1:
+                return []
+            return [i for instance_id in instance_ids for i in self.terminate([instance_id])]
 
 
 def read_instance(found: Any) -> Instance:

@@ -79,6 +79,7 @@ def launch_plan(settings: Settings, region: str) -> LaunchPlan:
         security_group_ids=split(settings.security_group_ids),
         instance_profile=settings.instance_profile,
         key_name=settings.key_name,
+        launch_template=settings.launch_template,
         user_data=render(USER_DATA.read_text(), {**settings.for_workers(), "AWS_REGION": region}),
     )
 

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from botocore.stub import ANY, Stubber
 
 from cloud.errors import CloudError
@@ -88,8 +89,25 @@ def test_a_launch_is_one_call_that_says_all(clients):
 
 def test_what_is_not_set_is_not_sent(fleet, launches):
     fleet.launch(1, "abc", TOKEN)
-    optional = {"SubnetId", "SecurityGroupIds", "IamInstanceProfile", "KeyName", "InstanceMarketOptions"}
+    optional = {
+        "SubnetId",
+        "SecurityGroupIds",
+        "IamInstanceProfile",
+        "KeyName",
+        "InstanceMarketOptions",
+        "LaunchTemplate",
+    }
     assert not optional & launches[0].keys()
+
+
+def test_a_launch_template_adds_what_is_not_said_here(aws, launches):
+    aws.ec2.create_launch_template(
+        LaunchTemplateName="worker", LaunchTemplateData={"KeyName": "my-key", "InstanceType": "t3.small"}
+    )
+    [instance_id] = Fleet(aws.ec2, "worker", plan(launch_template="worker")).launch(1, "r", TOKEN)
+    assert launches[0]["LaunchTemplate"] == {"LaunchTemplateName": "worker", "Version": "$Default"}
+    found = aws.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+    assert (found["KeyName"], found["InstanceType"]) == ("my-key", "c7i.large")
 
 
 def test_an_instance_runs_its_user_data(fleet, aws):
@@ -287,6 +305,27 @@ def test_ec2_that_does_not_answer_is_a_cloud_error(fleet, aws, on_call):
         fleet.instances()
 
 
-def test_terminating_what_is_unknown_names_it(fleet):
-    with pytest.raises(CloudError, match="could not terminate i-0123456789abcdef0"):
-        fleet.terminate(["i-0123456789abcdef0"])
+def test_one_instance_that_ec2_does_not_let_go_holds_none_of_the_others(fleet, aws, caplog):
+    first, protected, last = fleet.launch(3, "abc", TOKEN)
+    aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
+    assert fleet.terminate([first, protected, last, "i-0123456789abcdef0"]) == [first, last]
+    assert [i.instance_id for i in fleet.instances() if i.active] == [protected]
+    assert f"could not terminate {protected}" in caplog.text
+    assert "could not terminate i-0123456789abcdef0" in caplog.text
+
+
+def test_terminating_is_one_call_for_all(fleet, aws, on_call):
+    calls = []
+    on_call(aws.ec2, "TerminateInstances", lambda params: calls.append(len(params["InstanceIds"])))
+    launched = fleet.launch(3, "abc", TOKEN)
+    assert fleet.terminate(launched) == launched
+    assert calls == [3]
+
+
+def test_an_ec2_that_does_not_answer_is_asked_once(fleet, aws, on_call):
+    def lose(params):
+        raise EndpointConnectionError(endpoint_url="https://ec2.amazonaws.com")
+
+    on_call(aws.ec2, "TerminateInstances", lose)
+    with pytest.raises(CloudError, match="could not terminate i-1, i-2"):
+        fleet.terminate(["i-1", "i-2"])
