@@ -60,8 +60,7 @@ class BadImage(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code
-        self.message = message
+        self.code, self.message = code, message
 
 
 def check_header(stream: BinaryIO) -> str:
