@@ -18,7 +18,7 @@ from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
 from controller.fleet import Fleet, Instance, NoCapacity
 from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, SharedState, now
-from controller.ledger import LAUNCH_LAG_SECONDS, Ledger
+from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
 from controller.scaling import Seen, instances_to_launch, wanted_instances
@@ -30,7 +30,6 @@ SPACING_SECONDS = 0.2  # what wakes it meanwhile is served by one look
 BUSY_SECONDS = 2.0  # between looks while something waits or runs
 REAPER_SECONDS = 30.0  # between looks otherwise
 LEASE_WAIT_SECONDS = 5.0
-CAPACITY_AGAIN_SECONDS = 15
 SLOWEST_LAUNCH_SECONDS = 60  # between launches that EC2 refuses
 MAX_LAUNCH_FAILURES = 3
 MAX_NOT_READY = 3
@@ -148,8 +147,7 @@ class Autoscaler:
         overdue = self.ledger.update(look.state, look.instances)
         if overdue:
             look.why.append(f"{len(overdue)} instances were not ready within the boot timeout")
-            self._terminate(look, overdue)
-            look.state.not_ready += overdue
+            look.state.not_ready += self._terminate(look, overdue)
         surplus = look.active[self.policy.max_instances :]
         if surplus:
             look.why.append(f"{len(surplus)} instances more than the maximum")
@@ -237,11 +235,15 @@ class Autoscaler:
             look.why.append(f"{len(needless)} instances were launched for requests that are answered")
             self._terminate(look, needless)
 
-    def _terminate(self, look: Look, instance_ids: list[str]) -> None:
-        self.fleet.terminate(instance_ids)
-        look.terminated += instance_ids
-        for instance_id in instance_ids:
+    def _terminate(self, look: Look, instance_ids: list[str]) -> list[str]:
+        """Returns those that EC2 let be terminated."""
+        ended = self.fleet.terminate(instance_ids)
+        if len(ended) < len(instance_ids):
+            look.why.append(f"EC2 lets only {len(ended)} of {len(instance_ids)} instances be terminated")
+        look.terminated += ended
+        for instance_id in ended:
             look.state.launched[instance_id].ending = True
+        return ended
 
     def _note(self, look: Look) -> None:
         decision = Decision(

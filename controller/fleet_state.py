@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 KEY = "fleet/state"
 LEASE_SECONDS = 20
 LAUNCH_BEFORE_SECONDS = (
-    10  # a launch that starts so early in the lease ends within it (one EC2 call: 8 s at most)
+    8  # a launch that starts so early in the lease ends within it (cloud/clients.py: 11 s)
 )
 TRY_AGAIN_SECONDS = 0.1
 DECISIONS_KEPT = 100

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 
 from cloud.fleet_reports import FleetReports
 from controller.fleet import Instance
@@ -10,6 +11,7 @@ from controller.fleet_state import FleetState, Launched, now
 log = logging.getLogger(__name__)
 
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance at once
+CAPACITY_AGAIN_SECONDS = 15  # until the next launch when EC2 had no capacity
 
 
 class Ledger:
@@ -30,6 +32,8 @@ class Ledger:
         for instance_id, launched in list(state.launched.items()):
             if instance_id in gone or (instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS):
                 taken_by_aws = instance_id in gone and gone[instance_id].reason.startswith("Server.")
+                if taken_by_aws and instance_id not in ready:  # no capacity, as EC2 says it late
+                    state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
                 self._book_end(state, instance_id, expected=launched.ending or taken_by_aws, ready=ready)
         if ready & set(active):
             state.not_ready = []

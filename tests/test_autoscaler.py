@@ -12,7 +12,6 @@ from cloud.errors import CloudError
 from cloud.fleet_reports import FleetReports, WorkerReport
 from cloud.image_id import new_request_id
 from controller.autoscaler import (
-    CAPACITY_AGAIN_SECONDS,
     MAX_LAUNCH_FAILURES,
     MAX_NOT_READY,
     Autoscaler,
@@ -21,7 +20,7 @@ from controller.autoscaler import (
 )
 from controller.fleet import Fleet
 from controller.fleet_state import LEASE_SECONDS, SharedState, now
-from controller.ledger import LAUNCH_LAG_SECONDS, Ledger
+from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger
 from controller.open_requests import PREFIX, OpenRequest, OpenRequests
 from controller.recovery import RESEND_AFTER_SECONDS, Recovery
 from tests.conftest import refusal
@@ -427,13 +426,13 @@ def test_a_fallback_to_other_types_ends_before_the_lease_does(world, aws, on_cal
 
     def refuse_slowly(params):
         tries.append(params["InstanceType"])
-        world.controllers[0].clock += 8
+        world.controllers[0].clock += 5
         raise refusal("InsufficientInstanceCapacity")
 
     on_call(aws.ec2, "RunInstances", refuse_slowly)
     world.ask(5)
     world.look()
-    assert tries == ["a.big", "b.big"], "the second began 8 s into the lease, a third would have at 16 s"
+    assert tries == ["a.big", "b.big"], "the second began 5 s into the lease, a third would have at 10 s"
 
 
 # Boot failures
@@ -642,6 +641,44 @@ def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):
     world.look()
     assert world.active == oldest
     assert "2 instances more than the maximum" in world.why
+
+
+def test_an_instance_that_ec2_does_not_let_go_stops_nothing_else(world, aws, work, launches):
+    request_id = world.ask(25)
+    world.look()
+    protected = world.active[1]
+    aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    world.look()
+    assert len(world.active) == 3, "two are replaced"
+    assert any("lets only 2 of 3" in why for why in world.shared.peek().decisions[-1].why)
+    for _ in range(3):
+        world.look()
+    assert len(world.shared.peek().not_ready) == 2
+    work()
+    world.close(request_id)
+    world.look()
+    assert world.active == [protected]
+
+
+def test_capacity_that_ec2_takes_back_at_once_is_no_tight_loop(world, launches, aws, on_reply):
+    """RunInstances succeeds, and the instance goes from pending to terminated."""
+
+    def take_back(reply):
+        for reservation in reply["Reservations"]:
+            for instance in reservation["Instances"]:
+                instance["State"] = {"Code": 48, "Name": "terminated"}
+                instance["StateReason"] = {"Code": "Server.InsufficientInstanceCapacity", "Message": "none"}
+
+    on_reply(aws.ec2, "DescribeInstances", take_back)
+    world.ask(5)
+    for _ in range(4):
+        world.look()
+    assert launches == [1]
+    assert "the next try to launch is at" in world.why
+    world.pass_seconds(CAPACITY_AGAIN_SECONDS + 1)
+    world.look()
+    assert launches == [1, 1]
 
 
 def test_dead_letters_become_answers(world, queue, outputs, settings):
