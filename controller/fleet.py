@@ -26,6 +26,7 @@ NO_CAPACITY = {
     "Unsupported",
     "RequestLimitExceeded",
 }  # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+NOT_TO_BE_ENDED = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
 
 
 class NoCapacity(CloudError):
@@ -173,7 +174,7 @@ class Fleet:
                 self.ec2.terminate_instances(InstanceIds=list(instance_ids))
             return list(instance_ids)
         except CloudError as error:
-            if not error.code:
+            if error.code not in NOT_TO_BE_ENDED:
                 raise
             log.warning("%s", error)
             if len(instance_ids) == 1:

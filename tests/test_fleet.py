@@ -322,10 +322,21 @@ def test_terminating_is_one_call_for_all(fleet, aws, on_call):
     assert calls == [3]
 
 
-def test_an_ec2_that_does_not_answer_is_asked_once(fleet, aws, on_call):
-    def lose(params):
-        raise EndpointConnectionError(endpoint_url="https://ec2.amazonaws.com")
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        EndpointConnectionError(endpoint_url="https://ec2.amazonaws.com"),
+        refusal("RequestLimitExceeded", "TerminateInstances"),
+    ],
+)
+def test_an_ec2_in_trouble_is_asked_once(fleet, aws, on_call, trouble):
+    calls = []
 
-    on_call(aws.ec2, "TerminateInstances", lose)
+    def refuse(params):
+        calls.append(1)
+        raise trouble
+
+    on_call(aws.ec2, "TerminateInstances", refuse)
     with pytest.raises(CloudError, match="could not terminate i-1, i-2"):
         fleet.terminate(["i-1", "i-2"])
+    assert len(calls) == 1
