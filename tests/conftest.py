@@ -6,6 +6,7 @@ from email.utils import formatdate
 from io import BytesIO
 from typing import Any
 
+import hypothesis
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
@@ -17,6 +18,9 @@ from cloud.prediction import Prediction
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
+
+hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
+hypothesis.settings.load_profile("patient")
 
 OnCall = Callable[[Client, str, Callable[[dict[str, Any]], None]], None]
 OnReply = Callable[[Client, str, Callable[[dict[str, Any]], None]], None]
