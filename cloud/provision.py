@@ -3,7 +3,7 @@
     python -m cloud.provision
 
 may be run at any time, against AWS or a local endpoint: what is there already is brought to the
-same settings, and nothing is ever deleted.
+same settings, and nothing is deleted. deploy/terraform makes the same, and the rest of what AWS needs.
 """
 
 import json
@@ -15,6 +15,7 @@ from cloud.settings import Settings, SettingsError
 
 DEAD_LETTERS_KEPT = 14 * 24 * 3600  # seconds; SQS's maximum
 MESSAGES_KEPT = 4 * 24 * 3600  # seconds; SQS's default
+OBJECTS_KEPT = 30  # days
 
 
 def provision(s3: Client, sqs: Client, settings: Settings) -> None:
@@ -58,6 +59,20 @@ def make_private_bucket(s3: Client, name: str) -> None:
                 "RestrictPublicBuckets": True,
             },
         )
+        s3.put_bucket_encryption(
+            Bucket=name,
+            ServerSideEncryptionConfiguration={
+                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+            },
+        )
+        forget = {
+            "ID": "forget",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "Expiration": {"Days": OBJECTS_KEPT},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        }
+        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [forget]})
 
 
 def make_queue(sqs: Client, name: str, **attributes: str | int) -> str:

@@ -27,6 +27,17 @@ def test_it_makes_two_private_buckets(clients, settings):
         }
 
 
+def test_what_is_in_the_buckets_is_encrypted_and_forgotten_after_a_month(clients, settings):
+    provision(clients.s3, clients.sqs, settings)
+    for name in ("test-input", "test-output"):
+        [encryption] = clients.s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"][
+            "Rules"
+        ]
+        assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+        [rule] = clients.s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+        assert (rule["Status"], rule["Filter"]["Prefix"], rule["Expiration"]["Days"]) == ("Enabled", "", 30)
+
+
 def test_it_makes_the_queue_with_its_dead_letter_queue(clients, settings):
     provision(clients.s3, clients.sqs, settings)
     made, dead = attributes(clients.sqs, "test-requests"), attributes(clients.sqs, "test-requests-dead")

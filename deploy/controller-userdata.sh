@@ -1,0 +1,20 @@
+#!/bin/bash
+# What the controller's instance runs at boot. Terraform puts the settings in; credentials are no settings: they
+# come from the instance profile.
+set -u
+settings=$(mktemp)
+cat > "$settings" << 'END_OF_SETTINGS'
+# SETTINGS
+END_OF_SETTINGS
+
+if systemctl cat image-classifier-controller &> /dev/null; then
+  install -D -m 644 "$settings" /etc/image-classifier/controller.env
+  systemctl enable --now image-classifier-controller nginx && exit
+fi
+
+# An instance of the local AWS has neither systemd nor nginx.
+set -a
+. "$settings"
+set +a
+cd "${APP_DIR:-/opt/image-classifier}" || exit
+exec .venv/bin/python -m gunicorn --config deploy/gunicorn.conf.py controller.wsgi:app

@@ -1,0 +1,71 @@
+resource "aws_iam_role" "controller" {
+  name               = "${var.name}-controller"
+  assume_role_policy = file("${path.module}/../iam/trust.json")
+}
+
+resource "aws_iam_role" "worker" {
+  name               = "${var.name}-worker"
+  assume_role_policy = file("${path.module}/../iam/trust.json")
+}
+
+resource "aws_iam_role_policy" "controller" {
+  name   = "controller"
+  role   = aws_iam_role.controller.id
+  policy = templatefile("${path.module}/../iam/controller.json", local.policy)
+}
+
+resource "aws_iam_role_policy" "worker" {
+  name   = "worker"
+  role   = aws_iam_role.worker.id
+  policy = templatefile("${path.module}/../iam/worker.json", local.policy)
+}
+
+resource "aws_iam_role_policy" "weights" {
+  for_each = { for name, url in { weights = var.weights, labels = var.labels } : name => url if startswith(url, "s3://") }
+  name     = each.key
+  role     = aws_iam_role.worker.id
+  policy   = templatefile("${path.module}/../iam/worker-weights.json", { object = trimprefix(each.value, "s3://") })
+}
+
+resource "aws_iam_instance_profile" "controller" {
+  name = aws_iam_role.controller.name
+  role = aws_iam_role.controller.name
+}
+
+resource "aws_iam_instance_profile" "worker" {
+  name = aws_iam_role.worker.name
+  role = aws_iam_role.worker.name
+}
+
+resource "aws_security_group" "controller" {
+  name        = "${var.name}-controller"
+  description = "HTTP and HTTPS from outside"
+  vpc_id      = data.aws_vpc.default.id
+  dynamic "ingress" {
+    for_each = [80, 443]
+    content {
+      from_port   = ingress.value
+      to_port     = ingress.value
+      protocol    = "tcp"
+      cidr_blocks = var.allowed_cidrs
+    }
+  }
+  egress {
+    from_port   = 0
+    to_port     = 0
+    protocol    = "-1"
+    cidr_blocks = ["0.0.0.0/0"]
+  }
+}
+
+resource "aws_security_group" "worker" {
+  name        = "${var.name}-worker"
+  description = "nothing from outside; HTTPS to AWS"
+  vpc_id      = data.aws_vpc.default.id
+  egress {
+    from_port   = 443
+    to_port     = 443
+    protocol    = "tcp"
+    cidr_blocks = ["0.0.0.0/0"]
+  }
+}

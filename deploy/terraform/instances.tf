@@ -1,0 +1,48 @@
+# The controller launches its workers from this. It adds user data, tags, type, subnet and market.
+resource "aws_launch_template" "worker" {
+  name                                 = "${var.name}-worker"
+  update_default_version               = true
+  instance_initiated_shutdown_behavior = "terminate"
+  key_name                             = var.key_name == "" ? null : var.key_name
+  vpc_security_group_ids               = [aws_security_group.worker.id]
+  iam_instance_profile {
+    name = aws_iam_instance_profile.worker.name
+  }
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+}
+
+resource "aws_instance" "controller" {
+  ami                         = var.ami_id
+  instance_type               = var.controller_type
+  key_name                    = var.key_name == "" ? null : var.key_name
+  subnet_id                   = sort(data.aws_subnets.default.ids)[0]
+  vpc_security_group_ids      = [aws_security_group.controller.id]
+  iam_instance_profile        = aws_iam_instance_profile.controller.name
+  user_data_replace_on_change = true
+  user_data = replace(
+    file("${path.module}/../controller-userdata.sh"), "# SETTINGS\n",
+    join("", [for name, value in local.environment : "${name}='${value}'\n"])
+  )
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+  root_block_device {
+    volume_type = "gp3"
+    volume_size = 16
+    encrypted   = true
+  }
+  tags       = { Name = "${var.name}-controller" }
+  depends_on = [aws_iam_role_policy.controller, aws_iam_role_policy.worker]
+}
+
+# Stays the same when the controller's instance is replaced, so that a DNS name may point to it.
+resource "aws_eip" "controller" {
+  instance = aws_instance.controller.id
+  domain   = "vpc"
+}

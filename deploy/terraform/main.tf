@@ -1,0 +1,72 @@
+terraform {
+  required_version = ">= 1.5"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "5.100.0"
+    }
+  }
+}
+
+provider "aws" {
+  region            = var.region
+  s3_use_path_style = var.s3_path_style
+}
+
+data "aws_caller_identity" "me" {}
+
+data "aws_vpc" "default" {
+  default = true
+}
+
+data "aws_subnets" "default" {
+  filter {
+    name   = "vpc-id"
+    values = [data.aws_vpc.default.id]
+  }
+  filter {
+    name   = "default-for-az"
+    values = ["true"]
+  }
+}
+
+locals {
+  account = data.aws_caller_identity.me.account_id
+
+  # What controller and workers read from their environment: see the table in the project's README.
+  settings = {
+    AWS_REGION              = var.region
+    INPUT_BUCKET            = aws_s3_bucket.images["input"].bucket
+    OUTPUT_BUCKET           = aws_s3_bucket.images["output"].bucket
+    REQUEST_QUEUE           = aws_sqs_queue.requests.name
+    VISIBILITY_TIMEOUT      = aws_sqs_queue.requests.visibility_timeout_seconds
+    MAX_RECEIVES            = var.max_receives
+    AMI_ID                  = var.ami_id
+    LAUNCH_TEMPLATE         = aws_launch_template.worker.name
+    SUBNET_IDS              = join(",", sort(data.aws_subnets.default.ids))
+    INSTANCE_TYPE           = join(",", var.instance_types)
+    MARKET                  = var.market
+    MAX_INSTANCES           = var.max_instances
+    MAX_IMAGES_PER_INSTANCE = var.max_images_per_instance
+    WORKER_NAME             = var.worker_name
+    MODEL                   = var.model
+    WEIGHTS                 = var.weights
+    LABELS                  = var.labels
+    PRICE_PER_HOUR          = var.price_per_hour
+  }
+  environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
+
+  # What the policies in deploy/iam leave open.
+  policy = {
+    account               = local.account
+    region                = var.region
+    input_bucket          = aws_s3_bucket.images["input"].bucket
+    output_bucket         = aws_s3_bucket.images["output"].bucket
+    request_queue         = aws_sqs_queue.requests.name
+    ami_id                = var.ami_id
+    launch_template_id    = aws_launch_template.worker.id
+    worker_security_group = aws_security_group.worker.id
+    worker_name           = var.worker_name
+    worker_role           = aws_iam_role.worker.name
+  }
+}

@@ -1,0 +1,59 @@
+# The same as cloud/provision.py makes; a test compares the two.
+
+resource "aws_s3_bucket" "images" {
+  for_each      = toset(["input", "output"])
+  bucket        = "${var.name}-${each.key}-${local.account}"
+  force_destroy = true
+}
+
+resource "aws_s3_bucket_public_access_block" "images" {
+  for_each                = aws_s3_bucket.images
+  bucket                  = each.value.id
+  block_public_acls       = true
+  ignore_public_acls      = true
+  block_public_policy     = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "images" {
+  for_each = aws_s3_bucket.images
+  bucket   = each.value.id
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "images" {
+  for_each = aws_s3_bucket.images
+  bucket   = each.value.id
+  rule {
+    id     = "forget"
+    status = "Enabled"
+    filter {
+      prefix = ""
+    }
+    expiration {
+      days = var.keep_days
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+}
+
+resource "aws_sqs_queue" "requests" {
+  name                       = "${var.name}-requests"
+  visibility_timeout_seconds = var.visibility_timeout
+  message_retention_seconds  = 345600
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dead.arn
+    maxReceiveCount     = var.max_receives
+  })
+}
+
+resource "aws_sqs_queue" "dead" {
+  name                      = "${var.name}-requests-dead"
+  message_retention_seconds = 1209600
+}
