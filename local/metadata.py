@@ -92,7 +92,7 @@ def _values(instance: Instance) -> dict[str, str]:
     values = {
         "ami-id": instance.image_id,
         "iam/info": json.dumps({"Code": "Success", "LastUpdated": _iso(), "InstanceProfileArn": arn}),
-        f"iam/security-credentials/{arn.split('/')[-1]}": json.dumps(_credentials()),
+        f"iam/security-credentials/{arn.split('/')[-1]}": json.dumps(_credentials(instance.id)),
         "instance-id": instance.id,
         "instance-life-cycle": instance.lifecycle or "on-demand",
         "instance-type": instance.instance_type,
@@ -114,12 +114,16 @@ def _values(instance: Instance) -> dict[str, str]:
     return below | {"latest/dynamic/instance-identity/document": json.dumps(identity)}
 
 
-def _credentials() -> dict[str, str]:
-    """For every instance, with a profile or not: the endpoint does not enforce IAM."""
+def access_key(instance_id: str) -> str:
+    return "ASIA" + instance_id[2:18].upper()
+
+
+def _credentials(instance_id: str) -> dict[str, str]:
+    """With a profile or not: the endpoint does not enforce IAM. The access key tells whose calls are whose."""
     return {
         "Code": "Success",
         "LastUpdated": _iso(),
-        "AccessKeyId": "ASIALOCALINSTANCE000",
+        "AccessKeyId": access_key(instance_id),
         "SecretAccessKey": secrets.token_hex(20),
         "Token": secrets.token_urlsafe(64),
         "Expiration": _iso(CREDENTIALS_LAST),
