@@ -119,7 +119,7 @@ def access_key(instance_id: str) -> str:
 
 
 def _credentials(instance_id: str) -> dict[str, str]:
-    """With a profile or not: the endpoint does not enforce IAM. The access key tells whose calls are whose."""
+    """With a profile or not: IAM is not enforced here. The access key tells whose calls are whose."""
     return {
         "Code": "Success",
         "LastUpdated": _iso(),
