@@ -16,6 +16,7 @@ from cloud.settings import Settings, SettingsError
 DEAD_LETTERS_KEPT = 14 * 24 * 3600  # seconds; SQS's maximum
 MESSAGES_KEPT = 4 * 24 * 3600  # seconds; SQS's default
 OBJECTS_KEPT = 30  # days
+LARGEST_MESSAGE = 262144  # bytes; Terraform's default
 
 
 def provision(s3: Client, sqs: Client, settings: Settings) -> None:
@@ -77,7 +78,8 @@ def make_private_bucket(s3: Client, name: str) -> None:
 
 def make_queue(sqs: Client, name: str, **attributes: str | int) -> str:
     """Returns the queue's URL."""
-    text = {key: str(value) for key, value in attributes.items()}
+    always = {"MaximumMessageSize": LARGEST_MESSAGE, "SqsManagedSseEnabled": "true"}
+    text = {key: str(value) for key, value in (always | attributes).items()}
     try:
         with calling(f"find the queue {name}"):
             url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
