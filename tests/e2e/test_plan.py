@@ -1,0 +1,312 @@
+"""deploy/terraform from start to end: it is applied, it runs, nobody may more than he needs, it goes away."""
+
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from PIL import Image
+
+from cloud.provision import provision
+from cloud.settings import Settings
+from local.metadata import access_key
+from tests.e2e.plan import Call, Plan, planned
+from tests.e2e.system import ROOT, eventually
+from tests.iam import Need, refused, s3_needs, sqs_needs, unused
+from tests.photos import PHOTOS
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+PRESENT = ("pending", "running", "shutting-down")
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
+    """Applied."""
+    with planned(tmp_path_factory.mktemp("plan")) as plan:
+        plan.init()
+        plan.terraform("apply", "-auto-approve")
+        yield plan
+
+
+def snapshot(plan: Plan, settings: Settings) -> Any:
+    """All that S3 and SQS say of buckets and queues, but for names and times."""
+    s3, sqs = plan.client("s3"), plan.client("sqs")
+    names = {
+        settings.input_bucket: "INPUT",
+        settings.output_bucket: "OUTPUT",
+        settings.request_queue: "QUEUE",
+    }
+    seen: dict[str, Any] = {}
+    for bucket in (settings.input_bucket, settings.output_bucket):
+        for what in (
+            "bucket_encryption",
+            "bucket_lifecycle_configuration",
+            "public_access_block",
+            "bucket_versioning",
+        ):
+            reply = getattr(s3, f"get_{what}")(Bucket=bucket)
+            seen[f"{bucket} {what}"] = {k: v for k, v in reply.items() if k != "ResponseMetadata"}
+    for queue in (settings.request_queue, f"{settings.request_queue}-dead"):
+        url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        seen[queue] = {k: v for k, v in found.items() if "Timestamp" not in k}
+    text = json.dumps(seen, sort_keys=True)
+    for name, place in names.items():
+        text = text.replace(name, place)
+    return json.loads(text)
+
+
+def applied_settings(plan: Plan) -> Settings:
+    return Settings(**{name.lower(): value for name, value in plan.settings().items()})
+
+
+def post(plan: Plan, *files: tuple[str, bytes]) -> Any:
+    parts = [("image_file", file) for file in files]
+    reply = requests.post(f"http://127.0.0.1:{plan.port}/", files=parts, timeout=120)
+    assert reply.ok, reply.text
+    return reply.json()
+
+
+def workers(plan: Plan, *states: str) -> list[dict[str, Any]]:
+    filters = [
+        {"Name": "tag:fleet", "Values": [applied_settings(plan).worker_name]},
+        {"Name": "instance-state-name", "Values": list(states)},
+    ]
+    found = plan.client("ec2").describe_instances(Filters=filters)["Reservations"]
+    return [instance for reservation in found for instance in reservation["Instances"]]
+
+
+def test_the_plan_is_formatted_and_valid(plan: Plan):
+    plan.terraform("fmt", "-check", "-diff")
+    plan.terraform("validate")
+
+
+def test_a_second_plan_finds_no_change(plan: Plan):
+    assert "No changes." in plan.terraform("plan", "-detailed-exitcode")
+
+
+def test_provision_and_the_plan_agree(plan: Plan):
+    settings = applied_settings(plan)
+    other = settings.model_copy(
+        update={"input_bucket": "other-in", "output_bucket": "other-out", "request_queue": "other"}
+    )
+    s3, sqs = plan.client("s3"), plan.client("sqs")
+    provision(s3, sqs, other)
+    made = snapshot(plan, settings)
+    assert made == snapshot(plan, other)
+    provision(s3, sqs, settings)
+    assert made == snapshot(plan, settings)
+    for bucket in (other.input_bucket, other.output_bucket):
+        s3.delete_bucket(Bucket=bucket)
+    for queue in (other.request_queue, f"{other.request_queue}-dead"):
+        sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=queue)["QueueUrl"])
+
+
+def test_only_the_web_ports_of_the_controller_are_open(plan: Plan):
+    groups = plan.client("ec2").describe_security_groups()["SecurityGroups"]
+    rules = {g["GroupName"]: g["IpPermissions"] for g in groups if g["GroupName"] != "default"}
+    assert sorted(rule["FromPort"] for rule in rules["image-classifier-controller"]) == [80, 443]
+    assert all(rule["FromPort"] == rule["ToPort"] for rule in rules["image-classifier-controller"])
+    assert rules["image-classifier-worker"] == []
+
+
+def test_the_applied_controller_and_its_workers_answer(plan: Plan):
+    """The controller is the plan's own instance, which runs its own user data."""
+    page = f"http://127.0.0.1:{plan.port}"
+    eventually(lambda: reachable(f"{page}/readyz"), 60)
+    answer = post(plan, *((f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()))
+    assert [image["label"] in PHOTOS[image["filename"][:-4]][1] for image in answer["images"]] == [True] * 4
+    [worker] = workers(plan, *PRESENT, "terminated")
+    assert worker["IamInstanceProfile"]["Arn"].endswith("/image-classifier-worker")
+    eventually(lambda: not workers(plan, *PRESENT), 60)
+
+
+def reachable(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+# Permissions
+
+
+@pytest.fixture(scope="module")
+def busy(plan: Plan) -> Plan:
+    """After all that controller and workers do, also when things go wrong."""
+    eventually(lambda: reachable(f"http://127.0.0.1:{plan.port}/readyz"), 60)
+    settings, sqs = applied_settings(plan), plan.client("sqs")
+    queue = sqs.get_queue_url(QueueName=settings.request_queue)["QueueUrl"]
+    eventually(lambda: not workers(plan, *PRESENT), 60)
+
+    # Workers that never get ready: the controller gives up and takes the messages back. One is nobody's.
+    broken = plan.folder / "broken"
+    broken.mkdir()
+    bend(plan.app, broken)
+    sqs.send_message(QueueUrl=queue, MessageBody="nobody's")
+    [image] = post(plan, ("cat.jpg", PHOTOS["cat"][0]))["images"]
+    assert image["error"]["code"] == "no_workers"
+    bend(plan.app, ROOT)
+
+    # An image that was tried too often: SQS moves its message to the dead letters, which here the test does.
+    capacity(plan, settings, 0)
+    url = f"http://127.0.0.1:{plan.port}/"
+    files, headers = {"image_file": ("cat.jpg", PHOTOS["cat"][0])}, {"Prefer": "respond-async"}
+    place = requests.post(url, files=files, headers=headers, timeout=30).headers["Location"]
+    request_id = place.rpartition("/")[2]
+    eventually(lambda: any(body.startswith(request_id) for body in move_to_dead_letters(sqs, queue)))
+    eventually(lambda: requests.get(url + place, timeout=10).json()["complete"], 60)
+    capacity(plan, settings, None)
+
+    # Photos that take longer than the visibility timeout allows.
+    answer = post(plan, *((f"{n}.png", large_png()) for n in range(12)))
+    assert {image["status"] for image in answer["images"]} == {"classified"}
+    eventually(lambda: not workers(plan, *PRESENT), 60)
+    eventually(
+        lambda: any(c.operation == "DeleteObject" and "/fleet/" in c.path for c in plan.endpoint.calls), 60
+    )
+    return plan
+
+
+def capacity(plan: Plan, settings: Settings, available: int | None) -> None:
+    for instance_type in settings.instance_type.split(","):
+        plan.endpoint.instances.limit(instance_type, None, available)
+
+
+def move_to_dead_letters(sqs: Any, queue: str) -> list[str]:
+    """Up to 10 messages; their bodies."""
+    reply = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+    for message in reply.get("Messages", []):
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        sqs.send_message(QueueUrl=f"{queue}-dead", MessageBody=message["Body"])
+    return [message["Body"] for message in reply.get("Messages", [])]
+
+
+def bend(link: Path, target: Path) -> None:
+    link.unlink()
+    link.symlink_to(target)
+
+
+def large_png() -> bytes:
+    with Image.open(BytesIO(PHOTOS["cat"][0])) as photo:
+        stream = BytesIO()
+        photo.resize((5000, 3300), Image.Resampling.NEAREST).save(stream, "PNG", compress_level=1)
+        return stream.getvalue()
+
+
+@pytest.mark.parametrize("tier", ["controller", "worker"])
+def test_a_role_may_do_what_its_tier_does_and_nothing_more(busy: Plan, tier: str):
+    role = f"image-classifier-{tier}"
+    policy = busy.client("iam").get_role_policy(RoleName=role, PolicyName=tier)["PolicyDocument"]
+    needs = [need for call in calls_of(busy, role) for need in needs_of(busy, call)]
+    assert refused(policy, needs) == []
+    assert unused(policy, needs) == []
+
+
+def calls_of(plan: Plan, role: str) -> list[Call]:
+    """Workers carry the fleet's tag. (moto forgets the instance profile of a terminated one.)"""
+    reservations = plan.client("ec2").describe_instances()["Reservations"]
+    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    fleet = {i["InstanceId"] for i in instances if "fleet" in {tag["Key"] for tag in i["Tags"]}}
+    others = {i["InstanceId"] for i in instances} - fleet
+    keys = {access_key(i) for i in (fleet if role.endswith("worker") else others)}
+    calls = [call for call in plan.endpoint.calls if call.caller in keys]
+    assert calls
+    return calls
+
+
+def needs_of(plan: Plan, call: Call) -> list[Need]:
+    match call.service:
+        case "s3":
+            bucket, _, key = call.path.lstrip("/").partition("/")
+            return s3_needs(call.operation, bucket, key)
+        case "sqs":
+            asked = call.parameters
+            name = asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2]
+            return sqs_needs(call.operation, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
+        case "ec2":
+            return ec2_needs(plan, call)
+    raise NotImplementedError(call)
+
+
+def arn(resource: str) -> str:
+    return f"arn:aws:ec2:{REGION}:{'' if resource.startswith('image/') else ACCOUNT}:{resource}"
+
+
+def ec2_needs(plan: Plan, call: Call) -> list[Need]:
+    action, asked = f"ec2:{call.operation}", call.parameters
+    match call.operation:
+        case "DescribeInstances":
+            return [Need(action, "*")]
+        case "RunInstances":
+            return launch_needs(plan, asked)
+        case "TerminateInstances":
+            ids = [value for name, value in asked.items() if name.startswith("InstanceId.")]
+            return [
+                Need(action, arn(f"instance/{i}"), {"aws:ResourceTag/fleet": fleet_of(plan, i)}) for i in ids
+            ]
+        case "CreateTags":
+            instance_id = asked["ResourceId.1"]
+            keys = [
+                value for name, value in asked.items() if name.startswith("Tag.") and name.endswith(".Key")
+            ]
+            context = {"aws:ResourceTag/fleet": fleet_of(plan, instance_id), "aws:TagKeys": ",".join(keys)}
+            return [Need(action, arn(f"instance/{instance_id}"), context)]
+    raise NotImplementedError(call)
+
+
+def fleet_of(plan: Plan, instance_id: str) -> str:
+    [reservation] = plan.client("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"]
+    return {t["Key"]: t["Value"] for t in reservation["Instances"][0]["Tags"]}.get("fleet", "")
+
+
+def launch_needs(plan: Plan, asked: dict[str, str]) -> list[Need]:
+    """All that RunInstances touches; tags are given in the same order to instance and volume."""
+    ec2 = plan.client("ec2")
+    name = asked["LaunchTemplate.LaunchTemplateName"]
+    [version] = ec2.describe_launch_template_versions(LaunchTemplateName=name)["LaunchTemplateVersions"]
+    template = version["LaunchTemplateData"]
+    tags = {
+        asked[f"TagSpecification.1.Tag.{n}.Key"]: asked[f"TagSpecification.1.Tag.{n}.Value"]
+        for n in (1, 2, 3)
+    }
+    profile = template["IamInstanceProfile"]["Name"]
+    [role] = plan.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+    tagged = {"aws:RequestTag/fleet": tags["fleet"]}
+    made = [arn("instance/*"), arn("volume/*")]
+    used = [
+        f"image/{asked['ImageId']}",
+        f"launch-template/{version['LaunchTemplateId']}",
+        *(f"security-group/{group}" for group in template["SecurityGroupIds"]),
+        f"subnet/{asked['SubnetId']}",
+        "network-interface/*",
+    ]
+    return [
+        *(Need("ec2:RunInstances", resource, tagged) for resource in made),
+        *(Need("ec2:RunInstances", arn(resource)) for resource in used),
+        *(Need("ec2:CreateTags", resource, {"ec2:CreateAction": "RunInstances"}) for resource in made),
+        Need("iam:PassRole", role["Arn"], {"iam:PassedToService": "ec2.amazonaws.com"}),
+    ]
+
+
+# The end
+
+
+def test_destroy_leaves_nothing(plan: Plan):
+    """Though the buckets hold what was uploaded and answered."""
+    plan.terraform("destroy", "-auto-approve")
+    assert plan.client("s3").list_buckets()["Buckets"] == []
+    assert plan.client("sqs").list_queues().get("QueueUrls", []) == []
+    assert plan.client("iam").list_roles()["Roles"] == []
+    assert plan.client("iam").list_instance_profiles()["InstanceProfiles"] == []
+    assert plan.client("budgets").describe_budgets(AccountId=ACCOUNT)["Budgets"] == []
+    ec2 = plan.client("ec2")
+    assert {g["GroupName"] for g in ec2.describe_security_groups()["SecurityGroups"]} == {"default"}
+    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
+    assert ec2.describe_addresses()["Addresses"] == []
+    alive = [{"Name": "instance-state-name", "Values": [*PRESENT, "stopping", "stopped"]}]
+    assert ec2.describe_instances(Filters=alive)["Reservations"] == []
+    assert ec2.describe_volumes()["Volumes"] == []
