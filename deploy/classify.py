@@ -1,0 +1,39 @@
+"""python -m deploy.classify PHOTO: what the model on this machine sees in it. Needs no AWS.
+
+MODEL, WEIGHTS and LABELS are read as a worker reads them; weights that are not there yet are fetched.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from cloud.buckets import Bucket
+from cloud.clients import make_clients
+from cloud.errors import CloudError
+from cloud.photo import BadImage, decode
+from cloud.settings import Settings, SettingsError
+from worker.classifier import ClassifierError, load_classifier
+
+
+def main() -> int:
+    for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
+        os.environ.setdefault(unused, "unused")
+    try:
+        settings = Settings.from_environment()
+        classifier = load_classifier(settings.model, settings.weights, settings.labels or None, read_s3)
+        photo = classifier.prepare(decode(Path(sys.argv[1]).read_bytes()))
+    except (SettingsError, ClassifierError, CloudError, BadImage, OSError) as error:
+        print(f"classify: {error}", file=sys.stderr)
+        return 1
+    for label, confidence in classifier.classify([photo])[0]:
+        print(f"{label} {confidence:.2f}")
+    return 0
+
+
+def read_s3(url: str) -> bytes:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return Bucket(make_clients().s3, bucket).read(key)[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

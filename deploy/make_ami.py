@@ -1,0 +1,214 @@
+"""python -m deploy.make_ami: makes the AMI of both tiers, and prints its id as the last line.
+
+Launches an instance of a stock system, lets it run deploy/ami.sh on this code, makes an image of it, and
+terminates it. The code gets there, and what it printed gets back, by way of a bucket that is deleted at the
+end; the instance needs neither ssh nor a role.
+"""
+
+import argparse
+import os
+import secrets
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import boto3
+from botocore.config import Config
+
+from cloud.clients import Client
+from cloud.errors import CloudError, calling
+from controller.userdata import render
+
+HERE = Path(__file__).parent
+CODE = ("cloud", "controller", "worker", "deploy", "requirements.txt")
+GIVEN = "given"  # the folder of the user's own files, beside the code
+BASES = {  # owner, and name with wildcards; 64 bits, x86
+    "debian": ("136693071363", "debian-12-amd64-*"),
+    "ubuntu": ("099720109477", "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"),
+    "amazon": ("137112412989", "al2023-ami-2023.*-kernel-6.1-x86_64"),
+}
+NAME = "image-classifier"
+URLS_LAST = 3600  # seconds
+READY = "exit status 0"
+
+Wait = Literal["instance_stopped", "image_available"]
+ATTEMPTS: dict[Wait, int] = {"instance_stopped": 360, "image_available": 720}  # 5 seconds apart
+
+
+@dataclass(frozen=True)
+class Recipe:
+    base: str
+    """One of BASES, or an AMI's id."""
+    instance_type: str
+    disk: int
+    """GB."""
+    environment: Mapping[str, str]
+    """Of ami.sh."""
+    files: Mapping[str, Path]
+    """The user's own, by their names on the instance."""
+
+
+class Failed(Exception):
+    """ami.sh did not come to its end; the message ends with what it printed last."""
+
+
+def make_ami(ec2: Client, s3: Client, recipe: Recipe) -> str:
+    """The id of the new AMI. Nothing else stays, whether it fails or not."""
+    base = find_base(ec2, recipe.base)
+    say(f"from {base['ImageId']} ({base.get('Name', '')})")
+    with (
+        temporary_bucket(s3) as bucket,
+        instance(ec2, base, recipe, upload(s3, bucket, recipe)) as instance_id,
+    ):
+        say(f"{instance_id} runs deploy/ami.sh, which takes some minutes")
+        wait(ec2, "instance_stopped", InstanceIds=[instance_id])
+        check(read_log(s3, bucket))
+        name = f"{NAME}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        with calling(f"make an image of {instance_id}"):
+            image_id = str(ec2.create_image(InstanceId=instance_id, Name=name)["ImageId"])
+        say(f"{image_id} ({name}) is being made, which takes some minutes")
+        wait(ec2, "image_available", ImageIds=[image_id])
+        return image_id
+
+
+def find_base(ec2: Client, base: str) -> dict[str, Any]:
+    """The newest of that kind."""
+    asked: dict[str, Any] = {"ImageIds": [base]}
+    if base in BASES:
+        owner, name = BASES[base]
+        asked = {"Owners": [owner], "Filters": [{"Name": "name", "Values": [name]}]}
+    with calling(f"find the image {base}"):
+        found = ec2.describe_images(**asked)["Images"]
+    if not found:
+        raise CloudError(f"there is no image {base} in the region {ec2.meta.region_name}")
+    return dict(max(found, key=lambda image: image["CreationDate"]))
+
+
+@contextmanager
+def temporary_bucket(s3: Client) -> Iterator[str]:
+    name, region = f"{NAME}-ami-{secrets.token_hex(8)}", s3.meta.region_name
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    with calling(f"make the bucket {name}"):
+        s3.create_bucket(Bucket=name, **where)
+    try:
+        yield name
+    finally:
+        with calling(f"delete the bucket {name}"):
+            for item in s3.list_objects_v2(Bucket=name).get("Contents", []):
+                s3.delete_object(Bucket=name, Key=item["Key"])
+            s3.delete_bucket(Bucket=name)
+
+
+def upload(s3: Client, bucket: str, recipe: Recipe) -> dict[str, str]:
+    """Puts the code there. What the user data needs to know."""
+    with calling("upload the code"):
+        s3.upload_fileobj(pack(recipe.files), bucket, "code")
+        asked = {"Params": {"Bucket": bucket, "Key": "code"}, "ExpiresIn": URLS_LAST}
+        code = s3.generate_presigned_url("get_object", **asked)
+        asked["Params"] = {"Bucket": bucket, "Key": "log"}
+        log = s3.generate_presigned_url("put_object", **asked)
+    return {**recipe.environment, "CODE_URL": code, "LOG_URL": log}
+
+
+def pack(files: Mapping[str, Path]) -> BytesIO:
+    def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        unwanted = ("__pycache__", ".terraform", "terraform.tfstate")
+        return None if Path(member.name).name.startswith(unwanted) else member
+
+    stream = BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name in CODE:
+            tar.add(HERE.parent / name, name, filter=wanted)
+        for name, path in files.items():
+            tar.add(path, f"{GIVEN}/{name}")
+    stream.seek(0)
+    return stream
+
+
+@contextmanager
+def instance(
+    ec2: Client, base: Mapping[str, Any], recipe: Recipe, settings: Mapping[str, str]
+) -> Iterator[str]:
+    exports = {f"export {name}": value for name, value in settings.items()}
+    with calling(f"launch a {recipe.instance_type} from {base['ImageId']}"):
+        disk = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
+        [launched] = ec2.run_instances(
+            MinCount=1,
+            MaxCount=1,
+            ImageId=base["ImageId"],
+            InstanceType=recipe.instance_type,
+            InstanceInitiatedShutdownBehavior="stop",
+            MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
+            BlockDeviceMappings=[{"DeviceName": base["RootDeviceName"], "Ebs": disk}],
+            UserData=render((HERE / "ami-userdata.sh").read_text(), exports),
+            TagSpecifications=[
+                {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": f"{NAME}-ami"}]}
+            ],
+        )["Instances"]
+    try:
+        yield launched["InstanceId"]
+    finally:
+        with calling(f"terminate {launched['InstanceId']}"):
+            ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
+
+
+def wait(ec2: Client, what: Wait, **which: Any) -> None:
+    with calling(f"wait until {which} is so: {what}"):
+        ec2.get_waiter(what).wait(**which, WaiterConfig={"Delay": 5, "MaxAttempts": ATTEMPTS[what]})
+
+
+def read_log(s3: Client, bucket: str) -> str:
+    with calling("read what ami.sh printed (did the instance reach the internet?)"):
+        return str(s3.get_object(Bucket=bucket, Key="log")["Body"].read().decode(errors="replace"))
+
+
+def check(log: str) -> None:
+    if not log.rstrip().endswith(READY):
+        raise Failed("deploy/ami.sh failed:\n" + "\n".join(log.splitlines()[-30:]))
+    say(log.split("== the model")[-1].strip())
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_arguments() -> Recipe:
+    parser = argparse.ArgumentParser("python -m deploy.make_ami", description=__doc__)
+    add = parser.add_argument
+    add("--base", default="debian", help=f"{', '.join(BASES)}, or the id of an AMI (default: debian)")
+    add("--instance-type", default="c7i.large", help="what ami.sh runs on (default: c7i.large)")
+    add("--disk", type=int, default=16, help="GB (default: 16)")
+    add("--model", default="resnet18", help="as the setting MODEL (default: resnet18)")
+    add("--weights-file", type=Path, help="a state dict, in place of ImageNet's weights")
+    add("--labels-file", type=Path, help="its class names, one a line")
+    add("--torch-index-url", help="where torch is taken from; for a GPU: https://pypi.org/simple")
+    given = parser.parse_args()
+    paths = {"WEIGHTS_FILE": given.weights_file, "LABELS_FILE": given.labels_file}
+    environment = {name: f"{GIVEN}/{path.name}" for name, path in paths.items() if path}
+    environment["MODEL"] = given.model
+    if given.torch_index_url:
+        environment["TORCH_INDEX_URL"] = given.torch_index_url
+    files = {path.name: path for path in paths.values() if path}
+    return Recipe(given.base, given.instance_type, given.disk, environment, files)
+
+
+def main() -> int:
+    recipe = read_arguments()
+    session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
+    signed = Config(signature_version="s3v4")  # addresses of the bucket's own region
+    try:
+        print(make_ami(session.client("ec2"), session.client("s3", config=signed), recipe))
+    except (CloudError, Failed, OSError) as error:
+        say(f"make_ami: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""From a clean Debian to an AMI whose worker classifies: deploy/make_ami.py, and with it deploy/ami.sh."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.clients import Clients, make_clients
+from cloud.image_id import image_id, new_request_id
+from cloud.provision import provision
+from cloud.request_queue import RequestQueue
+from cloud.settings import Settings
+from controller.userdata import render
+from local.endpoint import Endpoint
+from tests.e2e.clean_root import CleanRoot, debootstrap
+from tests.e2e.system import ROOT, eventually
+from tests.photos import PHOTOS
+
+STOCK = "ami-1e749f67"
+TORCH = ("--torch-index-url", "https://pypi.org/simple")  # for what torch, which is there already, needs
+SETTINGS = Settings(
+    input_bucket="input",
+    output_bucket="output",
+    model="efficientnet_lite0",
+    idle_shutdown_seconds=1,
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("clean") / "root"
+    debootstrap(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    endpoint.start()
+    yield endpoint
+    endpoint.stop()
+
+
+@pytest.fixture
+def access(endpoint: Endpoint) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint.url,
+        "AWS_REGION": endpoint.region,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@pytest.fixture
+def machine(endpoint: Endpoint, root: Path, access: dict[str, str]) -> Iterator[CleanRoot]:
+    machine = CleanRoot(
+        endpoint, root, access | {"VENV_OPTIONS": "--system-site-packages", "OMP_NUM_THREADS": "1"}
+    )
+    yield machine
+    machine.close()
+
+
+@pytest.fixture
+def clients(access: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Clients:
+    for name, value in access.items():
+        monkeypatch.setenv(name, value)
+    return make_clients()
+
+
+def make_ami(access: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deploy.make_ami", "--base", STOCK, *TORCH, *options]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | access
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+def alive(clients: Clients) -> list[str]:
+    reservations = clients.ec2.describe_instances()["Reservations"]
+    return [
+        i["InstanceId"] for r in reservations for i in r["Instances"] if i["State"]["Name"] != "terminated"
+    ]
+
+
+def test_a_clean_machine_becomes_an_ami_whose_worker_classifies(
+    machine: CleanRoot, access: dict[str, str], clients: Clients
+):
+    done = make_ami(access, "--model", "efficientnet_lite0")
+    assert done.returncode == 0, done.stderr + "".join(machine.logs)
+    ami_id = done.stdout.splitlines()[-1]
+    [image] = clients.ec2.describe_images(ImageIds=[ami_id])["Images"]
+    assert image["Name"].startswith("image-classifier-")
+    assert clients.s3.list_buckets()["Buckets"] == []
+    eventually(lambda: alive(clients) == [])
+
+    provision(clients.s3, clients.sqs, SETTINGS)
+    inputs = InputBucket(clients.s3, SETTINGS.input_bucket)
+    outputs = OutputBucket(clients.s3, SETTINGS.output_bucket)
+    photo = image_id(new_request_id(), 0, "cat.jpg")
+    inputs.put_image(photo, BytesIO(PHOTOS["cat"][0]), "image/jpeg")
+    RequestQueue(clients.sqs, SETTINGS.request_queue).send([photo])
+    user_data = render((ROOT / "deploy" / "userdata.sh").read_text(), SETTINGS.for_workers())
+    clients.ec2.run_instances(
+        ImageId=ami_id,
+        MinCount=1,
+        MaxCount=1,
+        UserData=user_data,
+        InstanceInitiatedShutdownBehavior="terminate",
+    )
+    eventually(lambda: outputs.answered(photo.partition("/")[0]), 60)
+    answer = outputs.get_prediction(photo)
+    assert answer
+    assert answer.label in PHOTOS["cat"][1]
+    eventually(lambda: alive(clients) == [], 30)
+
+
+def test_what_fails_there_is_told_and_leaves_nothing(
+    machine: CleanRoot, access: dict[str, str], clients: Clients
+):
+    done = make_ami(access, "--model", "resnet19")
+    assert done.returncode == 1
+    assert "MODEL (" in done.stderr, done.stderr
+    assert clients.s3.list_buckets()["Buckets"] == []
+    eventually(lambda: alive(clients) == [])

@@ -1,0 +1,55 @@
+import tarfile
+
+import pytest
+
+from cloud.errors import CloudError
+from deploy.make_ami import BASES, Failed, check, find_base, pack
+
+
+@pytest.fixture
+def images(clients, on_reply):
+    """What DescribeImages answers, and what it was asked."""
+    answered = []
+    on_reply(clients.ec2, "DescribeImages", lambda reply: reply.update(Images=answered))
+    return answered
+
+
+def image(image_id, day):
+    return {
+        "ImageId": image_id,
+        "CreationDate": f"2026-01-{day:02}T00:00:00.000Z",
+        "RootDeviceName": "/dev/xvda",
+    }
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_newest_stock_image_is_the_base(clients, images, on_call, base):
+    asked = []
+    on_call(clients.ec2, "DescribeImages", lambda params: asked.append(dict(params)))
+    images += [image("ami-2", 2), image("ami-3", 3), image("ami-1", 1)]
+    assert find_base(clients.ec2, base)["ImageId"] == "ami-3"
+    assert asked[0]["Owners"] == [BASES[base][0]], "anybody may call an image so"
+
+
+def test_a_base_that_is_not_there_is_told_with_its_region(clients, images):
+    with pytest.raises(CloudError, match="no image debian in the region us-east-1"):
+        find_base(clients.ec2, "debian")
+    with pytest.raises(CloudError, match="could not find the image ami-0000"):
+        find_base(clients.ec2, "ami-00000000")
+
+
+def test_the_code_goes_there_with_the_users_files_and_without_state(tmp_path):
+    weights = tmp_path / "resnet.pt"
+    weights.write_bytes(b"weights")
+    with tarfile.open(fileobj=pack({"resnet.pt": weights})) as tar:
+        names = tar.getnames()
+    assert {"deploy/ami.sh", "worker/__main__.py", "controller/wsgi.py", "cloud/settings.py"} <= set(names)
+    assert {"requirements.txt", "worker/requirements.txt", "given/resnet.pt"} <= set(names)
+    assert not [name for name in names if ".terraform/" in name or "tfstate" in name or "__pycache__" in name]
+
+
+def test_a_failure_is_told_with_the_end_of_what_was_printed(capsys):
+    with pytest.raises(Failed, match="No matching distribution"):
+        check("== application\nERROR: No matching distribution found\nexit status 1\n")
+    check("== the model\ntabby 0.9\nexit status 0\n")
+    assert "tabby 0.9" in capsys.readouterr().err
