@@ -58,6 +58,9 @@ def main() -> int:
 def run(stop: Event) -> None:
     port, cloud_port = port_from("PORT", 8000), port_from("CLOUD_PORT", 4566)
     os.environ.update(local_environment(cloud_port))
+    os.environ.setdefault(
+        "TORCH_HOME", str(Path.home() / ".cache" / "torch")
+    )  # instances have a home of their own
     settings = Settings.from_environment("ami_id")
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
     check_free(port, "PORT")
@@ -74,6 +77,7 @@ def run(stop: Event) -> None:
         boot_seconds=boot_seconds,
         grace=STOP_SECONDS,
         environment=instance_environment(settings),
+        say=say,
     )
     endpoint.start()
     try:
@@ -94,7 +98,7 @@ def run(stop: Event) -> None:
 
 
 def local_environment(cloud_port: int) -> dict[str, str]:
-    """The caller's settings where set; but AWS's own are those of the local AWS, so that no account is touched."""
+    """The caller's settings; but AWS's own are those of the local AWS, so that no account is touched."""
     given = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") or k == "AWS_REGION"}
     cloud = {
         "AWS_ENDPOINT_URL": f"http://{HOST}:{cloud_port}",
@@ -107,12 +111,11 @@ def local_environment(cloud_port: int) -> dict[str, str]:
 def instance_environment(settings: Settings) -> dict[str, str]:
     """What a local instance has around it, in place of EC2's network, disk and cores of its own."""
     threads = max(1, CORES // settings.max_instances)
-    kept = {k: v for k, v in os.environ.items() if k in ("TORCH_HOME", "XDG_CACHE_HOME")}
     return {
         "AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
         "APP_DIR": str(HERE),
         "OMP_NUM_THREADS": str(threads),
-        **kept,
+        "TORCH_HOME": os.environ["TORCH_HOME"],
     }
 
 
@@ -180,6 +183,10 @@ def announce(port: int, endpoint: str, logs: Path) -> None:
 """,
         flush=True,
     )
+
+
+def say(text: str) -> None:
+    print(f"  {text}", flush=True)
 
 
 def last_lines(log: Path, lines: int = 5) -> str:

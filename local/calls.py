@@ -21,11 +21,12 @@ class Calls:
     def clear(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def count(self, environ: dict[str, Any]) -> None:
-        """One more call; `environ` is WSGI's, and its body can still be read afterwards."""
+    def count(self, environ: dict[str, Any]) -> str:
+        """One more call; its operation. `environ` is WSGI's, and its body can still be read afterwards."""
         call = _service_and_operation(environ)
         with self._lock:
             self._counts[call] += 1
+        return call[1]
 
     def record(self) -> dict[str, dict[str, int]]:
         """Service → operation → count, e.g. ``{"s3": {"GetObject": 3}}``."""

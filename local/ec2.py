@@ -2,16 +2,19 @@
 
 RunInstances launches as many as it can up to MaxCount (moto: MinCount), once per client token (moto: each
 time), with all of a launch template, and with the instance profile on each instance (moto: on the first).
+GetConsoleOutput gives what the instance printed.
 
 Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html and
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 """
 
+from base64 import b64encode
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import moto.ec2.urls
 from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError, OperationNotPermitted4
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instances import Instance, InstanceState, Reservation
@@ -83,6 +86,13 @@ class LocalEC2Response(EC2Response):
             self.ec2_backend.associate_iam_instance_profile(
                 instance.id, profile.get("Name"), profile.get("Arn")
             )
+
+    def get_console_output(self) -> ActionResult:
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        text = LocalEC2.instances.console(instance.id)
+        return ActionResult(
+            {"InstanceId": instance.id, "Timestamp": utcnow(), "Output": b64encode(text).decode()}
+        )
 
     def terminate_instances(self) -> ActionResult:
         self.error_on_dryrun()

@@ -9,6 +9,7 @@ Beside AWS's own API it serves, under ``/_local/``:
 * ``POST /_local/capacity`` with JSON ``{"instance_type": "t3.small", "market": "spot", "available": 1}``:
   only so many more instances of that type can be launched (0: InsufficientInstanceCapacity) in that market,
   "spot", "on-demand" or (null) each of the two; "available": null lifts it;
+* ``POST /_local/delay`` with JSON ``{"operation": "CreateTags", "seconds": 3}``: a slow AWS; 0 lifts it;
 * ``/_local/instances/<instance-id>/…``: the instance's metadata service, see `local.metadata`.
 """
 
@@ -147,6 +148,7 @@ class Endpoint:
         find = functools.cache(self._moto.get_backend_for_host)  # it lists moto's folder at every request
         self._moto.get_backend_for_host = find  # type: ignore[method-assign]
         self._calls = Calls()
+        self._delays: dict[str, float] = {}
         serve = functools.partial(make_server, threaded=True, request_handler=_Handler)
         with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
             self._server = serve("127.0.0.1", port, self._app, fd=listening.fileno())
@@ -178,6 +180,7 @@ class Endpoint:
         moto_api_backend.reset()
         self.instances.clear()
         self._calls.clear()
+        self._delays.clear()
 
     def record(self) -> dict[str, Any]:
         """``{"calls": {service: {operation: count}}, "instances": [Life], "most_instances_at_once": n}``."""
@@ -189,13 +192,19 @@ class Endpoint:
                 return self._local(Request(environ))(environ, start_response)
             except HTTPException as error:
                 return error(environ, start_response)
-        self._calls.count(environ)
+        operation = self._calls.count(environ)
+        if operation in self._delays:
+            threading.Event().wait(self._delays[operation])
         return self._moto(environ, start_response)
 
     def _local(self, request: Request) -> Response:
         match request.method, *request.path.split("/", 4)[2:]:
             case "GET", "record":
                 return Response(json.dumps(self.record()), mimetype="application/json")
+            case "POST", "delay":
+                asked = request.get_json(force=True)
+                self._delays[str(asked["operation"])] = float(asked["seconds"])
+                return Response(status=204)
             case "POST", "capacity":
                 asked = request.get_json(force=True)
                 if not asked.keys() >= {"instance_type", "available"} or asked.get("market") not in MARKETS:

@@ -46,6 +46,8 @@ class Instances:
         self.lock = RLock()
         self.on_launch: Callable[[str, bytes], None] = lambda instance_id, _: self.booted(instance_id)
         self.on_stop: Callable[[str], None] = self.ended
+        self.console: Callable[[str], bytes] = lambda instance_id: b""
+        """What an instance has printed so far."""
         self.clear()
 
     def clear(self) -> None:

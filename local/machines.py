@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from threading import Lock, Thread
 from local import processes
 from local.endpoint import Endpoint
 
+CONSOLE_BYTES = 65536  # that GetConsoleOutput gives at most
 MARK = "LOCAL_AWS"
 INSTANCE_MARK = "LOCAL_INSTANCE_ID"
 BUTTON = "LOCAL_POWER_BUTTON"
@@ -83,6 +84,7 @@ class Machines:
         boot_seconds: float = 0.0,
         grace: float = 8.0,
         environment: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.mark = {MARK: f"{os.getpid()}-{secrets.token_hex(8)}"}
         self._endpoint = endpoint
@@ -90,6 +92,7 @@ class Machines:
         self._boot_seconds = boot_seconds
         self._grace = grace
         self._environment = dict(environment or {})
+        self._say = say
         self._alive: dict[str, tuple[_Machine, Thread]] = {}
         self._closed = False
         self._lock = Lock()
@@ -107,6 +110,7 @@ class Machines:
         )
         endpoint.instances.on_launch = self._launch
         endpoint.instances.on_stop = self._stop
+        endpoint.instances.console = lambda instance_id: self.log(instance_id).read_bytes()[-CONSOLE_BYTES:]
 
     def log(self, instance_id: str) -> Path:
         return self._directory / f"{instance_id}.log"
@@ -133,6 +137,7 @@ class Machines:
             thread = Thread(target=self._live, args=[machine], name=instance_id, daemon=True)
             self._alive[instance_id] = machine, thread
             thread.start()
+        self._say(f"instance {instance_id} is launched; its log is {machine.log}")
 
     def _stop(self, instance_id: str) -> None:
         with self._lock:
@@ -149,6 +154,7 @@ class Machines:
                 del self._alive[machine.id]
                 machine.close()
             self._endpoint.instances.ended(machine.id)
+            self._say(f"instance {machine.id} has ended")
 
     def _run(self, machine: _Machine) -> None:
         machine.say(f"booted after {self._boot_seconds:g} s")

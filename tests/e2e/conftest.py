@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,8 +16,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture
 def start(tmp_path, request):
     """Starts a system with settings of the test's own. At its end no process may be left of it."""
-    from contextlib import ExitStack
-
     systems: list[System] = []
     with ExitStack() as stack:
 
@@ -26,5 +25,4 @@ def start(tmp_path, request):
             return systems[-1]
 
         yield start
-    for system in systems:
-        eventually(lambda: not marked(str(system.output)), 10)
+    eventually(lambda: not any(marked(str(system.output)) for system in systems), 10)
