@@ -1,6 +1,6 @@
 import logging
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
@@ -46,12 +46,16 @@ class Bucket:
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Those behind `after`, in order; one call for each 1,000."""
+        return (key for key, _ in self.listing(prefix, after))
+
+    def listing(self, prefix: str, after: str = "") -> Iterator[tuple[str, datetime]]:
+        """As `keys`, with the time at which each was written."""
         with calling(f"list s3://{self.name}/{prefix}"):
             for page in self.s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=prefix, StartAfter=after
             ):
                 for item in page.get("Contents", []):
-                    yield item["Key"]
+                    yield item["Key"], item["LastModified"]
 
 
 class InputBucket(Bucket):

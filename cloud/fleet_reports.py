@@ -37,9 +37,9 @@ class FleetReports:
         except ValidationError as error:
             raise CloudError(f"the report of {instance_id} is broken: {error}") from error
 
-    def ready(self) -> set[str]:
-        """The ids of all instances that have ever reported."""
-        return {key.removeprefix(PREFIX) for key in self.outputs.keys(PREFIX)}
+    def seen(self) -> dict[str, datetime]:
+        """When each instance that has ever reported did so last."""
+        return {key.removeprefix(PREFIX): at for key, at in self.outputs.listing(PREFIX)}
 
     def delete(self, instance_id: str) -> None:
         self.outputs.delete(f"{PREFIX}{instance_id}")

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,6 +30,7 @@ QUIET_AGAIN_SECONDS = 0.25  # the counts are approximate, so quiet is believed w
 SPACING_SECONDS = 0.2  # what wakes it meanwhile is served by one look
 BUSY_SECONDS = 2.0  # between looks while something waits or runs
 REAPER_SECONDS = 30.0  # between looks otherwise
+DEAD_LETTERS_SECONDS = 10.0
 LEASE_WAIT_SECONDS = 5.0
 SLOWEST_LAUNCH_SECONDS = 60  # between launches that EC2 refuses
 MAX_LAUNCH_FAILURES = 3
@@ -87,6 +89,7 @@ class Autoscaler:
         self.open_requests, self.recovery, self.policy = open_requests, recovery, policy
         self.waiting, self.quiet_again_seconds = waiting, quiet_again_seconds
         self.name = f"{socket.gethostname()}/{os.getpid()}"
+        self._dead_letters_at = 0.0
         self.wake = Event()
         """Set by who wants a look now: a request that was sent, or one that is answered."""
 
@@ -112,8 +115,7 @@ class Autoscaler:
             look = self._see(lease.state)
             try:
                 self._end_overdue(look)
-                if look.waiting.requests and not look.seen.counted:
-                    self.recovery.answer_dead_letters()
+                self._answer_dead_letters(look)
                 if look.seen.quiet:
                     self._scale_in(look)
                 elif gave_up := self._gave_up(look):
@@ -145,13 +147,22 @@ class Autoscaler:
 
     def _end_overdue(self, look: Look) -> None:
         overdue = self.ledger.update(look.state, look.instances)
-        if overdue:
-            look.why.append(f"{len(overdue)} instances were not ready within the boot timeout")
-            look.state.not_ready += self._terminate(look, overdue)
+        if overdue.late:
+            look.why.append(f"{len(overdue.late)} instances were not ready within the boot timeout")
+            look.state.not_ready += self._terminate(look, overdue.late)
+        if overdue.silent:
+            look.why.append(f"{len(overdue.silent)} workers have gone silent")
+            self._terminate(look, overdue.silent)
         surplus = look.active[self.policy.max_instances :]
         if surplus:
             look.why.append(f"{len(surplus)} instances more than the maximum")
             self._terminate(look, [i.instance_id for i in surplus])
+
+    def _answer_dead_letters(self, look: Look) -> None:
+        """Now and then while requests wait; at each look when theirs may be all that is left."""
+        if look.waiting.requests and (not look.seen.counted or time.monotonic() > self._dead_letters_at):
+            self._dead_letters_at = time.monotonic() + DEAD_LETTERS_SECONDS
+            self.recovery.answer_dead_letters()
 
     def _scale_out(self, look: Look, lease: Lease) -> None:
         unseen = self.ledger.unseen(look.state, look.instances)

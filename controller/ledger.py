@@ -1,8 +1,9 @@
 """Keeps the shared state in step with what EC2 shows: who runs, who ended, who never got ready."""
 
 import logging
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Container, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from cloud.fleet_reports import FleetReports
 from controller.fleet import Instance
@@ -14,12 +15,23 @@ LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance at once
 CAPACITY_AGAIN_SECONDS = 15  # until the next launch when EC2 had no capacity
 
 
-class Ledger:
-    def __init__(self, reports: FleetReports, boot_timeout: float) -> None:
-        self.reports, self.boot_timeout = reports, boot_timeout
+class Overdue(NamedTuple):
+    """Ids of instances."""
 
-    def update(self, state: FleetState, instances: Sequence[Instance]) -> list[str]:
-        """Books what has ended since the last look. Returns ids of those that are overdue to be ready."""
+    late: list[str]
+    silent: list[str]
+
+
+class Ledger:
+    """Times in seconds. An instance is late when it is not ready after `boot_timeout`, and silent when its
+    worker, which reports every few seconds, has not done so for `silent_after`: it hangs, or is frozen.
+    """
+
+    def __init__(self, reports: FleetReports, boot_timeout: float, silent_after: float) -> None:
+        self.reports, self.boot_timeout, self.silent_after = reports, boot_timeout, silent_after
+
+    def update(self, state: FleetState, instances: Sequence[Instance]) -> Overdue:
+        """Books what has ended since the last look, and tells who will do no work."""
         active = {i.instance_id: i for i in instances if i.active}
         shown = {i.instance_id for i in instances}
         # Not while it shuts down: its worker drains, and its last report is yet to come.
@@ -28,26 +40,28 @@ class Ledger:
             state.launched.setdefault(
                 instance_id, Launched(at=instance.launched_at, request_id=instance.request_id)
             )
-        ready = self.reports.ready() if state.launched else set()
+        ready = self.reports.seen() if state.launched else {}
         for instance_id, launched in list(state.launched.items()):
             if instance_id in gone or (instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS):
                 taken_by_aws = instance_id in gone and gone[instance_id].reason.startswith("Server.")
                 if taken_by_aws and instance_id not in ready:  # no capacity, as EC2 says it late
                     state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
                 self._book_end(state, instance_id, expected=launched.ending or taken_by_aws, ready=ready)
-        if ready & set(active):
+        if ready.keys() & active.keys():
             state.not_ready = []
-        return [
-            i
-            for i in active
-            if i not in ready and age(state.launched[i]) > self.boot_timeout and not state.launched[i].ending
-        ]
+        staying = [i for i in active if not state.launched[i].ending]
+        return Overdue(
+            late=[i for i in staying if i not in ready and age(state.launched[i]) > self.boot_timeout],
+            silent=[i for i in staying if i in ready and since(ready[i]) > self.silent_after],
+        )
 
     def unseen(self, state: FleetState, instances: Sequence[Instance]) -> int:
         """Instances that were launched, but that DescribeInstances does not show yet."""
         return len(set(state.launched) - {i.instance_id for i in instances})
 
-    def _book_end(self, state: FleetState, instance_id: str, *, expected: bool, ready: set[str]) -> None:
+    def _book_end(
+        self, state: FleetState, instance_id: str, *, expected: bool, ready: Container[str]
+    ) -> None:
         launched = state.launched.pop(instance_id)
         state.ended_seconds += age(launched)
         if instance_id in ready:
@@ -61,4 +75,9 @@ class Ledger:
 
 def age(launched: Launched) -> float:
     """Seconds."""
-    return (now() - launched.at).total_seconds()
+    return since(launched.at)
+
+
+def since(at: datetime) -> float:
+    """Seconds."""
+    return (now() - at).total_seconds()

@@ -1,5 +1,6 @@
 """What the controller is made of, put together."""
 
+import atexit
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -20,6 +21,7 @@ from controller.recovery import Recovery
 from controller.submission import Submissions
 from controller.userdata import render
 
+LAST_LOOK_SECONDS = 2.0  # that the end of a process waits for
 USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 
 
@@ -34,8 +36,17 @@ class Services:
     """By name, what must be reachable; each has a `check()`."""
 
     def start(self) -> None:
-        """The autoscaler's thread; after a fork, never before."""
-        Thread(target=self.autoscaler.run, args=[Event()], name="autoscaler", daemon=True).start()
+        """The autoscaler's thread; after a fork, never before. At exit it ends its look and its lease."""
+        stop = Event()
+        thread = Thread(target=self.autoscaler.run, args=[stop], name="autoscaler", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            stop.set()
+            self.autoscaler.wake.set()
+            thread.join(LAST_LOOK_SECONDS)
+
+        atexit.register(end)
 
 
 def assemble(settings: Settings, clients: Clients) -> Services:
@@ -50,7 +61,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         queue=queue,
         fleet=fleet,
         shared=shared,
-        ledger=Ledger(reports, settings.boot_timeout),
+        ledger=Ledger(reports, settings.boot_timeout, silent_after(settings.visibility_timeout)),
         open_requests=open_requests,
         recovery=Recovery(queue, outputs, open_requests),
         policy=Policy(settings.max_instances, settings.max_images_per_instance),
@@ -82,6 +93,11 @@ def launch_plan(settings: Settings, region: str) -> LaunchPlan:
         launch_template=settings.launch_template,
         user_data=render(USER_DATA.read_text(), {**settings.for_workers(), "AWS_REGION": region}),
     )
+
+
+def silent_after(visibility_timeout: float) -> float:
+    """Seconds. A worker that hangs ends itself after two visibility timeouts; one that cannot, after three."""
+    return max(60.0, 3 * visibility_timeout)
 
 
 def split(text: str) -> list[str]:

@@ -6,5 +6,5 @@ PLACE = "# SETTINGS\n"
 
 def render(template: str, settings: Mapping[str, str]) -> str:
     """The user data of a worker instance: `deploy/userdata.sh` with the settings in their place."""
-    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(settings.items()))
+    lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(settings.items()))
     return template.replace(PLACE, lines, 1)

@@ -49,7 +49,7 @@ class Controller:
             queue=queue,
             fleet=fleet,
             shared=SharedState(outputs, lambda: self.clock),
-            ledger=Ledger(FleetReports(outputs), BOOT_TIMEOUT),
+            ledger=Ledger(FleetReports(outputs), BOOT_TIMEOUT, 60),
             open_requests=open_requests,
             recovery=Recovery(queue, outputs, open_requests),
             policy=Policy(MAXIMUM, PER_INSTANCE),

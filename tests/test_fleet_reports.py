@@ -17,10 +17,10 @@ def report(instance_id: str, images: int = 0) -> WorkerReport:
 
 
 def test_who_has_reported_is_ready(reports):
-    assert reports.ready() == set()
+    assert reports.seen() == {}
     reports.put(report("i-1"))
     reports.put(report("i-2"))
-    assert reports.ready() == {"i-1", "i-2"}
+    assert set(reports.seen()) == {"i-1", "i-2"}
 
 
 def test_the_last_report_is_the_one_that_counts(reports):
@@ -37,7 +37,7 @@ def test_who_has_not_reported_has_no_report(reports):
 def test_a_report_that_is_deleted_is_gone(reports):
     reports.put(report("i-1"))
     reports.delete("i-1")
-    assert reports.ready() == set()
+    assert reports.seen() == {}
 
 
 def test_a_broken_report_is_named(reports, outputs):

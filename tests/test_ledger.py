@@ -5,9 +5,10 @@ import pytest
 from cloud.fleet_reports import FleetReports, WorkerReport
 from controller.fleet import Instance
 from controller.fleet_state import FleetState, Launched
-from controller.ledger import Ledger
+from controller.ledger import Ledger, Overdue
 
-BOOT_TIMEOUT = 300
+BOOT_TIMEOUT, SILENT_AFTER = 300, 60
+NOBODY = Overdue(late=[], silent=[])
 
 
 def ago(seconds: float) -> datetime:
@@ -30,7 +31,7 @@ def reports(outputs) -> FleetReports:
 
 @pytest.fixture
 def ledger(reports) -> Ledger:
-    return Ledger(reports, BOOT_TIMEOUT)
+    return Ledger(reports, BOOT_TIMEOUT, SILENT_AFTER)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def report(reports):
 
 def test_an_instance_that_nobody_noted_is_taken_into_the_books(ledger):
     books = FleetState()
-    assert ledger.update(books, [instance("i-1", seconds=40, request_id="r")]) == []
+    assert ledger.update(books, [instance("i-1", seconds=40, request_id="r")]) == NOBODY
     assert books.launched["i-1"].request_id == "r"
     assert 39 < (datetime.now(UTC) - books.launched["i-1"].at).total_seconds() < 45
 
@@ -67,7 +68,7 @@ def test_an_end_is_booked_once_with_its_seconds_and_its_images(ledger, reports, 
     assert 99 < books.ended_seconds < 110
     assert books.ended_images == 42
     assert books.not_ready == []
-    assert reports.ready() == set()
+    assert reports.seen() == {}
 
 
 def test_an_instance_that_shuts_down_may_still_report_its_last_images(ledger, reports, report):
@@ -78,7 +79,7 @@ def test_an_instance_that_shuts_down_may_still_report_its_last_images(ledger, re
     report("i-1", images=5)
     ledger.update(books, [instance("i-1", "terminated")])
     assert books.ended_images == 5
-    assert reports.ready() == set()
+    assert reports.seen() == {}
 
 
 def test_an_instance_that_shuts_down_takes_nobodys_place(ledger):
@@ -111,7 +112,7 @@ def test_one_that_aws_took_away_is_no_failure(ledger):
 def test_an_instance_that_is_not_shown_yet_counts(ledger):
     books = state(i_1=5, i_2=5)
     instances = [instance("i-2")]
-    assert ledger.update(books, instances) == []
+    assert ledger.update(books, instances) == NOBODY
     assert ledger.unseen(books, instances) == 1
     assert set(books.launched) == {"i-1", "i-2"}
 
@@ -125,19 +126,19 @@ def test_an_instance_that_is_never_shown_is_given_up(ledger):
 
 def test_who_is_not_ready_within_the_boot_timeout_is_overdue(ledger):
     books = state(i_1=BOOT_TIMEOUT + 1, i_2=BOOT_TIMEOUT - 5)
-    assert ledger.update(books, [instance("i-1", "pending"), instance("i-2")]) == ["i-1"]
+    assert ledger.update(books, [instance("i-1", "pending"), instance("i-2")]) == Overdue(["i-1"], [])
 
 
 def test_who_is_ready_is_never_overdue(ledger, report):
     books = state(i_1=10 * BOOT_TIMEOUT)
     report("i-1")
-    assert ledger.update(books, [instance("i-1")]) == []
+    assert ledger.update(books, [instance("i-1")]) == NOBODY
 
 
 def test_who_is_being_ended_is_not_overdue_again(ledger):
     books = state(i_1=BOOT_TIMEOUT + 1)
     books.launched["i-1"].ending = True
-    assert ledger.update(books, [instance("i-1")]) == []
+    assert ledger.update(books, [instance("i-1")]) == NOBODY
 
 
 def test_one_that_is_ready_clears_the_failures(ledger, report):
@@ -160,4 +161,10 @@ def test_a_worker_that_was_started_by_hand_clears_nothing(ledger, report):
 
 def test_an_empty_fleet_costs_no_call(ledger, aws, on_call):
     on_call(aws.s3, "*", lambda params: pytest.fail("S3 was called"))
-    assert ledger.update(FleetState(), []) == []
+    assert ledger.update(FleetState(), []) == NOBODY
+
+
+def test_a_ready_worker_that_reports_no_more_is_silent(reports, report):
+    report("i-1")
+    ledger = Ledger(reports, BOOT_TIMEOUT, silent_after=-60)  # as if a minute had gone by
+    assert ledger.update(state(i_1=100, i_2=100), [instance("i-1"), instance("i-2")]).silent == ["i-1"]
