@@ -96,7 +96,7 @@ def launch_plan(settings: Settings, region: str) -> LaunchPlan:
 
 
 def silent_after(visibility_timeout: float) -> float:
-    """Seconds. A worker that hangs ends itself after two visibility timeouts; one that cannot, after three."""
+    """Seconds. A worker that hangs ends itself after two visibility timeouts; if it cannot, after three."""
     return max(60.0, 3 * visibility_timeout)
 
 

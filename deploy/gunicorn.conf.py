@@ -2,7 +2,7 @@
 
     python -m gunicorn --config deploy/gunicorn.conf.py controller.wsgi:app
 
-What is worth setting can be set from the environment, and all else by Gunicorn's own GUNICORN_CMD_ARGS. SIGHUP
+What is worth setting can be set from the environment, and all else by GUNICORN_CMD_ARGS. SIGHUP
 starts new processes with new code, while the old ones answer what they have begun.
 """
 
