@@ -98,13 +98,14 @@ def test_logs_are_json_with_the_requests_id_and_its_time(tmp_path: Path):
         get(tmp_path, "/slow?0.2", **{"X-Request-ID": "from-nginx", "X-Forwarded-For": "192.0.2.7"})
         get(tmp_path, '/"\\')
         get(tmp_path, "/named?from-the-app", **{"X-Request-ID": "from-nginx"})
-    slow, quoted, named = front.read_lines(tmp_path / "gunicorn.log")
-    assert (slow["method"], slow["uri"], slow["status"]) == ("GET", "/slow?0.2", 200)
-    assert quoted["uri"] == '/"\\'
+    lines = {line["uri"]: line for line in front.read_lines(tmp_path / "gunicorn.log")}
+    assert lines.keys() == {"/slow?0.2", '/"\\', "/named?from-the-app"}
+    slow = lines["/slow?0.2"]
+    assert (slow["method"], slow["status"], slow["message"]) == ("GET", 200, "request")
     assert (slow["request_id"], slow["client"]) == ("from-nginx", "192.0.2.7")
     assert 0.2 <= slow["seconds"] < 5
     assert datetime.fromisoformat(slow["timestamp"]).tzinfo
-    assert named["request_id"] == "from-the-app"
+    assert lines["/named?from-the-app"]["request_id"] == "from-the-app"
     assert all(line["level"] == "INFO" for line in front.read_lines(tmp_path / "controller.log"))
 
 

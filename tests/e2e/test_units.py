@@ -1,0 +1,98 @@
+"""deploy/*.service and deploy/userdata.sh on a machine with a real systemd."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.userdata import PLACE, render
+from tests.e2e.cloud import Cloud, bare_cloud
+from tests.e2e.system import ROOT, eventually
+from tests.machine import Machine, booted
+from tests.photos import PHOTOS
+from tests.test_userdata import AWKWARD
+
+WORKER, CONTROLLER = "image-classifier-worker", "image-classifier-controller"
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with bare_cloud() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with booted(tmp_path) as machine:
+        yield machine
+
+
+def launch(machine: Machine, cloud: Cloud, **settings: str) -> None:
+    """What cloud-init does with the user data of an instance."""
+    user_data = render((ROOT / "deploy/userdata.sh").read_text(), cloud.worker_environment | settings)
+    machine.run("bash", given=user_data)
+
+
+def test_a_machine_without_work_switches_itself_off(machine: Machine, cloud: Cloud):
+    (image,) = cloud.put("cat")
+    launch(machine, cloud, IDLE_SHUTDOWN_SECONDS="3")
+    assert cloud.label(image) in PHOTOS["cat"][1]
+    eventually(machine.off, 30)
+    assert cloud.queue.counts().backlog == 0
+
+
+def test_a_machine_that_is_shut_down_gives_its_images_back_first(machine: Machine, cloud: Cloud):
+    images = cloud.put("cat", 200)
+    launch(machine, cloud)
+    eventually(lambda: cloud.answered(images), 60)
+    machine.run("systemctl", "poweroff", check=False)
+    eventually(machine.off, 30)
+    counts, answered = cloud.queue.counts(), cloud.answered(images)
+    assert counts.in_flight == 0
+    assert counts.visible == 200 - len(answered) > 0
+
+
+def test_a_killed_worker_is_started_again(machine: Machine, cloud: Cloud):
+    launch(machine, cloud)
+    first = machine.run("systemctl", "show", "-p", "MainPID", "--value", WORKER)
+    machine.run("kill", "-9", first)
+    eventually(lambda: machine.state(WORKER) == "active", 20)
+    assert machine.run("systemctl", "show", "-p", "MainPID", "--value", WORKER) not in ("0", first)
+    (image,) = cloud.put("rocket")
+    assert cloud.label(image) in PHOTOS["rocket"][1]
+    assert not machine.off()
+
+
+def test_a_machine_whose_settings_are_wrong_switches_itself_off(machine: Machine, cloud: Cloud):
+    launch(machine, cloud, MAX_RECEIVES="many")
+    eventually(machine.off, 30)
+
+
+def test_the_controller_answers_on_its_socket_and_to_nobody_but_nginx(machine: Machine, cloud: Cloud):
+    settings = cloud.worker_environment | {"AMI_ID": "ami-12c6146b"}
+    text = "".join(f"{name}={value}\n" for name, value in settings.items())
+    machine.run("install", "-D", "/dev/stdin", "/etc/image-classifier/controller.env", given=text)
+    machine.run("systemctl", "start", CONTROLLER)
+    ask = [
+        "curl",
+        "-sS",
+        "--unix-socket",
+        "/run/image-classifier/controller.sock",
+        "http://controller/readyz",
+    ]
+    assert '"ready"' in machine.run("runuser", "-u", "www-data", "--", *ask)
+    assert machine.run("runuser", "-u", "nobody", "--", *ask, check=False) == ""
+    machine.run("systemctl", "reload", CONTROLLER)
+    assert '"ready"' in machine.run("runuser", "-u", "www-data", "--", *ask)
+    machine.run("systemctl", "stop", CONTROLLER)
+    assert machine.state(CONTROLLER) == "inactive"
+
+
+def test_every_setting_reaches_the_unit_as_it_is(machine: Machine):
+    settings = {f"SETTING_{n}": value for n, value in enumerate(AWKWARD)}
+    machine.run("install", "/dev/stdin", "/settings", given=render(PLACE, settings))
+    printed = machine.run(
+        "systemd-run", "--quiet", "--wait", "--pipe", "-p", "EnvironmentFile=/settings", "env", "-0"
+    )
+    found = dict(item.split("=", 1) for item in printed.split("\0") if item)
+    assert {name: found.get(name) for name in settings} == settings
