@@ -1,0 +1,166 @@
+"""A worker that somebody starts by hand over ssh, on a machine with a real sshd."""
+
+import getpass
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.cloud import Cloud, bare_cloud
+from tests.e2e.system import ROOT, eventually, free_port, marked
+from tests.front import accepts
+from tests.photos import PHOTOS
+from tests.programs import need
+
+SSHD = """
+ListenAddress 127.0.0.1:{port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/client_key.pub
+AuthenticationMethods publickey
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+PidFile none
+"""
+SSH = """
+Host worker-host
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentityFile {folder}/client_key
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known_hosts
+  LogLevel ERROR
+"""
+
+
+class Remote:
+    """A machine that ssh reaches as `worker-host`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ssh = [need("ssh"), "-F", str(folder / "ssh_config")]
+        self.settings = folder / "worker.env"
+
+    def command(self) -> str:
+        """What the deploy page says to type, with this machine's places."""
+        page = (ROOT / "deploy/README.md").read_text()
+        found = re.search(r"^ssh -t worker-host .*-m worker.*$", page, re.MULTILINE)
+        assert found, "deploy/README.md no longer has the command"
+        ours = found[0].replace("/opt/image-classifier", str(ROOT))
+        return ours.replace("/etc/image-classifier/worker.env", str(self.settings))
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        _, terminal, *rest = shlex.split(self.command())
+        assert terminal == "-t"
+        log = (self.folder / "worker.log").open("ab")
+        with log:  # -tt, since a test has no terminal of its own
+            return subprocess.Popen([*self.ssh, "-tt", *rest], stdin=subprocess.PIPE, stdout=log, stderr=log)
+
+    def run(self, command: str) -> None:
+        subprocess.run([*self.ssh, "worker-host", command], check=True, timeout=20)
+
+    def workers(self) -> list[psutil.Process]:
+        return [p for p in marked(str(self.folder)) if "-m worker" in " ".join(p.cmdline())]
+
+
+@contextmanager
+def sshd(folder: Path) -> Iterator[Remote]:
+    port = free_port()
+    for name in ("host_key", "client_key"):
+        make = [need("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(make, check=True)
+    public = (folder / "host_key.pub").read_text()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")
+    (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder))
+    (folder / "ssh_config").write_text(SSH.format(port=port, folder=folder, user=getpass.getuser()))
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd, as root, locks its unprivileged part up
+    with (folder / "sshd.log").open("wb") as log:
+        command = [need("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        eventually(lambda: process.poll() is not None or accepts(("127.0.0.1", port)), 10)
+        assert process.poll() is None, (folder / "sshd.log").read_text()
+        yield Remote(folder)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with bare_cloud(visibility_timeout=5) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def remote(tmp_path: Path, cloud: Cloud) -> Iterator[Remote]:
+    settings = cloud.worker_environment | {"OMP_NUM_THREADS": "1", "E2E_TEST": str(tmp_path)}
+    with sshd(tmp_path) as remote:
+        remote.settings.write_text("".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items()))
+        yield remote
+        left = remote.workers()
+        for process in left:
+            process.kill()
+        assert not left
+
+
+def press_ctrl_c(session: subprocess.Popen[bytes], remote: Remote) -> None:
+    assert session.stdin
+    session.stdin.write(b"\x03")
+    session.stdin.flush()
+
+
+def terminate(session: subprocess.Popen[bytes], remote: Remote) -> None:
+    remote.run(f"kill -TERM {remote.workers()[0].pid}")
+
+
+def hang_up(session: subprocess.Popen[bytes], remote: Remote) -> None:
+    session.kill()
+
+
+def test_it_classifies_while_no_instance_runs_and_ctrl_c_ends_it(remote: Remote, cloud: Cloud):
+    (image,) = cloud.put("cat")
+    with remote.worker() as session:
+        assert cloud.label(image) in PHOTOS["cat"][1]
+        assert cloud.instances() == []
+        press_ctrl_c(session, remote)
+        assert session.wait(20) == 0
+    assert '"message": "ended"' in (remote.folder / "worker.log").read_text()
+
+
+@pytest.mark.parametrize("stop", [press_ctrl_c, terminate, hang_up])
+def test_it_drains_and_loses_nothing(
+    remote: Remote, cloud: Cloud, stop: Callable[[subprocess.Popen[bytes], Remote], None]
+):
+    images = cloud.put("cat", 300)
+    with remote.worker() as session:
+        eventually(lambda: cloud.answered(images), 60)
+        stop(session, remote)
+        eventually(lambda: not remote.workers(), 20)
+        assert session.wait(20) == (-signal.SIGKILL if stop is hang_up else 0)
+    counts, answered = cloud.queue.counts(), cloud.answered(images)
+    assert counts.in_flight == 0
+    assert counts.visible == len(images) - len(answered) > 0
+
+
+def test_what_a_killed_one_had_goes_to_the_next(remote: Remote, cloud: Cloud):
+    images = cloud.put("rocket", 60)
+    with remote.worker() as session:
+        eventually(lambda: cloud.answered(images), 60)
+        remote.run(f"kill -KILL {remote.workers()[0].pid}")
+        assert session.wait(20) != 0
+    assert cloud.queue.counts().in_flight > 0
+    with remote.worker() as session:
+        eventually(lambda: len(cloud.answered(images)) == len(images), 60)
+        press_ctrl_c(session, remote)
+        assert session.wait(20) == 0
+    assert cloud.queue.counts().backlog == 0
