@@ -1,6 +1,8 @@
 """deploy/terraform from start to end: it is applied, it runs, nobody may more than he needs, it goes away."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -111,6 +113,16 @@ def test_only_the_web_ports_of_the_controller_are_open(plan: Plan):
     assert sorted(rule["FromPort"] for rule in rules["image-classifier-controller"]) == [80, 443]
     assert all(rule["FromPort"] == rule["ToPort"] for rule in rules["image-classifier-controller"])
     assert rules["image-classifier-worker"] == []
+
+
+def test_the_doctor_finds_nothing_wrong(plan: Plan):
+    environment = plan.environment | plan.settings()
+    command = [sys.executable, "-m", "cloud.doctor"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "launch: c7i.large, on-demand" in done.stdout
 
 
 def test_the_applied_controller_and_its_workers_answer(plan: Plan):
