@@ -130,6 +130,7 @@ def render(answer: RequestAnswer, form: Form, status: int) -> Response:
     if status == 202:
         response.headers["Location"] = answer.url
     response.headers["Vary"] = "Accept"
+    response.headers["X-Request-ID"] = answer.request_id  # for the access logs, too
     return response
 
 

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from cloud.settings import Settings
+from controller.app import CONTENT_SECURITY_POLICY
 from tests import front
 from tests.e2e.system import eventually, free_port
 from tests.front import Nginx
@@ -119,6 +120,10 @@ def test_everything_has_the_security_headers(whole: Nginx):
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "same-origin"
         assert headers["Server"] == "nginx"
+
+
+def test_the_pages_of_nginx_have_the_policy_of_the_controllers(alone: Nginx):
+    assert requests.get(alone.url, timeout=10).headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
 
 
 def test_a_policy_of_the_controller_stands_alone(whole: Nginx):
