@@ -43,6 +43,8 @@ def alone(tmp_path: Path) -> Iterator[Nginx]:
 
 
 def with_tls() -> str:
+    """As the deploy page says to do it."""
+    assert "sed -i -e '/#plain/d' -e 's/#tls //' " in (front.ROOT / "deploy/README.md").read_text()
     return subprocess.run(WITH_TLS, capture_output=True, text=True, check=True).stdout
 
 

@@ -57,12 +57,17 @@ class Remote:
         ours = found[0].replace("/opt/image-classifier", str(ROOT))
         return ours.replace("/etc/image-classifier/worker.env", str(self.settings))
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        _, terminal, *rest = shlex.split(self.command())
+    @contextmanager
+    def worker(self, typed: str = "") -> Iterator[subprocess.Popen[bytes]]:
+        """The ssh of somebody who typed that, or what the deploy page says."""
+        _, terminal, *rest = shlex.split(typed or self.command())
         assert terminal == "-t"
-        log = (self.folder / "worker.log").open("ab")
-        with log:  # -tt, since a test has no terminal of its own
-            return subprocess.Popen([*self.ssh, "-tt", *rest], stdin=subprocess.PIPE, stdout=log, stderr=log)
+        command = [*self.ssh, "-tt", *rest]  # since a test has no terminal of its own
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as session:
+            try:
+                yield session
+            finally:
+                session.kill()
 
     def run(self, command: str) -> None:
         subprocess.run([*self.ssh, "worker-host", command], check=True, timeout=20)
@@ -127,29 +132,35 @@ def hang_up(session: subprocess.Popen[bytes], remote: Remote) -> None:
     session.kill()
 
 
-def test_it_classifies_while_no_instance_runs_and_ctrl_c_ends_it(remote: Remote, cloud: Cloud):
-    (image,) = cloud.put("cat")
-    with remote.worker() as session:
-        assert cloud.label(image) in PHOTOS["cat"][1]
-        assert cloud.instances() == []
-        press_ctrl_c(session, remote)
-        assert session.wait(20) == 0
-    assert '"message": "ended"' in (remote.folder / "worker.log").read_text()
-
-
 @pytest.mark.parametrize("stop", [press_ctrl_c, terminate, hang_up])
-def test_it_drains_and_loses_nothing(
+def test_it_classifies_while_no_instance_runs_and_drains_when_told(
     remote: Remote, cloud: Cloud, stop: Callable[[subprocess.Popen[bytes], Remote], None]
 ):
     images = cloud.put("cat", 300)
     with remote.worker() as session:
-        eventually(lambda: cloud.answered(images), 60)
+        first = eventually(lambda: cloud.answered(images), 60)[0]
+        assert cloud.label(first) in PHOTOS["cat"][1]
+        assert cloud.instances() == []
         stop(session, remote)
         eventually(lambda: not remote.workers(), 20)
         assert session.wait(20) == (-signal.SIGKILL if stop is hang_up else 0)
     counts, answered = cloud.queue.counts(), cloud.answered(images)
     assert counts.in_flight == 0
     assert counts.visible == len(images) - len(answered) > 0
+
+
+def test_one_that_nohup_started_outlives_its_connection(remote: Remote, cloud: Cloud):
+    program = ".venv/bin/python -m worker"
+    nohup = f"nohup {program} > {remote.folder}/worker.log 2>&1"
+    (first,) = cloud.put("cat")
+    with remote.worker(remote.command().replace(program, nohup)) as session:
+        assert cloud.label(first) in PHOTOS["cat"][1]
+        hang_up(session, remote)
+        session.wait(20)
+    (second,) = cloud.put("rocket")
+    assert cloud.label(second) in PHOTOS["rocket"][1]
+    terminate(session, remote)
+    eventually(lambda: not remote.workers(), 20)
 
 
 def test_what_a_killed_one_had_goes_to_the_next(remote: Remote, cloud: Cloud):
