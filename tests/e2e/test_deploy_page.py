@@ -1,0 +1,88 @@
+"""deploy/README.md, followed line by line against the local AWS, as it says that one can."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.e2e.plan import provider_folder
+from tests.e2e.system import ROOT, running
+from tests.programs import need, unable
+
+PAGE = (ROOT / "deploy" / "README.md").read_text()
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(heading: str) -> str:
+    """The commands under that heading, and above the next one."""
+    ends = {found[1]: found.end() for found in HEADING.finditer(PAGE)}
+    text = PAGE[ends[heading] :]
+    following = HEADING.search(text)
+    return "\n".join(BLOCK.findall(text[: following.start()] if following else text))
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Of the project, so that its own folder gets neither settings nor Terraform's state."""
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.tfstate*")
+    shutil.copytree(ROOT, tmp_path / "project", ignore=unwanted)
+    (tmp_path / "project" / ".venv").symlink_to(sys.prefix)
+    return tmp_path / "project"
+
+
+def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_path: Path):
+    need("terraform")
+    need("curl")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 8000)) == 0:
+            unable("port 8000, where the page has the controller, is taken")
+    with running(tmp_path / "output") as system:
+        commands = [
+            blocks("The same on the local AWS").replace(":4566", f":{system.cloud_port}"),
+            "export TF_VAR_model=efficientnet_lite0",
+            blocks("3. The plan").replace(" apply", " apply -auto-approve"),
+            blocks("4. Is all well?"),
+            re.sub("page=.*", "page=http://127.0.0.1:8000", blocks("5. The first answer"), count=1),
+            "echo",
+            blocks("Taking it down").replace(" destroy", " destroy -auto-approve"),
+        ]
+        printed = follow("\n".join(commands), copy)
+        assert re.search(r'"label": ?"(tabby|tiger cat|Egyptian cat)"', printed), printed
+        assert "Destroy complete!" in printed
+        assert not reachable("http://127.0.0.1:8000/healthz")
+        buckets = [bucket["Name"] for bucket in system.client("s3").list_buckets()["Buckets"]]
+        assert buckets == ["input-images", "output-predictions"], "those of `make run` itself"
+
+
+def reachable(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def follow(commands: str, folder: Path) -> str:
+    """Runs them as one would type them, and stops at the first that fails. What they print."""
+    provider = provider_folder()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TF_"))}
+    if provider:
+        environment["TF_CLI_ARGS_init"] = f"-plugin-dir={provider}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
