@@ -21,9 +21,9 @@ from statistics import quantiles
 from typing import Any
 
 import psutil
-from tests.photos import PHOTOS
 
 from tests.e2e.system import ROOT, System, eventually, running
+from tests.photos import PHOTOS
 
 SINGLES = 50
 BURST, CLIENTS = 200, 100
