@@ -1,0 +1,202 @@
+"""The whole system under load, while what it is made of is killed, frozen and taken away at random.
+
+    .venv/bin/python -m bench.faults --minutes 10 --seed 1
+
+The faults and their times are drawn from the seed. It ends with a count, and with exit status 1 where a
+number that should be zero is not, or the maximum of instances was exceeded.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import psutil
+import requests
+
+from tests.e2e.system import System, eventually, running
+from tests.photos import PHOTOS
+
+MAX_INSTANCES = 2
+VISIBILITY_TIMEOUT = 5
+SETTLE_SECONDS = 240
+SETTINGS = {
+    "MODEL": "efficientnet_lite0",
+    "MAX_INSTANCES": str(MAX_INSTANCES),
+    "MAX_IMAGES_PER_INSTANCE": "5",
+    "VISIBILITY_TIMEOUT": str(VISIBILITY_TIMEOUT),
+    "MAX_RECEIVES": "6",
+    "LOCAL_BOOT_SECONDS": "1",
+    "WEB_CONCURRENCY": "2",
+}
+ASYNC = {"Prefer": "respond-async"}
+
+
+class Faults:
+    """What may happen. Each method does one thing and undoes it, if it can be undone."""
+
+    def __init__(self, system: System, draw: random.Random, over: Event) -> None:
+        self.system, self.draw, self.over = system, draw, over
+        self.happened: Counter[str] = Counter()
+
+    def run(self) -> None:
+        choices: list[Callable[[], bool]] = [
+            self.kill_a_worker,
+            self.freeze_a_worker,
+            self.spot_notice,
+            self.kill_a_controller,
+            self.no_capacity,
+            self.slow_naming,
+        ]
+        while not self.over.wait(self.draw.uniform(2, 8)):
+            fault = self.draw.choice(choices)
+            with suppress(psutil.Error, requests.RequestException):
+                if fault():
+                    self.happened[fault.__name__.replace("_", " ")] += 1
+
+    def workers(self) -> list[psutil.Process]:
+        ids = [i["InstanceId"] for i in self.system.instances("running")]
+        return [p for instance_id in ids for p in self.system.processes_of(instance_id)]
+
+    def kill_a_worker(self) -> bool:
+        found = self.workers()
+        if found:
+            self.draw.choice(found).kill()
+        return bool(found)
+
+    def freeze_a_worker(self) -> bool:
+        found = self.workers()
+        if found:
+            process = self.draw.choice(found)
+            process.suspend()
+            self.over.wait(VISIBILITY_TIMEOUT * 1.5)
+            process.resume()
+        return bool(found)
+
+    def spot_notice(self) -> bool:
+        found = self.system.instances("running")
+        if found:
+            address = f"_local/instances/{self.draw.choice(found)['InstanceId']}/spot-interruption"
+            self.tell(address, {"seconds": 10})
+        return bool(found)
+
+    def kill_a_controller(self) -> bool:
+        found = self.system.controllers()
+        if found:
+            self.draw.choice(found).kill()
+        return bool(found)
+
+    def no_capacity(self) -> bool:
+        self.tell("_local/capacity", {"instance_type": "c7i.large", "available": 0})
+        self.over.wait(5)
+        self.tell("_local/capacity", {"instance_type": "c7i.large", "available": None})
+        return True
+
+    def slow_naming(self) -> bool:
+        self.tell("_local/delay", {"operation": "CreateTags", "seconds": 2})
+        self.over.wait(5)
+        self.tell("_local/delay", {"operation": "CreateTags", "seconds": 0})
+        return True
+
+    def tell(self, path: str, body: dict[str, Any]) -> None:
+        requests.post(f"{self.system.endpoint}/{path}", json=body, timeout=10).raise_for_status()
+
+
+def load(system: System, draw: random.Random, over: Event, addresses: dict[str, int]) -> None:
+    """Requests of some photos, now and then with a file that is none; notes those that were taken."""
+    photos = [(f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()]
+    photos.append(("notes.txt", b"no picture"))
+    while not over.wait(draw.uniform(0.2, 3)):
+        files = draw.choices(photos, k=draw.randint(1, 12))
+        with suppress(requests.RequestException):  # its controller died: the client was told nothing
+            reply = system.post(*files, headers=ASYNC)
+            if reply.status_code == 202:
+                addresses[system.url.rstrip("/") + reply.headers["Location"]] = len(files)
+
+
+def fetch(address: str) -> dict[str, Any]:
+    while True:
+        with suppress(requests.RequestException):
+            found: dict[str, Any] = requests.get(address, timeout=30).json()
+            return found
+
+
+def settle(system: System, addresses: dict[str, int]) -> list[dict[str, Any]]:
+    """The answers, once all are there or the time is over."""
+    waiting, answers = list(addresses), []
+    until = time.monotonic() + SETTLE_SECONDS
+    while waiting:
+        answer = fetch(waiting[-1])
+        if answer["complete"] or time.monotonic() > until:
+            answers.append(answer)
+            waiting.pop()
+        else:
+            Event().wait(0.5)
+    with suppress(AssertionError):
+        eventually(lambda: not system.instances("pending", "running", "shutting-down"), 60)
+    return answers
+
+
+def count(system: System, addresses: dict[str, int], answers: list[dict[str, Any]]) -> dict[str, int]:
+    images = [image for answer in answers for image in answer["images"]]
+    paginator = system.client("s3").get_paginator("list_object_versions")
+    versions = [
+        v["Key"] for page in paginator.paginate(Bucket="output-predictions") for v in page["Versions"]
+    ]
+    written = Counter(versions)
+    record = system.record()
+    sent = sum(addresses.values())
+    return {
+        "images sent": sent,
+        "answered with a label": sum(image["status"] == "classified" for image in images),
+        "answered failed, with a reason": sum(bool(image["error"]) for image in images),
+        "lost": sent - sum(image["status"] != "waiting" for image in images),
+        "answered twice": sum(written[image["image_id"]] > 1 for image in images),
+        "instances launched": len(record["instances"]),
+        "instances at once, at most": record["most_instances_at_once"],
+        "instances left over": len(system.instances("pending", "running", "shutting-down")),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    over, addresses = Event(), dict[str, int]()
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "output", **SETTINGS) as system:
+        system.client("s3").put_bucket_versioning(
+            Bucket="output-predictions", VersioningConfiguration={"Status": "Enabled"}
+        )
+        faults = Faults(system, random.Random(options.seed), over)
+        sender = Thread(target=load, args=[system, random.Random(options.seed + 1), over, addresses])
+        breaker = Thread(target=faults.run)
+        sender.start()
+        breaker.start()
+        Event().wait(options.minutes * 60)
+        over.set()
+        sender.join()
+        breaker.join()
+        answers = settle(system, addresses)
+        counts = count(system, addresses, answers)
+    reasons = Counter(i["error"]["code"] for a in answers for i in a["images"] if i["error"])
+    print(f"\n{options.minutes:g} minutes, seed {options.seed}")
+    for title, table in (("faults", faults.happened), ("reasons", reasons), ("count", counts)):
+        print(f"\n{title}", *(f"  {name:32}{number:6}" for name, number in table.items()), sep="\n")
+    zeros = ("lost", "answered twice", "instances left over")
+    good = all(counts[name] == 0 for name in zeros) and counts["instances at once, at most"] <= MAX_INSTANCES
+    print("\nas it should be" if good else "\nNOT as it should be")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
