@@ -134,7 +134,7 @@ def settle(system: System, addresses: dict[str, int]) -> list[dict[str, Any]]:
     until = time.monotonic() + SETTLE_SECONDS
     while waiting:
         answer = fetch(waiting[-1])
-        if answer["complete"] or time.monotonic() > until:
+        if answer.get("complete") or time.monotonic() > until:
             answers.append(answer)
             waiting.pop()
         else:
@@ -145,7 +145,7 @@ def settle(system: System, addresses: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def count(system: System, addresses: dict[str, int], answers: list[dict[str, Any]]) -> dict[str, int]:
-    images = [image for answer in answers for image in answer["images"]]
+    images = [image for answer in answers for image in answer.get("images", [])]
     paginator = system.client("s3").get_paginator("list_object_versions")
     versions = [
         v["Key"] for page in paginator.paginate(Bucket="output-predictions") for v in page["Versions"]
