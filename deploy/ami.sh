@@ -67,6 +67,7 @@ install_application() {
 install_units() {
   cp deploy/*.service /etc/systemd/system
   cp deploy/nginx.conf /etc/nginx/nginx.conf
+  nginx -t -q
   systemctl disable nginx # the user data of a controller enables it
 }
 

@@ -14,7 +14,9 @@ fi
 
 # An instance of the local AWS has neither systemd nor nginx.
 set -a
+# shellcheck source=/dev/null
 . "$settings"
 set +a
+rm "$settings"
 cd "${APP_DIR:-/opt/image-classifier}" || exit
 exec .venv/bin/python -m gunicorn --config deploy/gunicorn.conf.py controller.wsgi:app

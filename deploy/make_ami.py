@@ -7,14 +7,11 @@ end; the instance needs neither ssh nor a role.
 
 import argparse
 import os
-import secrets
 import sys
-import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +21,15 @@ from botocore.config import Config
 from cloud.clients import Client
 from cloud.errors import CloudError, calling
 from controller.userdata import render
+from deploy import parcel
 
 HERE = Path(__file__).parent
-CODE = ("cloud", "controller", "worker", "deploy", "requirements.txt")
-GIVEN = "given"  # the folder of the user's own files, beside the code
 BASES = {  # owner, and name with wildcards; 64 bits, x86
     "debian": ("136693071363", "debian-12-amd64-*"),
     "ubuntu": ("099720109477", "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"),
     "amazon": ("137112412989", "al2023-ami-2023.*-kernel-6.1-x86_64"),
 }
 NAME = "image-classifier"
-URLS_LAST = 3600  # seconds
 READY = "exit status 0"
 
 Wait = Literal["instance_stopped", "image_available"]
@@ -48,7 +43,7 @@ class Recipe:
     instance_type: str
     disk: int
     """GB."""
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     """Of ami.sh."""
     files: Mapping[str, Path]
     """The user's own, by their names on the instance."""
@@ -63,12 +58,12 @@ def make_ami(ec2: Client, s3: Client, recipe: Recipe) -> str:
     base = find_base(ec2, recipe.base)
     say(f"from {base['ImageId']} ({base.get('Name', '')})")
     with (
-        temporary_bucket(s3) as bucket,
-        instance(ec2, base, recipe, upload(s3, bucket, recipe)) as instance_id,
+        parcel.temporary_bucket(s3, f"{NAME}-ami") as bucket,
+        instance(ec2, base, recipe, parcel.send(s3, bucket, recipe.files)) as instance_id,
     ):
         say(f"{instance_id} runs deploy/ami.sh, which takes some minutes")
         wait(ec2, "instance_stopped", InstanceIds=[instance_id])
-        check(read_log(s3, bucket))
+        check(parcel.read_log(s3, bucket))
         name = f"{NAME}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         with calling(f"make an image of {instance_id}"):
             image_id = str(ec2.create_image(InstanceId=instance_id, Name=name)["ImageId"])
@@ -91,51 +86,10 @@ def find_base(ec2: Client, base: str) -> dict[str, Any]:
 
 
 @contextmanager
-def temporary_bucket(s3: Client) -> Iterator[str]:
-    name, region = f"{NAME}-ami-{secrets.token_hex(8)}", s3.meta.region_name
-    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    with calling(f"make the bucket {name}"):
-        s3.create_bucket(Bucket=name, **where)
-    try:
-        yield name
-    finally:
-        with calling(f"delete the bucket {name}"):
-            for item in s3.list_objects_v2(Bucket=name).get("Contents", []):
-                s3.delete_object(Bucket=name, Key=item["Key"])
-            s3.delete_bucket(Bucket=name)
-
-
-def upload(s3: Client, bucket: str, recipe: Recipe) -> dict[str, str]:
-    """Puts the code there. What the user data needs to know."""
-    with calling("upload the code"):
-        s3.upload_fileobj(pack(recipe.files), bucket, "code")
-        asked = {"Params": {"Bucket": bucket, "Key": "code"}, "ExpiresIn": URLS_LAST}
-        code = s3.generate_presigned_url("get_object", **asked)
-        asked["Params"] = {"Bucket": bucket, "Key": "log"}
-        log = s3.generate_presigned_url("put_object", **asked)
-    return {**recipe.environment, "CODE_URL": code, "LOG_URL": log}
-
-
-def pack(files: Mapping[str, Path]) -> BytesIO:
-    def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        unwanted = ("__pycache__", ".terraform", "terraform.tfstate")
-        return None if Path(member.name).name.startswith(unwanted) else member
-
-    stream = BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
-        for name in CODE:
-            tar.add(HERE.parent / name, name, filter=wanted)
-        for name, path in files.items():
-            tar.add(path, f"{GIVEN}/{name}")
-    stream.seek(0)
-    return stream
-
-
-@contextmanager
 def instance(
-    ec2: Client, base: Mapping[str, Any], recipe: Recipe, settings: Mapping[str, str]
+    ec2: Client, base: Mapping[str, Any], recipe: Recipe, addresses: Mapping[str, str]
 ) -> Iterator[str]:
-    exports = {f"export {name}": value for name, value in settings.items()}
+    exports = {f"export {name}": value for name, value in {**recipe.environment, **addresses}.items()}
     with calling(f"launch a {recipe.instance_type} from {base['ImageId']}"):
         disk = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
         [launched] = ec2.run_instances(
@@ -163,11 +117,6 @@ def wait(ec2: Client, what: Wait, **which: Any) -> None:
         ec2.get_waiter(what).wait(**which, WaiterConfig={"Delay": 5, "MaxAttempts": ATTEMPTS[what]})
 
 
-def read_log(s3: Client, bucket: str) -> str:
-    with calling("read what ami.sh printed (did the instance reach the internet?)"):
-        return str(s3.get_object(Bucket=bucket, Key="log")["Body"].read().decode(errors="replace"))
-
-
 def check(log: str) -> None:
     if not log.rstrip().endswith(READY):
         raise Failed("deploy/ami.sh failed:\n" + "\n".join(log.splitlines()[-30:]))
@@ -190,7 +139,7 @@ def read_arguments() -> Recipe:
     add("--torch-index-url", help="where torch is taken from; for a GPU: https://pypi.org/simple")
     given = parser.parse_args()
     paths = {"WEIGHTS_FILE": given.weights_file, "LABELS_FILE": given.labels_file}
-    environment = {name: f"{GIVEN}/{path.name}" for name, path in paths.items() if path}
+    environment = {name: f"{parcel.GIVEN}/{path.name}" for name, path in paths.items() if path}
     environment["MODEL"] = given.model
     if given.torch_index_url:
         environment["TORCH_INDEX_URL"] = given.torch_index_url

@@ -3,7 +3,8 @@ import tarfile
 import pytest
 
 from cloud.errors import CloudError
-from deploy.make_ami import BASES, Failed, check, find_base, pack
+from deploy.make_ami import BASES, Failed, check, find_base
+from deploy.parcel import pack
 
 
 @pytest.fixture
