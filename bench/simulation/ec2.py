@@ -1,0 +1,70 @@
+"""EC2 as the simulator has it: boots that take their time, limits on launches, and the bill."""
+
+from bench.simulation.luck import draw_boots
+from bench.simulation.parameters import Parameters
+
+
+class Instance:
+    __slots__ = ("draining", "ended", "hand", "idle_place", "idle_since", "launched", "ready", "running")
+
+    def __init__(self, launched: float, running: float, ready: float) -> None:
+        self.launched, self.running, self.ready = launched, running, ready
+        """When it was launched, and when it is in these states, now or later."""
+        self.ended = float("inf")
+        self.hand: list[int] = []
+        """Images that its worker has received and not yet answered."""
+        self.idle_place = -1
+        self.idle_since = ready
+        self.draining = False
+
+
+class Ec2:
+    def __init__(self, parameters: Parameters, seed: int) -> None:
+        self.parameters = parameters
+        self.luck = draw_boots(parameters, seed).tolist()
+        """Of the n-th launch, the same for every policy."""
+        self.active: dict[Instance, None] = {}
+        self.ended: list[Instance] = []
+        self.launches = self.most = 0
+        self.sizes: list[tuple[float, int]] = [(0.0, 0)]
+        """(time, active instances) at every change."""
+        self.tokens, self.tokens_at = parameters.launch_bucket, 0.0
+
+    def pending(self, now: float) -> int:
+        return sum(instance.running > now for instance in self.active)
+
+    def launch(self, count: int, now: float) -> list[Instance]:
+        """As many of them as throttling, quota and capacity allow."""
+        p = self.parameters
+        self.tokens = min(p.launch_bucket, self.tokens + (now - self.tokens_at) * p.launch_refill)
+        self.tokens_at = now
+        short = [left for start, end, left in p.shortfalls if start <= now < end]
+        count = max(0, min(count, int(self.tokens), min([p.quota, *short]) - len(self.active)))
+        self.tokens -= count
+        return [self.add(now, *self.boot()) for _ in range(count)]
+
+    def boot(self) -> tuple[float, float]:
+        luck = self.luck[self.launches % len(self.luck)]
+        return self.parameters.pending_seconds * luck, self.parameters.boot_seconds * luck
+
+    def add(self, now: float, pending: float, boot: float) -> Instance:
+        instance = Instance(now, now + pending, now + pending + boot)
+        self.launches += 1
+        self.active[instance] = None
+        self.note(now)
+        return instance
+
+    def end(self, instance: Instance, now: float) -> None:
+        instance.ended = now
+        del self.active[instance]
+        self.ended.append(instance)
+        self.note(now)
+
+    def note(self, now: float) -> None:
+        self.most = max(self.most, len(self.active))
+        self.sizes.append((now, len(self.active)))
+
+    def billed(self) -> float:
+        """Instance-seconds of the instances that have ended: from `running` on, a minute at least."""
+        ran = [i.ended - i.running for i in self.ended if i.ended > i.running]
+        return sum(max(self.parameters.minimum_billed, seconds) for seconds in ran)

@@ -1,0 +1,35 @@
+from dataclasses import dataclass, field
+
+
+def given(default: float, meaning: str) -> float:
+    """A field whose metadata says what it is, for `--help`."""
+    value: float = field(default=default, metadata={"meaning": meaning})
+    return value
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the simulator is told of workers, SQS and EC2. Times are in seconds."""
+
+    images_per_second: float = given(5.0, "how fast one instance classifies, in the mean")
+    speed_spread: float = given(0.3, "standard deviation of an image's work, over its mean")
+    pending_seconds: float = given(12.0, "mean time from RunInstances to `running`; EC2 does not bill it")
+    boot_seconds: float = given(40.0, "mean time from `running` to the worker's first receive; billed")
+    boot_spread: float = given(0.15, "standard deviation of both, over their means")
+    counts_lag: float = given(2.0, "how old SQS's counts are")
+    look_seconds: float = given(0.3, "how long our autoscaler's look takes; what comes meanwhile waits")
+    images_per_instance: int = given(20, "MAX_IMAGES_PER_INSTANCE")  # type: ignore[assignment]
+    maximum: int = given(150, "MAX_INSTANCES")  # type: ignore[assignment]
+    quota: int = given(300, "instances that the account may have at once")  # type: ignore[assignment]
+    launch_bucket: float = given(1000.0, "instances that RunInstances starts at once before it throttles")
+    launch_refill: float = given(2.0, "instances a second that it starts when it throttles")
+    minimum_billed: float = given(60.0, "what EC2 bills for an instance at least")
+    idle_shutdown: float = given(120.0, "IDLE_SHUTDOWN_SECONDS of our workers")
+    request_timeout: float = given(300.0, "an image that waits longer counts as unanswered")
+    shortfalls: tuple[tuple[float, float, int], ...] = ()
+    """(from, to, instances): EC2 has no more than so many to give in that time."""
+
+    @property
+    def cold_seconds(self) -> float:
+        """From launch to ready, in the mean."""
+        return self.pending_seconds + self.boot_seconds
