@@ -17,6 +17,8 @@ class WorkerReport(BaseModel):
     seen_at: datetime
     images: int = 0
     """Answered so far."""
+    busy_seconds: float = 0
+    """In which it had images in hand."""
     draining: bool = False
 
 

@@ -22,7 +22,7 @@ from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, 
 from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
-from controller.scaling import Seen, instances_to_launch, wanted_instances
+from controller.scaling import Seen, instances_to_end, instances_to_launch, wanted_instances
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class Waiting:
     """Unanswered images that were sent within the last minute."""
     submitted: int = 0
     """How many requests this process has had so far."""
+    images: int = 0
+    """How many images these had that were not refused at once."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Autoscaler:
         self.waiting, self.quiet_again_seconds = waiting, quiet_again_seconds
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters_at = 0.0
+        self._noted = Waiting()
         self.wake = Event()
         """Set by who wants a look now: a request that was sent, or one that is answered."""
 
@@ -122,6 +125,7 @@ class Autoscaler:
                     self._answer_that_nobody_comes(look, gave_up)
                 else:
                     self._scale_out(look, lease)
+                    self._end_surplus(look)
                 self.fleet.number(look.active, look.launched)
             finally:
                 self._note(look)
@@ -143,6 +147,10 @@ class Autoscaler:
         wanted = wanted_instances(
             seen.backlog, self.policy.max_images_per_instance, self.policy.max_instances
         )
+        new_requests = waiting.submitted - self._noted.submitted
+        state.demand.note_sent(new_requests, waiting.images - self._noted.images, now())
+        state.demand.note_wanted(wanted, now())
+        self._noted = waiting
         return Look(state, instances, waiting, seen, wanted)
 
     def _end_overdue(self, look: Look) -> None:
@@ -204,6 +212,17 @@ class Autoscaler:
             launched = Launched(at=now(), request_id=request_id)
             state.launched |= {instance_id: launched.model_copy() for instance_id in look.launched}
             look.why.append(f"{len(look.launched)} launched for request {request_id}")
+
+    def _end_surplus(self, look: Look) -> None:
+        """Lets go whom neither backlog nor arrivals have called for lately; they finish what they have."""
+        speed = look.state.images_per_second
+        if speed is None:
+            return
+        ages = [(now() - i.launched_at).total_seconds() for i in look.active]
+        count = instances_to_end([look.state.demand.most_wanted(speed, now())], ages)
+        if count:
+            look.why.append(f"{count} instances more than the load has called for lately")
+            self._terminate(look, [i.instance_id for i in look.active[:count]])
 
     def _gave_up(self, look: Look) -> str:
         """Why nobody will come for what waits, or nothing: whoever runs or boots may yet do the work."""

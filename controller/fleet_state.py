@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cloud.buckets import Bucket
 from cloud.errors import Conflict, NotFound
+from controller.demand import Demand
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ LAUNCH_BEFORE_SECONDS = (
 )
 TRY_AGAIN_SECONDS = 0.1
 DECISIONS_KEPT = 100
+IMAGES_TO_LEARN_FROM = 100
 
 
 class Decision(BaseModel):
@@ -69,7 +71,16 @@ class FleetState(BaseModel):
     """Instance-seconds of the instances that have ended."""
     ended_images: int = 0
     """Images that they answered."""
+    ended_busy_seconds: float = 0
+    """Seconds in which they had images in hand."""
+    demand: Demand = Field(default_factory=Demand)
     decisions: list[Decision] = []
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Of one worker, learned from those that have ended; None until enough is known."""
+        known = self.ended_images >= IMAGES_TO_LEARN_FROM and self.ended_busy_seconds > 0
+        return self.ended_images / self.ended_busy_seconds if known else None
 
     def remember(self, decision: Decision) -> bool:
         """Keeps the last ones. False for a look that saw and did the same as the one before."""

@@ -67,6 +67,7 @@ class Ledger:
         if instance_id in ready:
             report = self.reports.get(instance_id)
             state.ended_images += report.images if report else 0
+            state.ended_busy_seconds += report.busy_seconds if report else 0
             self.reports.delete(instance_id)
         elif not expected:
             state.not_ready.append(instance_id)

@@ -64,7 +64,7 @@ class Submissions:
         """Called when images were sent, and when no request of this process waits any more."""
         self.feed = AnswerFeed(outputs)
         self._watched: dict[str, Watched] = {}
-        self._submitted = 0
+        self._submitted = self._images = 0
         self._lock = Lock()
 
     def submit(self, request_id: str, uploads: Sequence[Upload]) -> Watched:
@@ -81,6 +81,7 @@ class Submissions:
         with self._lock:
             self._watched[request_id] = watched
             self._submitted += 1
+            self._images += watched.unanswered
         self.look_at_fleet()
         Thread(target=self._watch, args=[watched], name=f"poll-{request_id}", daemon=True).start()
         return watched
@@ -99,9 +100,10 @@ class Submissions:
 
     def waiting(self) -> Waiting:
         with self._lock:
-            watched, submitted = list(self._watched.values()), self._submitted
+            watched, submitted, images = list(self._watched.values()), self._submitted, self._images
         return Waiting(
             submitted=submitted,
+            images=images,
             requests=tuple(w.request_id for w in watched if w.unanswered),
             just_sent=sum(w.unanswered for w in watched if w.seconds < LAG_SECONDS),
         )

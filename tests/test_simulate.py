@@ -13,19 +13,21 @@ from bench.simulation.others import hpa_instances, hpa_recommendation, plain_lau
 from bench.simulation.parameters import Parameters
 from bench.simulation.policy import Policy
 from bench.simulation.proposal import (
-    Sent,
-    arriving_per_second,
     backlog_after_boot,
     images_worth_a_launch,
-    instances_for_rate,
-    instances_to_end,
     next_request_within,
     wanted_at_rate,
 )
 from bench.simulation.sqs import Queue
 from bench.simulation.traces import TRACES, Trace, generate, make_trace
 from bench.simulation.world import World
-from controller.scaling import wanted_instances
+from controller.scaling import (
+    Sent,
+    arriving_per_second,
+    instances_for_rate,
+    instances_to_end,
+    wanted_instances,
+)
 
 CERTAIN = Parameters(speed_spread=0.0, boot_spread=0.0, maximum=20, quota=30)
 CHANCE = Parameters(maximum=20, quota=30)

@@ -35,8 +35,10 @@ class Reporter:
         self.report = WorkerReport(instance_id=instance_id, model=model, ready_at=now, seen_at=now)
         self.last = 0.0
 
-    def __call__(self, images: int) -> None:
+    def __call__(self, images: int, seconds: float) -> None:
+        """After a batch, or without one: `images` were answered in so many `seconds`."""
         self.report.images += images
+        self.report.busy_seconds += seconds
         if time.monotonic() - self.last >= REPORT_SECONDS:
             self.write()
 

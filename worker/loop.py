@@ -54,7 +54,7 @@ class Loop:
         instance_id: str,
         max_receives: int,
         idle_seconds: float,
-        on_progress: Callable[[int], None] = lambda images: None,
+        on_progress: Callable[[int, float], None] = lambda images, seconds: None,
     ) -> None:
         self.queue, self.inputs, self.outputs = queue, inputs, outputs
         self.classifier, self.heartbeat = classifier, heartbeat
@@ -72,7 +72,8 @@ class Loop:
                 if stop.is_set():
                     self.give_back(batch)
                 else:
-                    self.on_progress(self.handle(batch))
+                    started = time.monotonic()
+                    self.on_progress(self.handle(batch), time.monotonic() - started)
                 self.heartbeat.drop(batch)
             if messages:
                 last_work = time.monotonic()
@@ -80,7 +81,7 @@ class Loop:
                 log.info("no work for %.0f s: this worker ends", self.idle_seconds)
                 return
             else:
-                self.on_progress(0)
+                self.on_progress(0, 0)
 
     def receive(self, stop: Event) -> list[Message]:
         try:

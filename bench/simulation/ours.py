@@ -6,18 +6,20 @@ from collections import deque
 from math import inf
 
 from bench.simulation.policy import Policy
-from bench.simulation.proposal import (
-    HOLD_SECONDS,
-    Sent,
-    arriving_per_second,
-    instances_to_end,
-    next_request_within,
-    wanted_at_rate,
-)
+from bench.simulation.proposal import next_request_within, wanted_at_rate
 from bench.simulation.world import World
 from controller.autoscaler import BUSY_SECONDS, QUIET_AGAIN_SECONDS
 from controller.ledger import CAPACITY_AGAIN_SECONDS
-from controller.scaling import Seen, instances_to_launch, wanted_instances
+from controller.scaling import (
+    HOLD_SECONDS,
+    Seen,
+    Sent,
+    arriving_per_second,
+    instances_for_rate,
+    instances_to_end,
+    instances_to_launch,
+    wanted_instances,
+)
 from controller.submission import LAG_SECONDS
 
 SENT_STEP, SENT_KEPT = 2.0, 300.0  # seconds
@@ -33,6 +35,11 @@ class Ours(Policy):
         self.no_launch_before = -inf
         self.quiet_since: tuple[float, int] | None = None
         """When the queue was first seen quiet, and how many requests had been sent by then."""
+        self.sent_lately: deque[tuple[float, int, int]] = deque()
+        """(time of the last request, requests, images), a few seconds together."""
+        self.known = 0, 0
+        """Requests and images that had been sent by the last look."""
+        self.wanted_lately: deque[tuple[float, int]] = deque()
 
     def sent(self, world: World) -> None:
         world.wake()
@@ -41,13 +48,19 @@ class Ours(Policy):
         world.wake()
 
     def look(self, world: World) -> None:
-        seen = self.see(world)
+        sent, seen, p = self.note_sent(world), self.see(world), world.parameters
         if seen.quiet:
             self.scale_in(world)
-        else:
-            self.quiet_since = None
-            p = world.parameters
-            self.scale_out(world, seen, wanted_instances(seen.backlog, p.images_per_instance, p.maximum))
+            return
+        self.quiet_since = None
+        wanted = wanted_instances(seen.backlog, p.images_per_instance, p.maximum)
+        self.scale_out(world, seen, wanted)
+        self.end_surplus(world, max(wanted, instances_for_rate(arriving_per_second(sent), self.speed(world))))
+
+    def speed(self, world: World) -> float:
+        """Images per second of one instance, as learned so far."""
+        known = KNOWN_IMAGES / world.parameters.images_per_second
+        return (world.classified + KNOWN_IMAGES) / (world.busy_seconds + known)
 
     def see(self, world: World) -> Seen:
         visible, in_flight = world.queue.counts(world.now)
@@ -73,37 +86,6 @@ class Ours(Policy):
             world.terminate(world.ec2.active)
             self.quiet_since = None
 
-
-class Proposal(Ours):
-    """Knows also how fast images come and go, and lets go whom neither rate nor backlog needs."""
-
-    def __init__(self, *, waits: bool) -> None:
-        """`waits`: whether a quiet fleet is kept while another request is to be expected."""
-        super().__init__()
-        self.name = "proposal, waiting" if waits else "proposal"
-        self.waits = waits
-        self.sent_lately: deque[tuple[float, int, int]] = deque()
-        """(time of the last request, requests, images), a few seconds together."""
-        self.known = 0, 0
-        """Requests and images that had been sent by the last look."""
-        self.wanted_lately: deque[tuple[float, int]] = deque()
-
-    def look(self, world: World) -> None:
-        sent = self.note_sent(world)
-        seen = self.see(world)
-        if seen.quiet and not self.another_is_expected(world, sent):
-            self.scale_in(world)
-            return
-        self.quiet_since = None
-        p = world.parameters
-        speed = (world.classified + KNOWN_IMAGES) / (world.busy_seconds + KNOWN_IMAGES / p.images_per_second)
-        rate = arriving_per_second(sent)
-        wanted = wanted_at_rate(
-            seen.backlog, rate, seen.running, speed, p.cold_seconds, p.images_per_instance, p.maximum
-        )
-        self.scale_out(world, seen, wanted)
-        self.end_surplus(world, wanted)
-
     def note_sent(self, world: World) -> list[Sent]:
         requests, images = world.requests_sent - self.known[0], world.queue.sent - self.known[1]
         self.known = world.requests_sent, world.queue.sent
@@ -117,11 +99,6 @@ class Proposal(Ours):
             lately.popleft()
         return [Sent(world.now - time, n, m) for time, n, m in lately]
 
-    def another_is_expected(self, world: World, sent: list[Sent]) -> bool:
-        if not (self.waits and sent):
-            return False
-        return sent[-1].age < next_request_within(sent, world.parameters.idle_shutdown)
-
     def end_surplus(self, world: World, wanted: int) -> None:
         lately = self.wanted_lately
         lately.append((world.now, wanted))
@@ -130,3 +107,34 @@ class Proposal(Ours):
         oldest_first = [i for i in world.ec2.active if not i.draining]
         ages = [world.now - i.launched for i in oldest_first]
         world.terminate(oldest_first[: instances_to_end([n for _, n in lately], ages)])
+
+
+class Proposal(Ours):
+    """Knows also how fast images come and go, and lets go whom neither rate nor backlog needs."""
+
+    def __init__(self, *, waits: bool) -> None:
+        """`waits`: whether a quiet fleet is kept while another request is to be expected."""
+        super().__init__()
+        self.name = "proposal, waiting" if waits else "proposal"
+        self.waits = waits
+
+    def look(self, world: World) -> None:
+        sent = self.note_sent(world)
+        seen = self.see(world)
+        if seen.quiet and not self.another_is_expected(world, sent):
+            self.scale_in(world)
+            return
+        self.quiet_since = None
+        p = world.parameters
+        speed = self.speed(world)
+        rate = arriving_per_second(sent)
+        wanted = wanted_at_rate(
+            seen.backlog, rate, seen.running, speed, p.cold_seconds, p.images_per_instance, p.maximum
+        )
+        self.scale_out(world, seen, wanted)
+        self.end_surplus(world, wanted)
+
+    def another_is_expected(self, world: World, sent: list[Sent]) -> bool:
+        if not (self.waits and sent):
+            return False
+        return sent[-1].age < next_request_within(sent, world.parameters.idle_shutdown)

@@ -6,54 +6,18 @@ done it, it is nearly nothing though all of them may be needed.
 """
 
 from collections.abc import Sequence
-from math import ceil, sqrt
-from typing import NamedTuple
+from math import ceil
 
-from controller.scaling import wanted_instances
+from controller.scaling import Sent, instances_for_rate, wanted_instances
 
 SECONDS_WORTH_A_LAUNCH = 20.0  # EC2 bills a minute at least, and a boot takes some 40 s of it
-RATE_SECONDS = 120.0  # over which arrivals are counted
-SHORTEST_SECONDS = 10.0  # a shorter time says too little of a rate
-HEADROOM = 0.3  # spare instances per square root of the busy ones
 GAPS = 4.0  # mean gaps between requests without a request, after which no more are expected
 REQUESTS_FOR_A_GAP = 20
-PAID_SECONDS = 75.0  # from launch to the end of the minute that EC2 bills anyway, which starts at `running`
-HOLD_SECONDS = 30.0  # nobody is let go who was wanted within this time
-
-
-class Sent(NamedTuple):
-    """What was sent at about one time."""
-
-    age: float
-    """How many seconds ago the last of it was."""
-    requests: int
-    images: int
 
 
 def images_worth_a_launch(images_per_instance: int, images_per_second: float) -> int:
     """What an instance of this speed does in the time that its launch pays for; the setting at least."""
     return max(images_per_instance, int(images_per_second * SECONDS_WORTH_A_LAUNCH))
-
-
-def arriving_per_second(sent: Sequence[Sent]) -> float:
-    """Images per second of the requests of the last minutes, oldest first. A lone request is no rate.
-
-    The first one only starts the clock, so that a stream which has just begun is seen as what it is.
-    """
-    lately = [s for s in sent if s.age <= RATE_SECONDS]
-    if not lately:
-        return 0.0
-    return sum(s.images for s in lately[1:]) / max(lately[0].age, SHORTEST_SECONDS)
-
-
-def instances_for_rate(arriving: float, images_per_second: float) -> int:
-    """Enough for images that come at this rate: the busy ones, and some spare.
-
-    Queues of n servers need about the square root of n more than are busy (square-root staffing:
-    van Leeuwaarden, Mathijsen and Zwart, Economies-of-scale in many-server queueing systems, 2019).
-    """
-    busy = arriving / images_per_second
-    return ceil(busy + HEADROOM * sqrt(busy))
 
 
 def backlog_after_boot(
@@ -81,15 +45,6 @@ def wanted_at_rate(
     worth = images_worth_a_launch(images_per_instance, images_per_second)
     for_rate = instances_for_rate(arriving, images_per_second)
     return min(maximum, max(wanted_instances(expected, worth, maximum), for_rate))
-
-
-def instances_to_end(wanted_lately: Sequence[int], ages: Sequence[float]) -> int:
-    """How many of the active instances nobody needs: more than any look of late wanted, and paid for.
-
-    `ages` are the seconds since each was launched.
-    """
-    paid = sum(age >= PAID_SECONDS for age in ages)
-    return max(0, min(paid, len(ages) - max(wanted_lately)))
 
 
 def next_request_within(sent: Sequence[Sent], longest: float) -> float:
