@@ -19,7 +19,7 @@ from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
 from controller.fleet import Fleet, Instance, NoCapacity
 from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, SharedState, now
-from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger
+from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger, age
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
 from controller.scaling import Seen, instances_to_end, instances_to_launch, wanted_instances
@@ -218,7 +218,7 @@ class Autoscaler:
         speed = look.state.images_per_second
         if speed is None:
             return
-        ages = [(now() - i.launched_at).total_seconds() for i in look.active]
+        ages = [age(look.state.launched[i.instance_id]) for i in look.active]
         count = instances_to_end([look.state.demand.most_wanted(speed, now())], ages)
         if count:
             look.why.append(f"{count} instances more than the load has called for lately")

@@ -23,6 +23,7 @@ from controller.fleet_state import LEASE_SECONDS, SharedState, now
 from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger
 from controller.open_requests import PREFIX, OpenRequest, OpenRequests
 from controller.recovery import RESEND_AFTER_SECONDS, Recovery
+from controller.scaling import HOLD_SECONDS, PAID_SECONDS
 from tests.conftest import refusal
 from tests.test_fleet import plan
 
@@ -105,6 +106,8 @@ class World:
                 launched.at -= ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
+            for noted in (*lease.state.demand.sent, *lease.state.demand.wanted):
+                noted.at -= ago
         for request_id in self.open_requests.ids():
             request = self.open_requests.get(request_id)
             older = OpenRequest(**{**request.model_dump(), "since": request.since - ago})
@@ -779,3 +782,22 @@ def test_an_idle_fleet_costs_few_calls(world, aws, on_call):
     assert calls["ec2"] == 1
     assert calls["sqs"] == 1
     assert calls["s3"] <= 4
+
+
+def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):
+    """Every worker gets an image now and then, so none is idle for long; but one would do."""
+    burst = world.ask(5 * PER_INSTANCE)
+    world.look()
+    world.ready(*world.active)
+    with world.shared.hold(0) as lease:
+        lease.state.ended_images, lease.state.ended_busy_seconds = 1000, 200.0
+    while messages := world.queue.receive(10, 0):
+        world.queue.delete(messages)
+    world.close(burst)
+    world.ask(1)
+    world.look()
+    assert len(world.active) == MAXIMUM, "the burst was a moment ago"
+    world.pass_seconds(PAID_SECONDS + HOLD_SECONDS)
+    world.look()
+    assert len(world.active) == 1
+    assert "more than the load has called for" in world.why
