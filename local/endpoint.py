@@ -132,6 +132,13 @@ def _client_has_gone() -> bool:
         return True
 
 
+def _use_backends(sqs: type[SQSBackend], ec2: type[EC2Backend]) -> None:
+    """Also for the accounts that moto has already met in this process."""
+    for backends, backend in ((sqs_backends, sqs), (ec2_backends, ec2)):
+        backends.backend = backend
+        backends.clear()
+
+
 class _Handler(MotoRequestHandler):
     def log_request(self, *_: Any) -> None:
         """Nothing: the record counts."""
@@ -160,7 +167,7 @@ class Endpoint:
         LocalEC2.instances = self.instances
         moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
         moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
-        sqs_backends.backend, ec2_backends.backend = LocalSQS, LocalEC2
+        _use_backends(LocalSQS, LocalEC2)
         budgets.complete_moto()
         self.reset()
         signed = f"AWS4-HMAC-SHA256 Credential=local/20000101/{self.region}/ec2/aws4_request, "
@@ -172,7 +179,7 @@ class Endpoint:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        sqs_backends.backend, ec2_backends.backend = SQSBackend, EC2Backend
+        _use_backends(SQSBackend, EC2Backend)
         self.reset()
 
     def reset(self) -> None:
