@@ -55,7 +55,10 @@ def main() -> int:
     options = parse_arguments()
     try:
         settings = Settings.from_environment()
-        logs.configure(settings.log_level)
+        if options.fetch_weights:
+            logging.basicConfig(level=logging.INFO, format="%(message)s")  # for the person who waits
+        else:
+            logs.configure(settings.log_level)
         from worker import classifier  # here, since torch takes seconds and --help should not
 
         if options.fetch_weights:
