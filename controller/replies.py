@@ -1,0 +1,80 @@
+"""Answers and refusals, in the form that the client wants."""
+
+import logging
+from typing import Any
+
+from flask import Response, current_app, render_template, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from cloud.errors import CloudError
+from controller.answers import RequestAnswer, as_text
+from controller.intake import BadUpload
+from controller.negotiation import Form, wanted_form
+from controller.services import Services
+
+log = logging.getLogger(__name__)
+
+
+def services() -> Services:
+    found: Services = current_app.extensions["services"]
+    return found
+
+
+def render(answer: RequestAnswer, form: Form, status: int) -> Response:
+    if form is Form.HTML:
+        response = Response(render_template("request.html", answer=answer), status, mimetype="text/html")
+    elif form is Form.JSON:
+        response = as_json(answer.model_dump(mode="json"), status)
+    else:
+        text = as_text(answer, with_stem=form is Form.STEM_LINES)
+        response = Response(text, status, mimetype="text/plain")
+    if status == 202:
+        response.headers["Location"] = answer.url
+    response.headers["Vary"] = "Accept"
+    response.headers["X-Request-ID"] = answer.request_id  # for the access logs, too
+    return response
+
+
+def as_json(data: Any, status: int) -> Response:
+    return Response(current_app.json.dumps(data) + "\n", status, mimetype="application/json")
+
+
+def refuse(status: int, code: str, message: str) -> Response:
+    form = wanted_form_of_refusal()
+    if form is Form.HTML:
+        page = render_template("error.html", status=status, code=code, message=message)
+        return Response(page, status, mimetype="text/html")
+    if form is Form.JSON:
+        return as_json({"error": {"code": code, "message": message}}, status)
+    return Response(f"{message}\n", status, mimetype="text/plain")
+
+
+def wanted_form_of_refusal() -> Form:
+    try:
+        return wanted_form(request)
+    except HTTPException:  # the form itself was what could not be read
+        return Form.JSON
+
+
+def refuse_http(error: HTTPException) -> Response:
+    message = error.description or error.name
+    if isinstance(error, RequestEntityTooLarge):
+        settings = services().settings
+        message = (
+            f"The upload is too large: at most {settings.max_upload_mb} MB"
+            f" and {settings.max_files} files in one request."
+        )
+    response = refuse(error.code or 500, error.name.lower().replace(" ", "_"), message)
+    for name, value in error.get_headers(request.environ):
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def refuse_upload(error: BadUpload) -> Response:
+    return refuse(error.status, error.code, error.message)
+
+
+def refuse_unavailable(error: CloudError) -> Response:
+    log.error("%s", error)
+    return refuse(503, "unavailable", f"The service cannot do this right now: {error}. Please try again.")

@@ -1,0 +1,1 @@
+"""What the controller answers: one blueprint a module."""

@@ -1,0 +1,30 @@
+"""The first page, and the POST that brings the images."""
+
+from flask import Blueprint, Response, render_template, request
+
+from cloud.image_id import new_request_id
+from controller.intake import read_form
+from controller.negotiation import wanted_form, wants_async
+from controller.replies import render, services
+
+upload = Blueprint("upload", __name__)
+
+
+@upload.get("/")
+def show_form() -> str:
+    return render_template("index.html", settings=services().settings)
+
+
+@upload.post("/")
+def classify() -> Response:
+    request_id = new_request_id()
+    form = wanted_form(request)
+    files = [file for _, file in request.files.items(multi=True)]
+    uploads = read_form(request_id, files, services().settings.max_files)
+    watched = services().submissions.submit(request_id, uploads)
+    if wants_async(request):
+        response = render(watched.answer(), form, 202)
+        response.headers["Preference-Applied"] = "respond-async"
+        return response
+    watched.finished.wait(services().settings.request_timeout + 5)
+    return render(watched.answer(), form, 202 if watched.unanswered else 200)
