@@ -18,11 +18,13 @@ from threading import Event
 from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
 from controller.fleet import Fleet, Instance, NoCapacity
+from controller.fleet_history import FleetHistory, Sample
 from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, SharedState, now
 from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger, age
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
 from controller.scaling import Seen, instances_to_end, instances_to_launch, wanted_instances
+from controller.words import some
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class Autoscaler:
         queue: RequestQueue,
         fleet: Fleet,
         shared: SharedState,
+        history: FleetHistory,
         ledger: Ledger,
         open_requests: OpenRequests,
         recovery: Recovery,
@@ -87,7 +90,8 @@ class Autoscaler:
         waiting: Callable[[], Waiting],
         quiet_again_seconds: float = QUIET_AGAIN_SECONDS,
     ) -> None:
-        self.queue, self.fleet, self.shared, self.ledger = queue, fleet, shared, ledger
+        self.queue, self.fleet, self.shared = queue, fleet, shared
+        self.history, self.ledger = history, ledger
         self.open_requests, self.recovery, self.policy = open_requests, recovery, policy
         self.waiting, self.quiet_again_seconds = waiting, quiet_again_seconds
         self.name = f"{socket.gethostname()}/{os.getpid()}"
@@ -129,6 +133,7 @@ class Autoscaler:
                 self.fleet.number(look.active, look.launched)
             finally:
                 self._note(look)
+                self._sample(look)
         return bool(look.active or look.state.launched or look.seen.backlog or look.waiting.requests)
 
     def _see(self, state: FleetState) -> Look:
@@ -156,14 +161,15 @@ class Autoscaler:
     def _end_overdue(self, look: Look) -> None:
         overdue = self.ledger.update(look.state, look.instances)
         if overdue.late:
-            look.why.append(f"{len(overdue.late)} instances were not ready within the boot timeout")
+            late = some(len(overdue.late), "instance was", "instances were")
+            look.why.append(f"{late} not ready within the boot timeout")
             look.state.not_ready += self._terminate(look, overdue.late)
         if overdue.silent:
-            look.why.append(f"{len(overdue.silent)} workers have gone silent")
+            look.why.append(f"{some(len(overdue.silent), 'worker has', 'workers have')} gone silent")
             self._terminate(look, overdue.silent)
         surplus = look.active[self.policy.max_instances :]
         if surplus:
-            look.why.append(f"{len(surplus)} instances more than the maximum")
+            look.why.append(f"{some(len(surplus), 'instance', 'instances')} more than the maximum")
             self._terminate(look, [i.instance_id for i in surplus])
 
     def _answer_dead_letters(self, look: Look) -> None:
@@ -176,7 +182,8 @@ class Autoscaler:
         unseen = self.ledger.unseen(look.state, look.instances)
         count = instances_to_launch(look.wanted, len(look.active) + unseen)
         look.why.append(
-            f"{look.seen.backlog} images call for {look.wanted} instances: one for each"
+            f"{some(look.seen.backlog, 'image calls', 'images call')} for"
+            f" {some(look.wanted, 'instance', 'instances')}: one for each"
             f" {self.policy.max_images_per_instance}, at most {self.policy.max_instances}"
         )
         if not count:
@@ -211,7 +218,7 @@ class Autoscaler:
             state.launch_failures, state.no_launch_before = 0, None
             launched = Launched(at=now(), request_id=request_id)
             state.launched |= {instance_id: launched.model_copy() for instance_id in look.launched}
-            look.why.append(f"{len(look.launched)} launched for request {request_id}")
+            look.why += [f"the request that waits longest is {request_id}"] * bool(request_id)
 
     def _end_surplus(self, look: Look) -> None:
         """Lets go whom neither backlog nor arrivals have called for lately; they finish what they have."""
@@ -221,7 +228,9 @@ class Autoscaler:
         ages = [age(look.state.launched[i.instance_id]) for i in look.active]
         count = instances_to_end([look.state.demand.most_wanted(speed, now())], ages)
         if count:
-            look.why.append(f"{count} instances more than the load has called for lately")
+            look.why.append(
+                f"{some(count, 'instance', 'instances')} more than the load has called for lately"
+            )
             self._terminate(look, [i.instance_id for i in look.active[:count]])
 
     def _gave_up(self, look: Look) -> str:
@@ -239,7 +248,7 @@ class Autoscaler:
     def _answer_that_nobody_comes(self, look: Look, reason: str) -> None:
         found = [self.open_requests.get(request_id) for request_id in self.open_requests.ids()]
         answered = self.recovery.fail_all([request for request in found if request], reason)
-        look.why.append(f"{answered} images answered failed: {reason}")
+        look.why.append(f"{some(answered, 'image', 'images')} answered failed: {reason}")
         look.state.launch_failures, look.state.not_ready = 0, []
 
     def _scale_in(self, look: Look) -> None:
@@ -254,7 +263,7 @@ class Autoscaler:
             look.why.append("the queue is not quiet after all")
             return
         still_open = self.recovery.settle(open_ids)
-        look.why.append(f"the queue is quiet; {len(still_open)} requests wait")
+        look.why.append(f"the queue is quiet; {some(len(still_open), 'request waits', 'requests wait')}")
         left = [i.instance_id for i in look.active if i.request_id not in still_open]
         # SQS may not count yet what another process has just sent: those images keep whom they need.
         needed = wanted_instances(
@@ -262,7 +271,8 @@ class Autoscaler:
         )
         needless = left[max(0, needed - (len(look.active) - len(left))) :]
         if needless:
-            look.why.append(f"{len(needless)} instances were launched for requests that are answered")
+            done = some(len(needless), "instance was", "instances were")
+            look.why.append(f"{done} launched for requests that are answered")
             self._terminate(look, needless)
 
     def _terminate(self, look: Look, instance_ids: list[str]) -> list[str]:
@@ -291,3 +301,22 @@ class Autoscaler:
             "look",
             extra={"decision": decision.model_dump(mode="json")},
         )
+
+    def _sample(self, look: Look) -> None:
+        states = [i.state for i in look.active]
+        sample = Sample(
+            at=now(),
+            visible=look.seen.visible + look.seen.delayed,
+            in_flight=look.seen.in_flight,
+            pending=states.count("pending") + len(look.launched),
+            running=states.count("running"),
+            wanted=look.wanted,
+        )
+        if not sample.worth_keeping(look.state.sampled):
+            return
+        try:
+            self.history.add(sample)
+        except CloudError as error:
+            log.warning("%s", error)
+        else:
+            look.state.sampled = sample

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from cloud.buckets import Bucket
 from cloud.errors import Conflict, NotFound
 from controller.demand import Demand
+from controller.fleet_history import Sample
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class FleetState(BaseModel):
     """Seconds in which they had images in hand."""
     demand: Demand = Field(default_factory=Demand)
     decisions: list[Decision] = []
+    sampled: Sample | None = None
+    """The last one that went into the history."""
 
     @property
     def images_per_second(self) -> float | None:

@@ -13,6 +13,7 @@ from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
 from controller.autoscaler import Autoscaler, Policy
 from controller.fleet import Fleet, LaunchPlan
+from controller.fleet_history import FleetHistory
 from controller.fleet_state import SharedState
 from controller.fleet_view import FleetView
 from controller.ledger import Ledger
@@ -57,10 +58,12 @@ def assemble(settings: Settings, clients: Clients) -> Services:
     submissions = Submissions(inputs, outputs, queue, open_requests, settings.request_timeout)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
     shared, reports = SharedState(outputs), FleetReports(outputs)
+    history = FleetHistory(outputs)
     autoscaler = Autoscaler(
         queue=queue,
         fleet=fleet,
         shared=shared,
+        history=history,
         ledger=Ledger(reports, settings.boot_timeout, silent_after(settings.visibility_timeout)),
         open_requests=open_requests,
         recovery=Recovery(queue, outputs, open_requests),
@@ -73,6 +76,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         fleet,
         shared,
         reports,
+        history,
         max_instances=settings.max_instances,
         max_images_per_instance=settings.max_images_per_instance,
         price_per_hour=settings.price_per_hour,

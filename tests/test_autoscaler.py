@@ -19,6 +19,7 @@ from controller.autoscaler import (
     Waiting,
 )
 from controller.fleet import Fleet
+from controller.fleet_history import FleetHistory
 from controller.fleet_state import LEASE_SECONDS, SharedState, now
 from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger
 from controller.open_requests import PREFIX, OpenRequest, OpenRequests
@@ -50,6 +51,7 @@ class Controller:
             queue=queue,
             fleet=fleet,
             shared=SharedState(outputs, lambda: self.clock),
+            history=FleetHistory(outputs),
             ledger=Ledger(FleetReports(outputs), BOOT_TIMEOUT, 60),
             open_requests=open_requests,
             recovery=Recovery(queue, outputs, open_requests),
@@ -712,7 +714,7 @@ def test_each_look_says_what_it_saw_and_did_and_why(world, caplog):
     }
     assert (decision.wanted, len(decision.launched), decision.terminated) == (3, 3, [])
     assert decision.why[0] == "25 images call for 3 instances: one for each 10, at most 5"
-    assert decision.why[1].startswith("3 launched for request ")
+    assert decision.why[1].startswith("the request that waits longest is ")
     (record,) = [r for r in caplog.records if r.message == "look"]
     assert record.decision["launched"] == decision.launched
 
@@ -801,3 +803,31 @@ def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):
     world.look()
     assert len(world.active) == 1
     assert "more than the load has called for" in world.why
+
+
+def test_the_history_follows_a_burst_from_nothing_to_nothing(world, work):
+    history = FleetHistory(world.outputs)
+    world.look()
+    assert history.read() == []
+    request_id = world.ask(25)
+    world.look()
+    world.look()  # the same again, at once
+    work()
+    world.close(request_id)
+    world.look()
+    world.look()
+    kept = history.read()
+    assert [(s.visible, s.pending + s.running, s.wanted) for s in kept] == [(25, 3, 3), (25, 3, 3), (0, 0, 0)]
+    assert kept[-1].idle
+
+
+def test_a_history_that_cannot_be_written_hinders_no_look(world, monkeypatch, caplog):
+    def fail(sample):
+        raise CloudError("could not write the history")
+
+    monkeypatch.setattr(world.controllers[0].autoscaler.history, "add", fail)
+    world.ask(5)
+    world.look()
+    assert len(world.fleet.instances()) == 1
+    assert "could not write the history" in caplog.text
+    assert world.shared.peek().sampled is None

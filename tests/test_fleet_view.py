@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -6,8 +7,11 @@ import pytest
 from cloud.errors import CloudError
 from cloud.fleet_reports import FleetReports, WorkerReport
 from controller.fleet import Fleet
+from controller.fleet_history import KEY as HISTORY
+from controller.fleet_history import FleetHistory, Sample, Samples
 from controller.fleet_state import Decision, Launched, SharedState, now
-from controller.fleet_view import FleetView
+from controller.fleet_view import FRESH_SECONDS, FleetView
+from controller.fleet_view import view as shown_as
 from tests.conftest import refusal
 from tests.test_fleet import plan
 
@@ -26,7 +30,14 @@ def shared(outputs) -> SharedState:
 def view(queue, fleet, shared, outputs) -> FleetView:
     reports = FleetReports(outputs)
     return FleetView(
-        queue, fleet, shared, reports, max_instances=5, max_images_per_instance=10, price_per_hour=3.6
+        queue,
+        fleet,
+        shared,
+        reports,
+        FleetHistory(outputs),
+        max_instances=5,
+        max_images_per_instance=10,
+        price_per_hour=3.6,
     )
 
 
@@ -90,6 +101,16 @@ def test_the_money_is_that_of_all_instances_so_far(view, shared, fleet, report):
     assert money.dollars_per_1000_images == pytest.approx(money.dollars * 10, rel=0.01)
 
 
+def test_the_money_of_one_that_has_ended_counts_before_its_end_is_booked(view, shared, fleet, report):
+    (instance_id,) = fleet.launch(1, "abc", "t" * 32)
+    report(instance_id, 40)
+    with shared.hold(0) as lease:
+        lease.state.launched[instance_id] = Launched(at=now(), request_id="abc")
+    fleet.terminate([instance_id])
+    shown = view.read()
+    assert (shown.instances, shown.money.images) == ([], 40)
+
+
 def test_the_newest_decision_comes_first(view, shared):
     with shared.hold(0) as lease:
         for n in range(3):
@@ -110,3 +131,47 @@ def test_an_aws_that_does_not_answer_is_a_cloud_error(view, aws, on_call):
     on_call(aws.ec2, "DescribeInstances", refuse)
     with pytest.raises(CloudError, match="could not list the worker instances"):
         view.read()
+
+
+def test_the_history_ends_with_this_moment(view, outputs, queue):
+    kept = Sample(at=now() - timedelta(minutes=1), visible=4, in_flight=0, pending=1, running=0, wanted=1)
+    ahead = kept.model_copy(update={"at": now() + timedelta(minutes=5)})
+    outputs.write(HISTORY, Samples.dump_json([kept, ahead]))
+    queue.send(["a", "b"])
+    shown = view.read()
+    assert shown.history[0] == kept
+    assert (shown.history[-1].at, shown.history[-1].visible, len(shown.history)) == (shown.at, 2, 2)
+
+
+def test_one_reading_serves_all_who_look_at_about_the_same_time(view, aws, on_call):
+    calls = []
+    on_call(aws.ec2, "DescribeInstances", lambda params: calls.append(params))
+    view.clock = lambda: moment
+    moment = 100.0
+    first = view.recent()
+    assert view.recent() is first
+    assert len(calls) == 1
+    moment += FRESH_SECONDS
+    assert view.recent() is not first
+
+
+def test_one_failure_serves_all_as_well(view, aws, on_call):
+    calls = []
+
+    def refuse(params):
+        calls.append(params)
+        raise refusal("RequestLimitExceeded", "DescribeInstances")
+
+    on_call(aws.ec2, "DescribeInstances", refuse)
+    view.clock = lambda: 100.0
+    for _ in range(3):
+        with pytest.raises(CloudError):
+            view.recent()
+    assert len(calls) == 1
+
+
+def test_a_clock_that_differs_makes_no_age_negative(fleet, report):
+    fleet.launch(1, "abc", "t" * 32)
+    (instance,) = fleet.instances()
+    ahead = replace(instance, launched_at=now() + timedelta(minutes=3))
+    assert shown_as(ahead, None).age_seconds == 0

@@ -48,7 +48,7 @@ def test_the_parts_are_put_together(settings, aws, queue, work, png):
     assert services.autoscaler.wake.is_set()
     assert services.autoscaler.look()
     (instance,) = services.fleet_view.read().instances
-    assert (instance.request_id, instance.name) == (request_id, "app-tier-instance-1")
+    assert (instance.request_id, instance.name) == (f"{request_id[:12]}…", "app-tier-instance-1")
     work()
     assert watched.finished.wait(10)
     join_polling_threads()

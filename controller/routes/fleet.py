@@ -1,10 +1,59 @@
-from flask import Blueprint, Response
+"""What an operator sees."""
 
+from datetime import timedelta
+
+from flask import Blueprint, Response, render_template, request
+from werkzeug.exceptions import BadRequest
+
+from controller import fleet_chart, fleet_words
+from controller.fleet_view import FleetAnswer
+from controller.negotiation import Form, wanted_form
 from controller.replies import as_json, services
 
 fleet = Blueprint("fleet", __name__)
 
+WINDOWS = {"10m": timedelta(minutes=10), "1h": timedelta(hours=1), "24h": timedelta(hours=24)}
+NAMES = {"10m": "10 minutes", "1h": "1 hour", "24h": "24 hours"}
+ROWS_SHOWN = 100  # instances; the JSON has all
+DECISIONS_SHOWN = 20
+TABLE_ROWS = 20
+
 
 @fleet.get("/fleet")
 def show_fleet() -> Response:
-    return as_json(services().fleet_view.read().model_dump(mode="json"), 200)
+    """`?window=` 10m, 1h or 24h: of how much time the history is."""
+    name = request.args.get("window") or "10m"
+    if name not in WINDOWS:
+        raise BadRequest(f"window is {name!r}, but it should be one of {', '.join(WINDOWS)}.")
+    window, form = WINDOWS[name], wanted_form(request)
+    answer = services().fleet_view.recent().lately(window)
+    if form is Form.HTML:
+        response = Response(page(answer, name, window), mimetype="text/html")
+    elif form is Form.JSON:
+        response = as_json(answer.model_dump(mode="json"), 200)
+    else:
+        response = Response(fleet_words.as_text(answer), mimetype="text/plain")
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+def page(answer: FleetAnswer, name: str, window: timedelta) -> str:
+    start = answer.at - window
+    history = answer.history
+    return render_template(
+        "fleet.html",
+        fleet=answer,
+        new=not answer.instances and not answer.money.instance_seconds,
+        idle_shutdown_seconds=services().settings.idle_shutdown_seconds,
+        windows=NAMES,
+        window=name,
+        charts=[
+            fleet_chart.queue_chart(history, start, answer.at),
+            fleet_chart.instances_chart(history, start, answer.at),
+        ],
+        ticks=fleet_chart.ticks(window, 2),
+        table=fleet_chart.table(history, start, answer.at, TABLE_ROWS),
+        shown=answer.instances[:ROWS_SHOWN],
+        decisions=fleet_words.told(answer.decisions, DECISIONS_SHOWN),
+        words=fleet_words,
+    )
