@@ -9,6 +9,7 @@ from pydantic import BaseModel, computed_field
 
 from cloud.image_id import parse
 from cloud.prediction import Failure, Label, Prediction
+from controller.outlook import Wait
 
 
 class ImageAnswer(BaseModel):
@@ -29,6 +30,8 @@ class RequestAnswer(BaseModel):
     request_id: str
     images: list[ImageAnswer]
     """In upload order."""
+    wait: Wait | None = None
+    """Why it waits, and about how long; None when it is complete."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -204,18 +204,19 @@ class Autoscaler:
             look.launched = self.fleet.launch(count, request_id, secrets.token_hex(16), lease.may_launch)
         except NoCapacity as error:
             state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
+            state.no_capacity = str(error)
             look.why.append(f"no capacity: {error}")
         except CloudError as error:
             if not error.code:  # EC2 may have launched them all the same, which would show by then
                 state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
                 raise
             state.launch_failures += 1
-            state.launch_error = str(error)
+            state.launch_error, state.no_capacity = str(error), ""
             seconds = min(2**state.launch_failures, SLOWEST_LAUNCH_SECONDS)
             state.no_launch_before = now() + timedelta(seconds=seconds)
             look.why.append(f"launch refused: {error}")
         else:
-            state.launch_failures, state.no_launch_before = 0, None
+            state.launch_failures, state.no_launch_before, state.no_capacity = 0, None, ""
             launched = Launched(at=now(), request_id=request_id)
             state.launched |= {instance_id: launched.model_copy() for instance_id in look.launched}
             look.why += [f"the request that waits longest is {request_id}"] * bool(request_id)

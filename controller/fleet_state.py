@@ -32,6 +32,7 @@ LAUNCH_BEFORE_SECONDS = (
 TRY_AGAIN_SECONDS = 0.1
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
+NEW_BOOT_SHARE = 0.3
 
 
 class Decision(BaseModel):
@@ -56,6 +57,8 @@ class Launched(BaseModel):
     request_id: str
     ending: bool = False
     """Whether a controller has terminated it."""
+    ready: bool = False
+    """Whether its worker has reported."""
 
 
 class FleetState(BaseModel):
@@ -67,7 +70,11 @@ class FleetState(BaseModel):
     launch_failures: int = 0
     """Launches in a row that EC2 refused, for another reason than capacity."""
     launch_error: str = ""
+    no_capacity: str = ""
+    """Why EC2 had no instances to give, when that was the last answer to a launch."""
     no_launch_before: datetime | None = None
+    boot_seconds: float | None = None
+    """From launch to a worker that is ready, lately; None until one was."""
     ended_seconds: float = 0
     """Instance-seconds of the instances that have ended."""
     ended_images: int = 0
@@ -81,9 +88,18 @@ class FleetState(BaseModel):
 
     @property
     def images_per_second(self) -> float | None:
-        """Of one worker, learned from those that have ended; None until enough is known."""
-        known = self.ended_images >= IMAGES_TO_LEARN_FROM and self.ended_busy_seconds > 0
-        return self.ended_images / self.ended_busy_seconds if known else None
+        """Of one worker, learned from those that have ended; None until enough is known to act on."""
+        return self.first_images_per_second if self.ended_images >= IMAGES_TO_LEARN_FROM else None
+
+    @property
+    def first_images_per_second(self) -> float | None:
+        """The same as soon as anything is known: enough to tell people about how long it takes."""
+        return self.ended_images / self.ended_busy_seconds if self.ended_busy_seconds > 0 else None
+
+    def note_boot(self, seconds: float) -> None:
+        """The last boots count most."""
+        known = self.boot_seconds
+        self.boot_seconds = seconds if known is None else known + NEW_BOOT_SHARE * (seconds - known)
 
     def remember(self, decision: Decision) -> bool:
         """Keeps the last ones. False for a look that saw and did the same as the one before."""

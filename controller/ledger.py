@@ -41,11 +41,13 @@ class Ledger:
                 instance_id, Launched(at=instance.launched_at, request_id=instance.request_id)
             )
         ready = self.reports.seen() if state.launched else {}
+        self._note_ready(state, ready)
         for instance_id, launched in list(state.launched.items()):
             if instance_id in gone or (instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS):
                 taken_by_aws = instance_id in gone and gone[instance_id].reason.startswith("Server.")
                 if taken_by_aws and instance_id not in ready:  # no capacity, as EC2 says it late
                     state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
+                    state.no_capacity = gone[instance_id].reason
                 self._book_end(state, instance_id, expected=launched.ending or taken_by_aws, ready=ready)
         if ready.keys() & active.keys():
             state.not_ready = []
@@ -58,6 +60,12 @@ class Ledger:
     def unseen(self, state: FleetState, instances: Sequence[Instance]) -> int:
         """Instances that were launched, but that DescribeInstances does not show yet."""
         return len(set(state.launched) - {i.instance_id for i in instances})
+
+    def _note_ready(self, state: FleetState, ready: Container[str]) -> None:
+        for instance_id, launched in state.launched.items():
+            if instance_id in ready and not launched.ready and (report := self.reports.get(instance_id)):
+                launched.ready = True
+                state.note_boot(max(0.0, (report.ready_at - launched.at).total_seconds()))
 
     def _book_end(
         self, state: FleetState, instance_id: str, *, expected: bool, ready: Container[str]

@@ -21,6 +21,9 @@ def services() -> Services:
 
 
 def render(answer: RequestAnswer, form: Form, status: int) -> Response:
+    if not answer.complete and form in (Form.HTML, Form.JSON):
+        wait = services().forecast.wait(answer.counts["waiting"])
+        answer = answer.model_copy(update={"wait": wait})
     if form is Form.HTML:
         response = Response(render_template("request.html", answer=answer), status, mimetype="text/html")
     elif form is Form.JSON:

@@ -16,6 +16,7 @@ from controller.fleet import Fleet, LaunchPlan
 from controller.fleet_history import FleetHistory
 from controller.fleet_state import SharedState
 from controller.fleet_view import FleetView
+from controller.forecast import Forecast
 from controller.ledger import Ledger
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
@@ -33,6 +34,7 @@ class Services:
     submissions: Submissions
     autoscaler: Autoscaler
     fleet_view: FleetView
+    forecast: Forecast
     dependencies: dict[str, Any]
     """By name, what must be reachable; each has a `check()`."""
 
@@ -81,8 +83,9 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         max_images_per_instance=settings.max_images_per_instance,
         price_per_hour=settings.price_per_hour,
     )
+    forecast = Forecast(shared, autoscaler.policy)
     dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
-    return Services(settings, inputs, submissions, autoscaler, fleet_view, dependencies)
+    return Services(settings, inputs, submissions, autoscaler, fleet_view, forecast, dependencies)
 
 
 def launch_plan(settings: Settings, region: str) -> LaunchPlan:

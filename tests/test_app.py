@@ -226,6 +226,19 @@ def test_who_waited_too_long_is_told_so_in_each_form(idle, photo):
     assert response.headers["Location"] in page(response)
 
 
+def test_who_waits_is_told_why_and_who_has_all_answers_is_not(idle, start, photo, work):
+    response = post(idle, photo(), headers={"Prefer": "respond-async"})
+    wait = response.json["wait"]
+    assert (wait["state"], wait["estimate_seconds"]) == ("queued", None)
+    assert wait["message"] == "In the queue; the fleet is being looked at."
+    assert wait["message"] in page(idle.get(response.json["url"], headers=BROWSER))
+    idle.application.extensions["services"].autoscaler.look()
+    idle.application.extensions["services"].forecast._read_again_at = 0
+    assert idle.get(response.json["url"]).json["wait"]["state"] == "launching"
+    work()
+    assert start().test_client().get(response.json["url"]).json["wait"] is None
+
+
 def test_any_process_knows_a_request_also_after_a_restart(client, photo, start):
     posted = post(client, photo("b.png"), photo("notes.txt", b"milk"), photo("a.png")).json
     other = start().test_client()

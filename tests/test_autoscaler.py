@@ -339,6 +339,7 @@ def test_no_capacity_is_tried_again_later_and_never_in_a_tight_loop(world, aws, 
         assert world.look()
     assert len(tries) == 1
     assert "the next try to launch is at" in world.why
+    assert "InsufficientInstanceCapacity says AWS" in world.shared.peek().no_capacity
     for n in range(2, 8):
         world.pass_seconds(CAPACITY_AGAIN_SECONDS + 1)
         world.look()
@@ -361,6 +362,7 @@ def test_capacity_that_comes_back_is_used(world, aws, on_call):
     world.look()
     assert len(world.active) == 1
     assert world.shared.peek().no_launch_before is None
+    assert world.shared.peek().no_capacity == ""
 
 
 def test_a_launch_that_is_refused_is_given_up_and_the_images_get_the_reason(world, aws, on_call, outputs):

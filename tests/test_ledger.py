@@ -36,10 +36,14 @@ def ledger(reports) -> Ledger:
 
 @pytest.fixture
 def report(reports):
-    def put(instance_id: str, images: int = 0) -> None:
+    def put(instance_id: str, images: int = 0, ready_ago: float = 0) -> None:
         reports.put(
             WorkerReport(
-                instance_id=instance_id, model="resnet18", ready_at=ago(0), seen_at=ago(0), images=images
+                instance_id=instance_id,
+                model="resnet18",
+                ready_at=ago(ready_ago),
+                seen_at=ago(0),
+                images=images,
             )
         )
 
@@ -157,6 +161,18 @@ def test_a_worker_that_was_started_by_hand_clears_nothing(ledger, report):
     report("laptop-4711")
     ledger.update(books, [instance("i-2")])
     assert books.not_ready == ["i-0", "i-1"]
+
+
+def test_how_long_a_boot_takes_is_learned_once_from_each(ledger, report):
+    books = state(i_1=100, i_2=50)
+    report("i-1", ready_ago=60)
+    for _ in range(3):
+        ledger.update(books, [instance("i-1"), instance("i-2")])
+    assert books.boot_seconds == pytest.approx(40, abs=5)
+    assert [books.launched[i].ready for i in ("i-1", "i-2")] == [True, False]
+    report("i-2", ready_ago=0)
+    ledger.update(books, [instance("i-1"), instance("i-2")])
+    assert 40 < books.boot_seconds < 50, "the last one counts most, but not alone"
 
 
 def test_an_empty_fleet_costs_no_call(ledger, aws, on_call):

@@ -13,6 +13,7 @@ from cloud.image_id import image_id, new_request_id
 from cloud.prediction import Prediction
 from controller.answers import RequestAnswer, answer
 from controller.app import create_app
+from controller.outlook import Wait
 
 STATIC = Path(__file__).parents[1] / "controller" / "static"
 HTML = {"Accept": "text/html"}
@@ -103,7 +104,10 @@ def pictures() -> Pictures:
 @pytest.fixture
 def client(requests: Requests, pictures: Pictures) -> FlaskClient:
     settings = SimpleNamespace(max_files=1234, max_upload_mb=50, request_timeout=5)
-    services = SimpleNamespace(settings=settings, submissions=requests, inputs=pictures, dependencies={})
+    forecast = SimpleNamespace(wait=lambda waiting: Wait(state="queued", message=f"{waiting} in the queue."))
+    services = SimpleNamespace(
+        settings=settings, submissions=requests, inputs=pictures, forecast=forecast, dependencies={}
+    )
     return create_app(services).test_client()  # type: ignore[arg-type]
 
 
