@@ -38,6 +38,7 @@ NOT_THE_WORKERS = {
     "boot_timeout",
     "max_files",
     "max_upload_mb",
+    "web_threads",
 }
 
 
@@ -114,6 +115,9 @@ class Settings(BaseSettings):
     )
     max_files: int = Field(1000, ge=1, description="the most images in one request")
     max_upload_mb: int = Field(1024, ge=1, description="the most megabytes in one request")
+    web_threads: int = Field(
+        256, ge=8, description="threads of a controller process; whoever waits for answers holds one"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
 
     @classmethod

@@ -41,13 +41,18 @@ class RequestAnswer(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def counts(self) -> dict[str, int]:
-        found = Counter(image.status for image in self.images)
-        return {status: found[status] for status in ("waiting", "classified", "failed")}
+        return count(self.images)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def url(self) -> str:
         return f"/requests/{self.request_id}"
+
+
+def count(images: Iterable[ImageAnswer]) -> dict[str, int]:
+    """By status."""
+    found = Counter(image.status for image in images)
+    return {status: found[status] for status in ("waiting", "classified", "failed")}
 
 
 def answer(request_id: str, image_ids: Iterable[str], predictions: Mapping[str, Prediction]) -> RequestAnswer:

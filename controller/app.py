@@ -6,6 +6,7 @@ from werkzeug.exceptions import HTTPException
 from cloud.errors import CloudError
 from controller import replies
 from controller.intake import BadUpload
+from controller.routes.events import events
 from controller.routes.fleet import fleet
 from controller.routes.health import health
 from controller.routes.requests import requests
@@ -26,7 +27,7 @@ def create_app(services: Services) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["services"] = services
-    for routes in (upload, requests, fleet, health):
+    for routes in (upload, requests, events, fleet, health):
         app.register_blueprint(routes)
     app.after_request(secure)
     app.register_error_handler(HTTPException, replies.refuse_http)

@@ -69,7 +69,7 @@ def refuse_http(error: HTTPException) -> Response:
         )
     response = refuse(error.code or 500, error.name.lower().replace(" ", "_"), message)
     for name, value in error.get_headers(request.environ):
-        if name.lower() == "allow":
+        if name.lower() in ("allow", "retry-after"):
             response.headers[name] = value
     return response
 

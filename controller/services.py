@@ -16,10 +16,13 @@ from controller.fleet import Fleet, LaunchPlan
 from controller.fleet_history import FleetHistory
 from controller.fleet_state import SharedState
 from controller.fleet_view import FleetView
+from controller.following import Following
 from controller.forecast import Forecast
 from controller.ledger import Ledger
+from controller.long_waits import LongWaits
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
+from controller.streams import Streams
 from controller.submission import Submissions
 from controller.userdata import render
 
@@ -35,6 +38,9 @@ class Services:
     autoscaler: Autoscaler
     fleet_view: FleetView
     forecast: Forecast
+    following: Following
+    streams: Streams
+    long_waits: LongWaits
     dependencies: dict[str, Any]
     """By name, what must be reachable; each has a `check()`."""
 
@@ -85,7 +91,18 @@ def assemble(settings: Settings, clients: Clients) -> Services:
     )
     forecast = Forecast(shared, autoscaler.policy)
     dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
-    return Services(settings, inputs, submissions, autoscaler, fleet_view, forecast, dependencies)
+    return Services(
+        settings,
+        inputs,
+        submissions,
+        autoscaler,
+        fleet_view,
+        forecast,
+        Following(submissions),
+        Streams(forecast),
+        LongWaits(settings.web_threads),
+        dependencies,
+    )
 
 
 def launch_plan(settings: Settings, region: str) -> LaunchPlan:

@@ -1,7 +1,6 @@
 """One request: upload, enqueue, and watch the output bucket until all its images are answered."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock, Thread
@@ -11,10 +10,11 @@ from cloud.errors import CloudError
 from cloud.prediction import Prediction
 from cloud.request_queue import RequestQueue
 from controller.answer_feed import AnswerFeed
-from controller.answers import RequestAnswer, answer
+from controller.answers import RequestAnswer
 from controller.autoscaler import Waiting
 from controller.intake import Upload
 from controller.open_requests import OpenRequests
+from controller.watched import Watched
 
 log = logging.getLogger(__name__)
 
@@ -23,29 +23,6 @@ SLOWEST_POLL_SECONDS = 1.0
 POLL_SHARE = 0.1  # of the time waited so far: what polling may add to it
 YOUNG_SECONDS = 30  # requests that wait no longer are polled together
 LAG_SECONDS = 60  # SQS's counts are right after so long
-
-
-class Watched:
-    """A request of this process, from its upload until it is answered or has waited too long."""
-
-    def __init__(self, request_id: str, image_ids: Sequence[str]) -> None:
-        self.request_id, self.image_ids = request_id, image_ids
-        self.sent_at = time.monotonic()
-        self.predictions: dict[str, Prediction] = {}
-        self.finished = Event()
-        """Set when all images are answered, or the request has waited too long."""
-
-    @property
-    def unanswered(self) -> int:
-        return len(self.image_ids) - len(self.predictions)
-
-    @property
-    def seconds(self) -> float:
-        """Since its images were sent."""
-        return time.monotonic() - self.sent_at
-
-    def answer(self) -> RequestAnswer:
-        return answer(self.request_id, self.image_ids, dict(self.predictions))
 
 
 class Submissions:
@@ -73,7 +50,7 @@ class Submissions:
         try:
             refused = [prediction for prediction in self.pool.map(self._store, uploads) if prediction]
             watched = Watched(request_id, [upload.image_id for upload in uploads])
-            watched.predictions = {prediction.image_id: prediction for prediction in refused}
+            watched.know({prediction.image_id: prediction for prediction in refused})
             self.queue.send(upload.image_id for upload in uploads if not upload.refusal)
         except CloudError:
             self._abandon(request_id)
@@ -87,16 +64,33 @@ class Submissions:
         return watched
 
     def read(self, request_id: str) -> RequestAnswer | None:
-        """From S3 alone, so that any process can answer, also after a restart. None when unknown."""
+        """As this process watches it, or else from S3. None when unknown."""
+        found = self.watched(request_id) or self.load(request_id)
+        return found.answer() if found else None
+
+    def watched(self, request_id: str) -> Watched | None:
+        """A request that this process watches."""
         with self._lock:
-            watched = self._watched.get(request_id)
-        if watched:
-            return watched.answer()
+            return self._watched.get(request_id)
+
+    def load(self, request_id: str) -> Watched | None:
+        """From S3 alone, so that any process can answer, also after a restart. None when unknown."""
         answered = self.outputs.answered(request_id)
         image_ids = {*self.inputs.image_ids(request_id), *answered}
         if not image_ids:
             return None
-        return answer(request_id, image_ids, self._fetch(answered))
+        found = Watched(request_id, image_ids)
+        found.know(self._fetch(answered))
+        return found
+
+    def refresh(self, found: Watched) -> None:
+        """Brings what was loaded up to date."""
+        known = found.predictions
+        answered = self.outputs.answered(found.request_id)
+        kept = {image_id: known[image_id] for image_id in answered if image_id in known}
+        new = self._fetch(image_id for image_id in answered if image_id not in known)
+        if new or len(kept) < len(known):
+            found.know(kept | new)
 
     def waiting(self) -> Waiting:
         with self._lock:
@@ -138,7 +132,7 @@ class Submissions:
         finally:
             with self._lock:
                 del self._watched[watched.request_id]
-            watched.finished.set()
+            watched.end()
             self._end(watched)
 
     def _poll(self, watched: Watched) -> None:
@@ -149,7 +143,8 @@ class Submissions:
         else:
             answered = self.outputs.answered(watched.request_id)
         new = [image_id for image_id in answered if image_id not in watched.predictions]
-        watched.predictions |= self._fetch(new)
+        if new:
+            watched.know({**watched.predictions, **self._fetch(new)})
 
     def _end(self, watched: Watched) -> None:
         counts = watched.answer().counts

@@ -13,6 +13,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from cloud.logs import json_formatter
+from cloud.settings import Settings
 
 
 def setting(name: str, default: int) -> int:
@@ -50,7 +51,7 @@ class JsonLogger(Logger):
 
 bind = os.environ.get("BIND") or "127.0.0.1:8000"
 worker_class = "gthread"
-threads = setting("WEB_THREADS", 256)  # a request that waits for its answers holds one
+threads = setting("WEB_THREADS", Settings.model_fields["web_threads"].default)
 workers = setting("WEB_CONCURRENCY", 1)  # one waits for hundreds; of two, one stays when the other is killed
 timeout = setting("WEB_TIMEOUT", 60)  # seconds without a sign of life from a process; a wait gives signs
 graceful_timeout = setting("GRACEFUL_TIMEOUT", setting("REQUEST_TIMEOUT", 300) + 30)
@@ -63,3 +64,10 @@ logger_class = JsonLogger
 preload_app = False
 worker_tmp_dir = "/dev/shm"  # a disk can stall the signs of life
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """A process that shall end does not wait for its streams: their clients come again, to the next one."""
+    services = getattr(worker.wsgi, "extensions", {}).get("services")
+    if services:
+        services.streams.process_stays = lambda: worker.alive

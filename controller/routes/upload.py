@@ -26,5 +26,7 @@ def classify() -> Response:
         response = render(watched.answer(), form, 202)
         response.headers["Preference-Applied"] = "respond-async"
         return response
-    watched.finished.wait(services().settings.request_timeout + 5)
+    with services().long_waits.of_request() as may_wait:
+        if may_wait:
+            watched.finished.wait(services().settings.request_timeout + 5)
     return render(watched.answer(), form, 202 if watched.unanswered else 200)
