@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cloud.tokens import read_tokens
 
 ModelName = Literal[
     "resnet18",
@@ -22,6 +24,12 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
+
+def check_tokens(secret: SecretStr) -> SecretStr:
+    read_tokens(secret.get_secret_value())
+    return secret
+
+
 NOT_THE_WORKERS = {
     "ami_id",
     "instance_type",
@@ -39,6 +47,8 @@ NOT_THE_WORKERS = {
     "max_files",
     "max_upload_mb",
     "web_threads",
+    "api_tokens",
+    "images_per_minute",
 }
 
 
@@ -118,6 +128,13 @@ class Settings(BaseSettings):
     web_threads: int = Field(
         256, ge=8, description="threads of a controller process; whoever waits for answers holds one"
     )
+    api_tokens: Annotated[SecretStr, AfterValidator(check_tokens)] = Field(
+        SecretStr(""),
+        description="who may use the controller: tokens or `name:token`, with commas; none: everybody",
+    )
+    images_per_minute: int = Field(
+        0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
 
     @classmethod
@@ -149,5 +166,7 @@ def explain(cls: type[BaseSettings], item: Any) -> str:
     name = str(item["loc"][0]).lower()
     if item["type"] == "missing":
         return f"{describe(cls, name)} is not set"
-    reason = item["msg"].removeprefix("Input ").removeprefix("String ")
+    reason = item["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("Value error, ")
+    if cls.model_fields[name].annotation is SecretStr:
+        return f"{describe(cls, name)} is refused: {reason}"
     return f"{describe(cls, name)} is {item['input']!r}, but it {reason}"

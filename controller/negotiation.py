@@ -3,6 +3,7 @@
 from enum import Enum
 
 from flask import Request
+from werkzeug.exceptions import BadRequest
 
 TYPES = ("application/json", "text/html", "text/plain")
 
@@ -15,19 +16,27 @@ class Form(Enum):
 
 
 def wanted_form(request: Request) -> Form:
-    """What `?format=json` or `Accept` says. Without a preference JSON, but two clients have conventions:
-    files in a field `myfile` are answered with the bare label, files in `inputFile` with `stem:label`.
+    """The accepted form; BadRequest for an unknown `?format=`. Two clients that have no preference have
+    conventions: files in a field `myfile` are answered with the bare label, files in `inputFile` with
+    `stem:label`.
     """
-    if request.args.get("format") == "json":  # a link cannot say Accept
-        return Form.JSON
-    accept = request.accept_mimetypes
-    if no_preference(request):
-        if request.method == "POST" and "myfile" in request.files:
+    if (format := request.args.get("format", "json")) != "json":
+        raise BadRequest(
+            f"The format is {format!r}, but can only be json. For others, send an Accept header."
+        )
+    if request.method == "POST" and no_preference(request) and "format" not in request.args:
+        if "myfile" in request.files:
             return Form.BARE_LINES
-        if request.method == "POST" and "inputFile" in request.files:
+        if "inputFile" in request.files:
             return Form.STEM_LINES
+    return accepted_form(request)
+
+
+def accepted_form(request: Request) -> Form:
+    """What `?format=json` or `Accept` says, without a look into the body; JSON without a preference."""
+    if request.args.get("format") == "json" or no_preference(request):  # a link cannot say Accept
         return Form.JSON
-    best = accept.best_match(TYPES, default="application/json")
+    best = request.accept_mimetypes.best_match(TYPES, default="application/json")
     return {"text/html": Form.HTML, "text/plain": Form.STEM_LINES}.get(best or "", Form.JSON)
 
 

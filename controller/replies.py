@@ -4,15 +4,24 @@ import logging
 from typing import Any
 
 from flask import Response, current_app, render_template, request
+from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from cloud.errors import CloudError
+from cloud.prediction import Failure
 from controller.answers import RequestAnswer, as_text
 from controller.intake import BadUpload
 from controller.negotiation import Form, wanted_form
+from controller.quota import OverQuota
 from controller.services import Services
 
 log = logging.getLogger(__name__)
+
+
+class Refusal(BaseModel):
+    """Why a request is not answered: a code for programs, a sentence for people."""
+
+    error: Failure
 
 
 def services() -> Services:
@@ -42,13 +51,17 @@ def as_json(data: Any, status: int) -> Response:
     return Response(current_app.json.dumps(data) + "\n", status, mimetype="application/json")
 
 
-def refuse(status: int, code: str, message: str) -> Response:
-    form = wanted_form_of_refusal()
+def see_other(address: str) -> Response:
+    return Response(status=303, headers={"Location": address})
+
+
+def refuse(status: int, code: str, message: str, form: Form | None = None) -> Response:
+    form = form or wanted_form_of_refusal()
     if form is Form.HTML:
         page = render_template("error.html", status=status, code=code, message=message)
         return Response(page, status, mimetype="text/html")
     if form is Form.JSON:
-        return as_json({"error": {"code": code, "message": message}}, status)
+        return as_json(Refusal(error=Failure(code=code, message=message)).model_dump(), status)
     return Response(f"{message}\n", status, mimetype="text/plain")
 
 
@@ -76,6 +89,15 @@ def refuse_http(error: HTTPException) -> Response:
 
 def refuse_upload(error: BadUpload) -> Response:
     return refuse(error.status, error.code, error.message)
+
+
+def refuse_over_quota(error: OverQuota) -> Response:
+    """413 when so many are never possible at once; else 429, and when to try again."""
+    if error.retry_after is None:
+        return refuse(413, "too_many_images", error.message)
+    response = refuse(429, "over_quota", error.message)
+    response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def refuse_unavailable(error: CloudError) -> Response:

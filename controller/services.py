@@ -11,6 +11,8 @@ from cloud.clients import Clients
 from cloud.fleet_reports import FleetReports
 from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
+from cloud.tokens import read_tokens
+from controller.access import Access
 from controller.autoscaler import Autoscaler, Policy
 from controller.fleet import Fleet, LaunchPlan
 from controller.fleet_history import FleetHistory
@@ -21,6 +23,7 @@ from controller.forecast import Forecast
 from controller.ledger import Ledger
 from controller.long_waits import LongWaits
 from controller.open_requests import OpenRequests
+from controller.quota import Quota
 from controller.recovery import Recovery
 from controller.streams import Streams
 from controller.submission import Submissions
@@ -33,6 +36,8 @@ USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 @dataclass(frozen=True)
 class Services:
     settings: Settings
+    access: Access
+    quota: Quota
     inputs: InputBucket
     submissions: Submissions
     autoscaler: Autoscaler
@@ -89,10 +94,13 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         max_images_per_instance=settings.max_images_per_instance,
         price_per_hour=settings.price_per_hour,
     )
+    access = Access(read_tokens(settings.api_tokens.get_secret_value()))
     forecast = Forecast(shared, autoscaler.policy)
     dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
     return Services(
         settings,
+        access,
+        Quota(settings.images_per_minute),
         inputs,
         submissions,
         autoscaler,

@@ -137,6 +137,10 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         headers.append(("Content-Security-Policy", "sandbox"))
     if path == "/named":
         headers.append(("X-Request-ID", query))
+    status = "200 OK"
+    if path == "/over-quota":
+        status = "429 TOO MANY REQUESTS"
+        headers.append(("Retry-After", "17"))
     said = {
         "pid": os.getpid(),
         "bytes": len(environ["wsgi.input"].read()),
@@ -144,7 +148,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         "client": environ.get("HTTP_X_FORWARDED_FOR"),
         "slow": len(slow),
     }
-    start_response("200 OK", headers)
+    start_response(status, headers)
     return [json.dumps(said).encode()]
 
 

@@ -267,3 +267,9 @@ def test_tls_takes_one_command(tmp_path: Path):
     assert (moved.status_code, moved.headers["Location"]) == (301, "https://127.0.0.1/requests/1")
     assert reply.json()["scheme"] == "https"
     assert "max-age" in reply.headers["Strict-Transport-Security"]
+
+
+def test_what_the_controller_itself_refuses_comes_through_as_it_is(whole: Nginx):
+    reply = requests.get(f"{whole.url}/over-quota", timeout=10)
+    assert (reply.status_code, reply.headers["Retry-After"]) == (429, "17")
+    assert "pid" in reply.json()

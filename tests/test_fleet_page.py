@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from cloud.errors import CloudError
 from cloud.image_id import new_request_id
+from controller.access import Access
 from controller.app import create_app
 from controller.fleet_history import Sample
 from controller.fleet_state import Decision, now
@@ -62,7 +63,7 @@ def view() -> View:
 
 @pytest.fixture
 def client(view, settings) -> FlaskClient:
-    services = SimpleNamespace(settings=settings, fleet_view=view, dependencies={})
+    services = SimpleNamespace(settings=settings, access=Access([]), fleet_view=view, dependencies={})
     return create_app(services).test_client()  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@ from io import BytesIO
 
 import pytest
 from flask import Request
+from werkzeug.exceptions import BadRequest
 from werkzeug.test import EnvironBuilder
 
 from controller.negotiation import Form, wanted_form, wants_async
@@ -67,6 +68,11 @@ def test_what_a_client_says_goes_before_what_its_field_suggests(accept, form):
 
 def test_a_link_can_ask_for_json():
     assert wanted_form(request(BROWSER, method="GET", path="/?format=json")) is Form.JSON
+
+
+def test_another_format_is_refused_with_what_is_right():
+    with pytest.raises(BadRequest, match="The format is 'xml', but can only be json"):
+        wanted_form(request(BROWSER, method="GET", path="/?format=xml"))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from flask.testing import FlaskClient
 from cloud.errors import NotFound
 from cloud.image_id import image_id, new_request_id
 from cloud.prediction import Prediction
+from controller.access import Access
 from controller.answers import RequestAnswer, answer
 from controller.app import create_app
 from controller.outlook import Wait
+from controller.quota import Quota
 
 STATIC = Path(__file__).parents[1] / "controller" / "static"
 HTML = {"Accept": "text/html"}
@@ -106,7 +108,13 @@ def client(requests: Requests, pictures: Pictures) -> FlaskClient:
     settings = SimpleNamespace(max_files=1234, max_upload_mb=50, request_timeout=5)
     forecast = SimpleNamespace(wait=lambda waiting: Wait(state="queued", message=f"{waiting} in the queue."))
     services = SimpleNamespace(
-        settings=settings, submissions=requests, inputs=pictures, forecast=forecast, dependencies={}
+        settings=settings,
+        access=Access([]),
+        quota=Quota(0),
+        submissions=requests,
+        inputs=pictures,
+        forecast=forecast,
+        dependencies={},
     )
     return create_app(services).test_client()  # type: ignore[arg-type]
 
@@ -335,7 +343,7 @@ def test_pages_have_a_title_a_language_one_heading_and_a_way_to_skip(any_page: P
 def test_modules_import_only_what_is_there_and_each_is_used() -> None:
     modules = {path.name: path.read_text() for path in STATIC.glob("*.js")}
     imported = {name for text in modules.values() for name in re.findall(r'from "\./([^"]+)"', text)}
-    assert imported | {"fleet.js", "index.js", "request.js"} == set(modules)
+    assert imported | {"api.js", "fleet.js", "index.js", "request.js"} == set(modules)
 
 
 def test_no_script_makes_html_of_text() -> None:

@@ -8,7 +8,7 @@ README = Path(__file__).parent.parent / "README.md"
 def settings_table() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
-        default = "(needed)" if field.is_required() else f"`{field.default}`" if field.default != "" else ""
+        default = "(needed)" if field.is_required() else f"`{field.default}`" if str(field.default) else ""
         rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
     return "\n".join(["| setting | default | what it is |", "| --- | --- | --- |", *rows])
 

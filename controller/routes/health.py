@@ -1,12 +1,19 @@
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 from flask import Blueprint, Response, jsonify
+from pydantic import BaseModel
 
 from cloud.errors import CloudError
-from controller.replies import services
+from controller.replies import as_json, services
 
 health = Blueprint("health", __name__)
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "unavailable"]
+    problems: dict[str, str]
+    """Why something cannot be reached, by its name."""
 
 
 @health.get("/healthz")
@@ -15,12 +22,13 @@ def healthz() -> Response:
 
 
 @health.get("/readyz")
-def readyz() -> tuple[Response, int]:
+def readyz() -> Response:
     """503 naming what cannot be reached."""
     with ThreadPoolExecutor(3) as pool:
         problems = dict(pool.map(probe, services().dependencies.items()))
     failed = {name: problem for name, problem in problems.items() if problem}
-    return jsonify(status="unavailable" if failed else "ready", problems=failed), 503 if failed else 200
+    readiness = Readiness(status="unavailable" if failed else "ready", problems=failed)
+    return as_json(readiness.model_dump(), 503 if failed else 200)
 
 
 def probe(dependency: tuple[str, Any]) -> tuple[str, str]:

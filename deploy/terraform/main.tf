@@ -53,6 +53,7 @@ locals {
     WEIGHTS                 = var.weights
     LABELS                  = var.labels
     PRICE_PER_HOUR          = var.price_per_hour
+    API_TOKENS              = var.needs_api_tokens ? "-" : "" # refused by the controller until the real ones replace it
   }
   environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
 

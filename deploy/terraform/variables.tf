@@ -31,6 +31,12 @@ variable "allowed_cidrs" {
   default     = ["0.0.0.0/0"]
 }
 
+variable "needs_api_tokens" {
+  description = "true: the controller starts only once API_TOKENS is set on it, in /etc/image-classifier/api-tokens.env"
+  type        = bool
+  default     = false
+}
+
 variable "controller_type" {
   type    = string
   default = "t3.small"

@@ -1,0 +1,66 @@
+import re
+from typing import Any
+
+from flask import Flask
+from pydantic.json_schema import models_json_schema
+
+from controller.answers import RequestAnswer
+from controller.fleet_view import FleetAnswer
+from controller.guard import COOKIE, OPEN
+from controller.openapi.operations import OPERATIONS
+from controller.openapi.parts import REFUSALS, refused
+from controller.replies import Refusal
+from controller.routes.health import Readiness
+
+MODELS = (RequestAnswer, FleetAnswer, Readiness, Refusal)
+ABOUT = """\
+Send photos, get back what is on them. Answers are JSON; `Accept: text/plain` gives a line for each image, and
+`Accept: text/html` the page that a browser shows. Refusals come in the same three forms.
+"""
+
+
+def document(app: Flask, restricted: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the app. KeyError for a route that nothing is said about."""
+    paths: dict[str, dict[str, Any]] = {}
+    for rule in app.url_map.iter_rules():
+        for method in sorted(rule.methods or ()):
+            if method not in ("HEAD", "OPTIONS"):  # Flask answers these by itself
+                described = operation(rule.endpoint, restricted)
+                paths.setdefault(path(rule.rule), {})[method.lower()] = described
+    schemas = models_json_schema(
+        [(model, "serialization") for model in MODELS], ref_template="#/components/schemas/{model}"
+    )[1]["$defs"]
+    components: dict[str, Any] = {"schemas": schemas, "responses": REFUSALS}
+    if restricted:
+        components["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer", "description": "One of API_TOKENS."},
+            "signedIn": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": COOKIE,
+                "description": "What a browser has once somebody has signed in.",
+            },
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Elastic image classifier", "version": "1", "description": ABOUT},
+        "servers": [{"url": "/"}],
+        "paths": dict(sorted(paths.items())),
+        "components": components,
+    }
+
+
+def path(rule: str) -> str:
+    """Flask's way to write one, as OpenAPI's."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+
+
+def operation(endpoint: str, restricted: bool) -> dict[str, Any]:
+    described = {"operationId": endpoint.replace(".", "_"), **OPERATIONS[endpoint]}
+    if not restricted or endpoint in OPEN:
+        return described
+    return {
+        **described,
+        "security": [{"token": []}, {"signedIn": []}],
+        "responses": {**described["responses"], **refused(401)},
+    }

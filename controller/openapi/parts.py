@@ -1,0 +1,116 @@
+"""What several operations have in common."""
+
+from typing import Any
+
+REQUEST_ID = {
+    "name": "request_id",
+    "in": "path",
+    "required": True,
+    "description": "As the POST said it.",
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{28}$"},
+}
+FORMAT = {
+    "name": "format",
+    "in": "query",
+    "description": "JSON whatever `Accept` says, for links.",
+    "schema": {"type": "string", "enum": ["json"]},
+}
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`respond-async`: 202 at once, and the answers are collected at `Location` (RFC 7240).",
+    "schema": {"type": "string"},
+    "examples": {"later": {"value": "respond-async"}},
+}
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that came: what it names is not sent again.",
+    "schema": {"type": "string"},
+}
+WINDOW = {
+    "name": "window",
+    "in": "query",
+    "description": "Of how much time the history is; by itself `10m`.",
+    "schema": {"type": "string", "enum": ["10m", "1h", "24h"]},
+}
+
+HTML = {"text/html": {"schema": {"type": "string"}}}
+TEXT = {"text/plain": {"schema": {"type": "string"}}}
+
+
+def parameter(name: str, description: str, where: str = "path") -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "description": description,
+        "schema": schema,
+    }
+
+
+def json(schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
+    return {"application/json": {"schema": schema} | ({"example": example} if example is not None else {})}
+
+
+def model(name: str, example: Any = None) -> dict[str, Any]:
+    return json({"$ref": f"#/components/schemas/{name}"}, example)
+
+
+def response(description: str, *contents: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """`contents`: by media type. `more`: such as headers and links."""
+    content = {media: said for each in contents for media, said in each.items()}
+    return {"description": description, **({"content": content} if content else {}), **more}
+
+
+def header(description: str, kind: str = "string", **more: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}, **more}
+
+
+QUOTA = {
+    "RateLimit-Policy": header("How many images may be sent in how many seconds, where there is a quota."),
+    "RateLimit": header("How many are left, and in how many seconds all are there again."),
+}
+
+
+def refusal(description: str, code: str, message: str, **headers: Any) -> dict[str, Any]:
+    example = {"error": {"code": code, "message": message}}
+    more = {"headers": headers} if headers else {}
+    return response(description, model("Refusal", example), HTML, TEXT, **more)
+
+
+REFUSALS = {
+    "400": refusal(
+        "The request cannot be read as it is.",
+        "no_file",
+        "No file came with the request. Send one or more images as multipart/form-data.",
+    ),
+    "401": refusal(
+        "There is no token with the request, or one that is not known.",
+        "unauthorized",
+        "This needs an API token.",
+        **{"WWW-Authenticate": header("Says that a bearer token is needed.")},
+    ),
+    "404": refusal("There is nothing at this address.", "not_found", "There is no request '1'."),
+    "413": refusal(
+        "That is more than is possible in one request.",
+        "too_many_files",
+        "1,200 files are too many: at most 1,000 in one request.",
+    ),
+    "429": refusal(
+        "That is more than is possible now. Nothing of it was stored.",
+        "over_quota",
+        "20 images are more than you may send now: of 60 in a minute 7 are left. Try again in 13 seconds.",
+        **{"Retry-After": header("Seconds until it is possible.", "integer"), **QUOTA},
+    ),
+    "503": refusal(
+        "What is behind the controller cannot be reached. Nothing is lost; try again.",
+        "unavailable",
+        "The service cannot do this right now. Please try again.",
+    ),
+}
+
+
+def refused(*statuses: int) -> dict[str, Any]:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}

@@ -1,0 +1,24 @@
+"""What programs can ask for, as a document and as a page to try it."""
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, render_template
+
+from controller.openapi.document import document
+from controller.replies import as_json, services
+
+api = Blueprint("api", __name__)
+
+
+@api.get("/openapi.json")
+def show_document() -> Response:
+    return as_json(this_app(), 200)
+
+
+@api.get("/api")
+def show_page() -> str:
+    return render_template("api.html", document=this_app(), restricted=services().access.restricted)
+
+
+def this_app() -> dict[str, Any]:
+    return document(current_app, services().access.restricted)

@@ -1,0 +1,77 @@
+/** The page of the API: its forms show the command for what is filled in, and send it. */
+
+import { command } from "./curl.js";
+
+const { origin, restricted } = document.querySelector("#operations").dataset;
+
+for (const form of document.querySelectorAll(".operation form")) {
+  const shown = form.querySelector(".command");
+  const button = form.querySelector("button");
+  const reply = form.parentElement.querySelector(".reply");
+  const show = () => {
+    shown.textContent = command(origin, filledIn(form), restricted === "true");
+  };
+  button.hidden = false;
+  form.addEventListener("input", show);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    reply.hidden = false;
+    reply.textContent = "Waiting for the answer";
+    try {
+      await send(filledIn(form), reply);
+    } catch {
+      reply.textContent = "The connection broke off. Check it, then send it again.";
+    } finally {
+      button.disabled = false;
+    }
+  });
+  show();
+}
+
+/** What the form asks for: method, address, headers as [name, value], files as [field, File]. */
+function filledIn(form) {
+  const asked = { method: form.dataset.method, path: form.dataset.path, headers: [], files: [] };
+  const query = new URLSearchParams();
+  for (const part of form.querySelectorAll(".parameter")) {
+    const { in: where, name } = part.dataset;
+    const { value, files } = part.querySelector("input, select");
+    if (where === "files") asked.files = [...files].map((file) => [name, file]);
+    else if (value === "") continue;
+    else if (where === "path") asked.path = asked.path.replace(`{${name}}`, encodeURIComponent(value));
+    else if (where === "query") query.set(name, value);
+    else asked.headers.push([name, value]);
+  }
+  if (query.size) asked.path += `?${query}`;
+  return asked;
+}
+
+async function send({ method, path, headers, files }, reply) {
+  const body = files.length ? new FormData() : undefined;
+  for (const [name, file] of files) body.append(name, file);
+  const answer = await fetch(path, { method, headers, body, cache: "no-store" });
+  const head = document.createElement("pre");
+  head.textContent = [`${answer.status} ${answer.statusText}`, ...[...answer.headers].map((h) => h.join(": "))].join("\n");
+  reply.replaceChildren(head);
+  const type = answer.headers.get("Content-Type") ?? "";
+  if (type.startsWith("image/")) return reply.append(picture(await answer.blob()));
+  const text = document.createElement("pre");
+  text.tabIndex = 0;
+  reply.append(text);
+  if (type.startsWith("application/json")) {
+    text.textContent = JSON.stringify(await answer.json(), null, 2);
+    return;
+  }
+  const decoder = new TextDecoder();
+  const reader = answer.body.getReader(); // events are shown as they come
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    text.textContent += decoder.decode(part.value, { stream: true });
+  }
+}
+
+function picture(blob) {
+  const img = document.createElement("img");
+  img.alt = "The picture of the answer";
+  img.src = URL.createObjectURL(blob);
+  return img;
+}

@@ -1,0 +1,27 @@
+"""The OpenAPI document held against the running system, by requests that are made of it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.system import System
+
+SCHEMATHESIS = [sys.executable, "-m", "schemathesis.cli", "run", "--seed", "1", "--request-timeout", "60"]
+
+
+def find_faults(system: System, folder: Path, *options: str) -> None:
+    done = subprocess.run(
+        [*SCHEMATHESIS, *options, f"{system.url}openapi.json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2_000:]
+    assert re.search(r"Tested: [1-9]", done.stdout), done.stdout
+
+
+def test_the_system_does_what_the_document_says(system: System, tmp_path: Path):
+    find_faults(system, tmp_path, "--checks", "all", "--max-examples", "10")
