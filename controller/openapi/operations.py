@@ -52,6 +52,16 @@ LATER = {
         }
     },
 }
+EVENT = {
+    "type": "object",
+    "description": "One event of the stream; its data is JSON.",
+    "properties": {
+        "event": {"type": "string", "enum": ["state", "image"]},
+        "id": {"type": "string"},
+        "data": {"type": "string"},
+    },
+    "required": ["event", "id", "data"],
+}
 SIGN_IN_FORM = {
     "type": "object",
     "properties": {
@@ -119,7 +129,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         " The stream ends by itself after `done`. Each event's id says which images were sent so far.",
         "parameters": [REQUEST_ID, LAST_EVENT_ID],
         "responses": {
-            "200": response("The stream.", {"text/event-stream": {"schema": {"type": "string"}}}),
+            "200": response("The stream.", {"text/event-stream": {"schema": EVENT}}),
             **refused(404, 503),
         },
     },
