@@ -50,7 +50,7 @@ def test_every_route_is_in_it_with_each_of_its_parameters_and_nothing_else_is(ap
     assert not found
 
 
-def test_no_operation_is_of_a_route_that_is_gone():
+def test_operations_py_has_an_entry_for_each_route_and_none_for_one_that_is_gone():
     assert OPERATIONS.keys() == {rule.endpoint for rule in made(TOKEN).url_map.iter_rules()}
 
 
