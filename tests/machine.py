@@ -38,8 +38,9 @@ cp "$1"/deploy/*.service etc/systemd/system
 
 # Python may live in somebody's home, where the units cannot see it. On an AMI it does not.
 mount --bind "$3" opt/python
-ln -sf /opt/python/bin/python3 opt/image-classifier/.venv/bin/python
-sed -i "s#^home = .*#home = /opt/python/bin#" opt/image-classifier/.venv/pyvenv.cfg
+# From within: a .venv that is a link would otherwise lead out of the copy, and be changed itself.
+chroot . ln -sfn /opt/python/bin/python3 /opt/image-classifier/.venv/bin/python
+chroot . sed -i "s#^home = .*#home = /opt/python/bin#" /opt/image-classifier/.venv/pyvenv.cfg
 printf "[Service]\\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\\n" \
   > etc/systemd/system/image-classifier-.service.d/python.conf
 exec env -i container=tests PATH=/usr/sbin:/usr/bin:/sbin:/bin \
