@@ -217,10 +217,11 @@ def test_a_waiting_request_shows_its_progress(client: FlaskClient, requests: Req
     page = get(client, requests.holds("a.png", "b.png", answers=requests.classified(1, "b.png")))
     progress = page.one("progress")
     assert (progress["value"], progress["max"]) == ("1", "2")
-    assert "1 waiting in the queue." in page.text
-    assert "Waiting for its answer" in page.text
+    assert "1 still to come." in page.text
+    assert "1 in the queue." in page.text  # the forecast's sentence
+    assert page.one("li", **{"aria-current": "step"})["data-step"] == "queued"
     assert page.one("section", id="results")["data-complete"] == "false"
-    assert {t["id"] for t in page.all("template")} == {"classified", "failed"}
+    assert {t["id"] for t in page.all("template")} == {"card-waiting", "card-classified", "card-failed"}
 
 
 def test_only_without_scripts_and_while_waiting_a_request_loads_itself_again(

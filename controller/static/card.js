@@ -1,20 +1,21 @@
-/** One picture's card: what it says once its answer is there. */
+/** One picture's card: what it says while it waits, and once its answer is there. */
 
 import { percent } from "./words.js";
 
-/** Fills in a waiting card; leaves an answered one alone. Returns whether it changed. */
-export function answerCard(card, image) {
-  if (card.dataset.status !== "waiting" || image.status === "waiting") return false;
-  const content = document.getElementById(image.status).content.cloneNode(true);
-  if (image.status === "classified") fillGuesses(content, image);
-  else content.querySelector(".reason").textContent = image.error.message;
+/** Returns whether it changed. */
+export function showImage(card, image) {
+  if (card.dataset.status === image.status) return false;
+  const content = document.getElementById(`card-${image.status}`).content.cloneNode(true);
+  if (image.status === "classified") fillAnswer(content, image);
+  if (image.status === "failed") content.querySelector(".reason").textContent = image.error.message;
   card.querySelector(".answer").replaceChildren(content);
   card.dataset.status = image.status;
   return true;
 }
 
-function fillGuesses(content, { label, confidence, predictions }) {
+function fillAnswer(content, { label, confidence, predictions, cached }) {
   fillGuess(content.querySelector(".guess"), { label, confidence });
+  content.querySelector(".cached").hidden = !cached;
   const details = content.querySelector("details");
   const blank = details.querySelector(".guess");
   const others = predictions.slice(1).map((other) => fillGuess(blank.cloneNode(true), other));

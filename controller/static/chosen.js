@@ -35,11 +35,30 @@ export function chosenPictures(list, template, onChange) {
     neighbour?.querySelector(".remove").focus();
   }
 
+  /** Says of each picture how much of it was sent: they go one after the other. `share` is 0 to 1. */
+  function showSent(share) {
+    const size = [...files.values()].reduce((sum, file) => sum + file.size, 0);
+    let left = share * size;
+    for (const [item, file] of files) {
+      const part = share === 1 ? 1 : Math.max(0, Math.min(1, left / (file.size || 1)));
+      left -= file.size;
+      showPart(item, part);
+    }
+  }
+
   return {
     add,
+    showSent,
     files: () => [...files.values()],
     images: () => [...files.keys()].map((item) => item.querySelector("img")),
   };
+}
+
+function showPart(item, part) {
+  const words = part === 1 ? "Uploaded" : part > 0 ? `Uploading, ${Math.floor(part * 100)}%` : "Waits to be uploaded";
+  const place = item.querySelector(".sent");
+  if (place.textContent !== words) place.textContent = words;
+  item.toggleAttribute("data-sent", part === 1);
 }
 
 /** What the browser cannot show (HEIC, TIFF, text) gets a placeholder. */

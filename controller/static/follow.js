@@ -1,40 +1,51 @@
-/** A request's answers as they come, by asking for them. */
+/** A request's answers as they come: from its stream, or where there is none by asking for them. */
+
+import { stream } from "./stream.js";
 
 const FIRST_PAUSE = 250; // milliseconds
 const LONGEST_PAUSE = 4000;
 const BACKOFF = 1.5;
 
-export class Gone extends Error {}
+class Gone extends Error {}
 
-/** The request's state as it is now. Gone, with the server's sentence, when there is no such request. */
-export async function read(address) {
-  const reply = await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" });
+/** The request as it is now, as JSON. An Error with the server's sentence when it cannot be had. */
+export async function ask(address, method = "GET") {
+  const reply = await fetch(address, { method, headers: { Accept: "application/json" }, cache: "no-store" });
   const body = await reply.json();
   if (reply.status === 404) throw new Gone(body.error.message);
   if (!reply.ok) throw new Error(body.error.message);
   return body;
 }
 
+/** Tells a whole answer in the words of the stream. */
+export function tell({ images, wait, counts, complete }, { onState, onImage }) {
+  images.forEach(onImage);
+  onState({ state: complete ? "done" : "queued", message: "", ...wait, counts, complete });
+}
+
 /**
- * Yields every state that differs from the one before, until all pictures are answered.
- * A failed look is told to `onTrouble(message)`, which is called with "" when it is over.
+ * Keeps `listener` up to date until all pictures are answered. What is in the way is told to its
+ * `onTrouble(sentence)`, with "" when it is over. Throws when there is no such request.
  */
-export async function* follow(address, onTrouble) {
+export async function follow(address, listener) {
+  if (!(await stream(address, listener))) await poll(address, listener);
+}
+
+async function poll(address, listener) {
   let pause = FIRST_PAUSE;
-  let waiting = Infinity;
+  let last = "";
   for (;;) {
     try {
-      const state = await read(address);
-      onTrouble("");
-      if (state.counts.waiting < waiting) {
-        waiting = state.counts.waiting;
-        pause = FIRST_PAUSE;
-        yield state;
-      }
-      if (state.complete) return;
+      const answer = await ask(address);
+      listener.onTrouble("");
+      tell(answer, listener);
+      if (answer.complete) return;
+      const now = `${answer.counts.waiting} ${answer.wait?.message}`;
+      if (now !== last) pause = FIRST_PAUSE;
+      last = now;
     } catch (error) {
       if (error instanceof Gone) throw error;
-      onTrouble("The answers cannot be fetched right now. Trying again.");
+      listener.onTrouble("The answers cannot be fetched right now. Trying again.");
     }
     await new Promise((resolve) => setTimeout(resolve, pause));
     pause = Math.min(pause * BACKOFF, LONGEST_PAUSE);

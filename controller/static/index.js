@@ -3,6 +3,7 @@
 import { moveTo } from "./address.js";
 import { chosenPictures } from "./chosen.js";
 import { receiveFiles } from "./drop.js";
+import { remember, showLatest } from "./latest.js";
 import { followRequest } from "./results.js";
 import { upload } from "./upload.js";
 import { megabytes, pictures } from "./words.js";
@@ -26,7 +27,11 @@ for (const picker of form.querySelectorAll(".picker")) {
   });
 }
 receiveFiles(add, tell);
+showLatest(document.querySelector("#latest"));
 cancel.addEventListener("click", () => sending?.abort());
+addEventListener("beforeunload", (event) => {
+  if (sending) event.preventDefault(); // the browser asks whether to leave: the pictures are not sent yet
+});
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   send();
@@ -68,14 +73,15 @@ async function send() {
   setSending(true);
   tell("");
   try {
-    const { url } = await upload(form.action, chosen.files(), { onProgress: showSent, signal: sending.signal });
-    await becomeRequest(url).catch(() => location.assign(url));
+    const answer = await upload(form.action, chosen.files(), { onProgress: showSent, signal: sending.signal });
+    sending = null;
+    remember(answer);
+    await becomeRequest(answer.url).catch(() => location.assign(answer.url));
   } catch (error) {
+    sending = null;
     setSending(false);
     showChosen();
     if (error.name !== "AbortError") tell(error.message);
-  } finally {
-    sending = null;
   }
 }
 
@@ -85,14 +91,17 @@ function setSending(on) {
   sent.hidden = cancel.hidden = !on;
   sent.value = 0;
   total.ariaLive = on ? "off" : "polite"; // nobody wants every megabyte read out
+  if (on) showSent(0, 1);
   (on ? cancel : submit).focus();
 }
 
 function showSent(loaded, size) {
   const all = loaded === size;
-  total.textContent = all ? "Storing the pictures" : `Sent ${megabytes(loaded)} of ${megabytes(size)}`;
+  total.textContent = all ? "Uploaded. The server puts the pictures into its queue."
+    : loaded ? `Uploading: ${megabytes(loaded)} of ${megabytes(size)}` : "Uploading";
   if (all) sent.removeAttribute("value");
   else sent.value = loaded / size;
+  chosen.showSent(loaded / size);
 }
 
 /** Takes over the server's page of the request, with the previews that are here already. */

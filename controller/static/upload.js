@@ -10,7 +10,7 @@ export function upload(address, files, { onProgress, signal }) {
   const call = new XMLHttpRequest();
   const done = new Promise((resolve, reject) => {
     call.onload = () => (call.status === 202 ? resolve(JSON.parse(call.response)) : reject(refusal(call)));
-    call.onerror = () => reject(new Error("The connection broke off. Check it, then classify again."));
+    call.onerror = async () => reject(new Error(await whatBroke(files)));
     call.onabort = () => reject(new DOMException("The upload was cancelled.", "AbortError"));
   });
   call.upload.onprogress = ({ loaded, total }) => onProgress(loaded, total);
@@ -20,6 +20,18 @@ export function upload(address, files, { onProgress, signal }) {
   call.setRequestHeader("Prefer", "respond-async");
   call.send(body);
   return done;
+}
+
+/** A file that changed on disk after it was chosen breaks the upload just as the network does. */
+async function whatBroke(files) {
+  for (const file of files) {
+    try {
+      await file.slice(0, 1).arrayBuffer();
+    } catch {
+      return `${file.name} has changed or is gone since it was chosen. Remove it, and add it again.`;
+    }
+  }
+  return "The connection broke off. Check it, then classify again.";
 }
 
 /** The server's own sentence, or one for a proxy that has none. */

@@ -1,0 +1,59 @@
+/** The requests that were sent from this browser, remembered in it. Where storage is off there are none. */
+
+const KEY = "latest-requests";
+const MOST = 10;
+const CLOCK = { hour: "numeric", minute: "2-digit" };
+const DAY = { weekday: "short", day: "numeric", month: "short" };
+
+export function remember({ url, images }) {
+  const request = { url, at: Date.now(), count: images.length, first: images[0].filename };
+  write([request, ...read()].slice(0, MOST));
+}
+
+/** Fills the section, now and whenever another tab or the way back changes what there is. */
+export function showLatest(section) {
+  const show = () => {
+    const requests = read();
+    section.querySelector("ol").replaceChildren(...requests.map((it) => newItem(section, it)));
+    section.hidden = requests.length === 0;
+  };
+  section.querySelector("button").addEventListener("click", () => {
+    write([]);
+    show();
+    document.querySelector("#main").focus();
+  });
+  addEventListener("storage", show);
+  addEventListener("pageshow", show);
+  show();
+}
+
+function newItem(section, { url, at, count, first }) {
+  const item = section.querySelector("template").content.firstElementChild.cloneNode(true);
+  const time = item.querySelector("time");
+  item.querySelector("a").href = url;
+  item.querySelector("bdi").textContent = first;
+  item.querySelector(".more").textContent = count > 1 ? `and ${count - 1} more` : "";
+  time.dateTime = new Date(at).toISOString();
+  time.textContent = moment(new Date(at));
+  return item;
+}
+
+function moment(date) {
+  const today = date.toDateString() === new Date().toDateString();
+  return `${today ? "today" : date.toLocaleDateString([], DAY)}, ${date.toLocaleTimeString([], CLOCK)}`;
+}
+
+function read() {
+  try {
+    const found = JSON.parse(localStorage.getItem(KEY));
+    return Array.isArray(found) ? found : [];
+  } catch {
+    return [];
+  }
+}
+
+function write(requests) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(requests));
+  } catch { /* storage is off or full: nothing is remembered */ }
+}

@@ -1,0 +1,75 @@
+/** What the page of a request shows of its state. */
+
+import { showImage } from "./card.js";
+import { waitingWords } from "./wait.js";
+
+const SPEAK_EVERY = 10_000; // milliseconds: a screen reader need not say every single number
+
+export function requestView(results) {
+  const find = (selector) => results.querySelector(selector);
+  const cards = new Map([...results.querySelectorAll(".card")].map((card) => [card.dataset.imageId, card]));
+  const showWait = waitingWords(find("#wait"));
+  const speak = speaker(find("#spoken"));
+  const models = new Set(find("#models").textContent.split(", ").filter(Boolean));
+  const hopeless = new Set(find("#retry").dataset.hopeless.split(" "));
+
+  function onImage(image) {
+    const card = cards.get(image.image_id);
+    if (!showImage(card, image)) return;
+    card.toggleAttribute("data-again", image.status === "failed" && !hopeless.has(image.error.code));
+    if (image.status === "waiting") showPending(card);
+    if (image.model) showModel(image.model);
+  }
+
+  function onState({ state, message, estimate_seconds, counts, complete }) {
+    const news = state !== results.dataset.state;
+    results.dataset.state = state;
+    results.dataset.complete = complete;
+    showCounts(counts);
+    if (!complete) showWait({ message, estimate_seconds });
+    if (news) results.querySelectorAll('.card[data-status="waiting"]').forEach(showPending);
+    showStep(state === "stalled" ? "launching" : state);
+    find("#waiting").hidden = find("#cancel-request").hidden = complete;
+    find("#retry").hidden = !complete || !find(".card[data-again]");
+    speak(complete || !news ? find("#headline").textContent : find("#wait").textContent, news);
+  }
+
+  function showStep(current) {
+    for (const step of results.querySelectorAll(".stages li")) {
+      if (step.dataset.step === current) step.setAttribute("aria-current", "step");
+      else step.removeAttribute("aria-current");
+    }
+  }
+
+  function showPending(card) {
+    card.querySelector(".pending").textContent = results.dataset[results.dataset.state] ?? results.dataset.queued;
+  }
+
+  function showCounts(counts) {
+    for (const [status, count] of Object.entries(counts)) {
+      const place = find(`[data-count="${status}"]`);
+      place.textContent = count;
+      if (status !== "classified") place.parentElement.hidden = count === 0;
+    }
+    find("#answered").value = counts.classified + counts.failed;
+    document.title = document.title.replace(/^.*?(?= · )/, find("#headline").textContent);
+  }
+
+  function showModel(model) {
+    if (models.has(model)) return;
+    const place = find("#models");
+    place.textContent = [...models.add(model)].join(", ");
+    place.parentElement.hidden = false;
+  }
+
+  return { onImage, onState };
+}
+
+function speaker(place) {
+  let last = -Infinity;
+  return (text, now) => {
+    if (!now && performance.now() - last < SPEAK_EVERY) return;
+    last = performance.now();
+    place.textContent = text;
+  };
+}
