@@ -141,12 +141,15 @@ def test_gunicorn_hears_who_the_client_is_from_nginx_and_not_from_the_client(who
 def test_nginx_and_gunicorn_log_a_request_under_one_id(whole: Nginx):
     requests.get(f"{whole.url}/named?the-request", timeout=10)
     requests.get(f"{whole.url}/nameless", timeout=10)
+
+    def lines(path: str) -> list[dict]:
+        """Of both logs, which are written after the reply."""
+        logs = whole.log(), front.read_lines(whole.folder / "gunicorn.log")
+        return [line for log in logs for line in log[::-1] if line["uri"] == path]
+
     for path, request_id in (("/named?the-request", "the-request"), ("/nameless", None)):
-        lines = [
-            next(line for line in reversed(log) if line["uri"] == path)
-            for log in (whole.log(), front.read_lines(whole.folder / "gunicorn.log"))
-        ]
-        ids = {line["request_id"] for line in lines}
+        eventually(lambda path=path: len(lines(path)) == 2)
+        ids = {line["request_id"] for line in lines(path)}
         assert len(ids) == 1
         assert ids == {request_id} or (request_id is None and len(ids.pop()) == 32)
 
