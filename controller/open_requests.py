@@ -44,9 +44,10 @@ class OpenRequests:
     def __init__(self, inputs: InputBucket, outputs: OutputBucket) -> None:
         self.inputs, self.outputs = inputs, outputs
 
-    def open(self, request_id: str, images: int) -> None:
+    def open(self, request_id: str, images: int, **condition: str) -> None:
+        """Conflict when a `condition` (IfNoneMatch) does not hold."""
         request = OpenRequest(request_id=request_id, images=images, since=now())
-        self.inputs.write(f"{PREFIX}{request_id}", request.model_dump_json().encode())
+        self.inputs.write(f"{PREFIX}{request_id}", request.model_dump_json().encode(), **condition)
 
     def close(self, request_id: str) -> None:
         self.inputs.delete(f"{PREFIX}{request_id}")

@@ -1,7 +1,7 @@
 """What brings every image to its answer when something has died: used by the autoscaler's looks."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from cloud.buckets import OutputBucket
 from cloud.image_id import parse
@@ -65,12 +65,16 @@ class Recovery:
         failed = {i for r in requests for i in self.open_requests.progress(r).unanswered}
         for image_id in sorted(failed):
             self._fail(image_id, "no_workers", reason)
+        self.take_back(failed)
+        return len(failed)
+
+    def take_back(self, image_ids: Container[str]) -> None:
+        """Takes their messages from the queue, as far as no worker has them."""
         others: list[Message] = []
         while messages := self.queue.receive(MAX_BATCH, 0):
-            self.queue.delete([m for m in messages if m.image_id in failed])
-            others += [m for m in messages if m.image_id not in failed]
+            self.queue.delete([m for m in messages if m.image_id in image_ids])
+            others += [m for m in messages if m.image_id not in image_ids]
         self.queue.give_back(others)
-        return len(failed)
 
     def _fail(self, image_id: str, code: str, reason: str) -> None:
         self.outputs.put_prediction(Prediction.failed(image_id, code, reason))

@@ -25,6 +25,7 @@ from controller.long_waits import LongWaits
 from controller.open_requests import OpenRequests
 from controller.quota import Quota
 from controller.recovery import Recovery
+from controller.second_thoughts import SecondThoughts
 from controller.streams import Streams
 from controller.submission import Submissions
 from controller.userdata import render
@@ -43,6 +44,7 @@ class Services:
     autoscaler: Autoscaler
     fleet_view: FleetView
     forecast: Forecast
+    second_thoughts: SecondThoughts
     following: Following
     streams: Streams
     long_waits: LongWaits
@@ -70,6 +72,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
     open_requests = OpenRequests(inputs, outputs)
     submissions = Submissions(inputs, outputs, queue, open_requests, settings.request_timeout)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
+    recovery = Recovery(queue, outputs, open_requests)
     shared, reports = SharedState(outputs), FleetReports(outputs)
     history = FleetHistory(outputs)
     autoscaler = Autoscaler(
@@ -79,7 +82,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         history=history,
         ledger=Ledger(reports, settings.boot_timeout, silent_after(settings.visibility_timeout)),
         open_requests=open_requests,
-        recovery=Recovery(queue, outputs, open_requests),
+        recovery=recovery,
         policy=Policy(settings.max_instances, settings.max_images_per_instance),
         waiting=submissions.waiting,
     )
@@ -106,6 +109,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         autoscaler,
         fleet_view,
         forecast,
+        SecondThoughts(submissions, open_requests, recovery),
         Following(submissions),
         Streams(forecast),
         LongWaits(settings.web_threads),

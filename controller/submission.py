@@ -55,13 +55,17 @@ class Submissions:
         except CloudError:
             self._abandon(request_id)
             raise
+        self.watch(watched)
+        return watched
+
+    def watch(self, watched: Watched) -> None:
+        """Its messages are sent: polls until all its images are answered."""
         with self._lock:
-            self._watched[request_id] = watched
+            self._watched[watched.request_id] = watched
             self._submitted += 1
             self._images += watched.unanswered
         self.look_at_fleet()
-        Thread(target=self._watch, args=[watched], name=f"poll-{request_id}", daemon=True).start()
-        return watched
+        Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
 
     def read(self, request_id: str) -> RequestAnswer | None:
         """As this process watches it, or else from S3. None when unknown."""
@@ -75,12 +79,13 @@ class Submissions:
 
     def load(self, request_id: str) -> Watched | None:
         """From S3 alone, so that any process can answer, also after a restart. None when unknown."""
+        stored = self.inputs.image_ids(request_id)  # first: who cancels answers, then deletes
         answered = self.outputs.answered(request_id)
-        image_ids = {*self.inputs.image_ids(request_id), *answered}
+        image_ids = {*stored, *answered}
         if not image_ids:
             return None
         found = Watched(request_id, image_ids)
-        found.know(self._fetch(answered))
+        found.know(self.fetch(answered))
         return found
 
     def refresh(self, found: Watched) -> None:
@@ -88,9 +93,14 @@ class Submissions:
         known = found.predictions
         answered = self.outputs.answered(found.request_id)
         kept = {image_id: known[image_id] for image_id in answered if image_id in known}
-        new = self._fetch(image_id for image_id in answered if image_id not in known)
+        new = self.fetch(image_id for image_id in answered if image_id not in known)
         if new or len(kept) < len(known):
             found.know(kept | new)
+
+    def fetch(self, image_ids: Iterable[str]) -> dict[str, Prediction]:
+        """Those of these images that are answered."""
+        found = self.pool.map(self.outputs.get_prediction, image_ids)
+        return {prediction.image_id: prediction for prediction in found if prediction}
 
     def waiting(self) -> Waiting:
         with self._lock:
@@ -131,20 +141,21 @@ class Submissions:
                 Event().wait(self._pause(watched.seconds))
         finally:
             with self._lock:
-                del self._watched[watched.request_id]
+                if self._watched.get(watched.request_id) is watched:  # nobody sent some of it again
+                    del self._watched[watched.request_id]
             watched.end()
             self._end(watched)
 
     def _poll(self, watched: Watched) -> None:
-        if watched.seconds < YOUNG_SECONDS:
+        if is_young(watched):
             with self._lock:
-                young = [w.request_id for w in self._watched.values() if w.seconds < YOUNG_SECONDS]
+                young = [w.request_id for w in self._watched.values() if is_young(w)]
             answered = self.feed.answered(watched.request_id, [watched.request_id, *young])
         else:
             answered = self.outputs.answered(watched.request_id)
         new = [image_id for image_id in answered if image_id not in watched.predictions]
         if new:
-            watched.know({**watched.predictions, **self._fetch(new)})
+            watched.know({**watched.predictions, **self.fetch(new)})
 
     def _end(self, watched: Watched) -> None:
         counts = watched.answer().counts
@@ -152,7 +163,7 @@ class Submissions:
             "a request waited too long" if watched.unanswered else "a request is answered",
             extra={"request_id": watched.request_id, "seconds": round(watched.seconds, 3), **counts},
         )
-        if not watched.unanswered:
+        if not watched.unanswered and not self.watched(watched.request_id):
             try:
                 self.open_requests.close(watched.request_id)
             except CloudError as error:
@@ -164,6 +175,6 @@ class Submissions:
         """Quick at first, then a share of the time waited."""
         return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
 
-    def _fetch(self, image_ids: Iterable[str]) -> dict[str, Prediction]:
-        found = self.pool.map(self.outputs.get_prediction, image_ids)
-        return {prediction.image_id: prediction for prediction in found if prediction}
+
+def is_young(watched: Watched) -> bool:
+    return watched.seconds < YOUNG_SECONDS and not watched.sent_before

@@ -12,8 +12,10 @@ from controller.answers import ImageAnswer, RequestAnswer, image_answer
 class Watched:
     """Its images, and the answers that are known so far."""
 
-    def __init__(self, request_id: str, image_ids: Iterable[str]) -> None:
+    def __init__(self, request_id: str, image_ids: Iterable[str], *, sent_before: bool = False) -> None:
         self.request_id = request_id
+        self.sent_before = sent_before
+        """Whether some of it is sent again, so that its id tells nothing of when."""
         self.image_ids = sorted(image_ids, key=lambda image_id: parse(image_id).number)
         self.sent_at = time.monotonic()
         self.finished = Event()

@@ -7,9 +7,11 @@ import pytest
 
 from cloud.errors import CloudError
 from cloud.image_id import new_request_id
+from cloud.prediction import Prediction
 from controller.app import create_app
 from controller.services import assemble
 from tests.conftest import refusal
+from tests.e2e.system import eventually
 from tests.test_submission import join_polling_threads
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -446,3 +448,44 @@ def test_every_response_keeps_other_sites_out_and_addresses_in(client, photo):
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Cache-Control"] == "no-store"
+
+
+# Second thoughts; what they do is for test_second_thoughts.py
+
+
+def test_a_request_is_cancelled_and_tried_again_by_programs(idle, photo, work, inputs):
+    url = post(idle, photo(), photo("notes.txt", b"milk"), headers={"Prefer": "respond-async"}).json["url"]
+    response = idle.post(f"{url}/cancel")
+    assert response.status_code == 200
+    assert [i["error"]["code"] for i in response.json["images"]] == ["cancelled", "not_an_image"]
+    response = idle.post(f"{url}/retry")
+    assert response.status_code == 409
+    assert response.json["error"]["code"] == "conflict"
+    assert response.json["error"]["message"].endswith(".")
+
+
+def test_what_failed_is_sent_again_for_programs_with_where_to_ask(idle, photo, outputs, start):
+    posted = post(idle, photo(), headers={"Prefer": "respond-async"}).json
+    failed = Prediction.failed(posted["images"][0]["image_id"], "no_workers", "Nobody came.")
+    outputs.put_prediction(failed)
+    start().extensions["services"].autoscaler.look()  # closes it
+    response = eventually(lambda: (r := idle.post(f"{posted['url']}/retry")).status_code == 202 and r)
+    assert response.headers["Location"] == posted["url"]
+    assert response.json["images"][0]["status"] == "waiting"
+
+
+def test_a_form_in_a_browser_is_led_back_to_the_page_of_the_request(idle, photo):
+    url = post(idle, photo(), headers={"Prefer": "respond-async"}).json["url"]
+    response = idle.post(f"{url}/cancel", headers=BROWSER)
+    assert (response.status_code, response.headers["Location"]) == (303, url)
+    refused = idle.post(f"{url}/retry", headers=BROWSER)
+    assert refused.status_code == 409
+    assert "again" in page(refused)
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry"])
+def test_an_unknown_request_can_be_neither_cancelled_nor_tried_again(client, action):
+    for request_id in (UNKNOWN, "1"):
+        response = client.post(f"/requests/{request_id}/{action}")
+        assert (response.status_code, response.json["error"]["code"]) == (404, "not_found")
+    assert client.get(f"/requests/{UNKNOWN}/{action}").status_code == 405

@@ -147,7 +147,7 @@ def test_a_missing_list_permission_is_told_by_what_it_does(aws, deny):
     [
         ("GetObject", "s3:GetObject on arn:aws:s3:::test-output/*"),
         ("PutObject", "s3:PutObject on arn:aws:s3:::test-output/*"),
-        ("DeleteObject", "s3:DeleteObject on arn:aws:s3:::test-output/fleet/workers/*"),
+        ("DeleteObject", "s3:DeleteObject on arn:aws:s3:::test-output/*"),
     ],
 )
 def test_a_missing_permission_on_objects_is_named(aws, deny, operation, permission):

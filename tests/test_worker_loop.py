@@ -10,6 +10,7 @@ from PIL import Image
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
 from cloud.image_id import image_id, new_request_id
+from cloud.prediction import Prediction
 from cloud.request_queue import Message, RequestQueue
 from worker.heartbeat import Heartbeat
 from worker.loop import BATCH, Loop
@@ -170,3 +171,19 @@ def test_a_batch_whose_answers_cannot_be_stored_comes_back(make_loop, ask, queue
 
 def test_without_work_it_ends_by_itself(make_loop):
     make_loop().run(Event())
+
+
+def test_a_cancelled_image_runs_no_model_and_is_not_counted(make_loop, ask, inputs, outputs, queue, model):
+    """Its answer is there, and its picture is gone."""
+    cancelled, other = ask(grey(0), grey(255))
+    outputs.put_prediction(Prediction.failed(cancelled, "cancelled", "It was cancelled."))
+    inputs.delete(cancelled)
+    answered = []
+    loop = make_loop()
+    loop.on_progress = lambda images, seconds: answered.append(images)
+    loop.run(Event())
+    assert model.batches == [1]
+    assert sum(answered) == 1
+    assert outputs.get_prediction(cancelled).error.code == "cancelled"
+    assert outputs.get_prediction(other).label == "white"
+    assert queue.counts().backlog == 0

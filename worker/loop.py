@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
@@ -38,6 +38,13 @@ class Loaded:
     message: Message
     tensor: Any
     timings: dict[str, float]
+
+
+class Stored(NamedTuple):
+    done: bool
+    """Whether the message is done with."""
+    first: bool
+    """Whether this is the image's answer: the first one stays."""
 
 
 class Loop:
@@ -99,17 +106,20 @@ class Loop:
             log.warning("%s; they come back after the visibility timeout", error)
 
     def handle(self, messages: Sequence[Message]) -> int:
-        """Answers what it can and deletes these messages; the others come back. Returns their number."""
+        """Answers what it can and deletes these messages; the others come back.
+
+        Returns how many images it answered: not those that were answered, or cancelled, before.
+        """
         try:
             outcomes = list(self.pool.map(self.load, messages))
             loaded = [outcome for outcome in outcomes if isinstance(outcome, Loaded)]
             settled = [(m, p) for m, p in zip(messages, outcomes, strict=True) if not isinstance(p, Loaded)]
             settled += zip((item.message for item in loaded), self.classify(loaded), strict=True)
             stored = list(self.pool.map(lambda pair: self.store(*pair), settled))
-            done = [message for (message, _), ok in zip(settled, stored, strict=True) if ok]
+            done = [m for (m, _), outcome in zip(settled, stored, strict=True) if outcome.done]
             self.queue.delete(done)
             self.heartbeat.step()
-            return len(done)
+            return sum(outcome.first for outcome in stored)
         except CloudError as error:
             log.warning("%s; the messages come back after the visibility timeout", error)
         except Exception:
@@ -171,11 +181,11 @@ class Loop:
             message.image_id, code, reason, model=self.classifier.model, instance_id=self.instance_id
         )
 
-    def store(self, message: Message, outcome: Prediction | Exception | None) -> bool:
-        """Whether the message is done with."""
+    def store(self, message: Message, outcome: Prediction | Exception | None) -> Stored:
         if isinstance(outcome, Exception):
             log.warning("%s", outcome, extra={"image_id": message.image_id})
-            return False
+            return Stored(done=False, first=False)
+        first = False
         if outcome is not None:
             first = self.outputs.put_prediction(outcome)
             log.info(
@@ -186,4 +196,4 @@ class Loop:
                     "error": outcome.error and outcome.error.code,
                 },
             )
-        return True
+        return Stored(done=True, first=first)

@@ -36,13 +36,12 @@ class BucketUse:
     list: bool = False
     read: bool = False
     write: bool = False
-    delete: str = ""
-    """Under this prefix."""
+    delete: bool = False
 
 
 CONTROLLER = (
-    BucketUse("INPUT_BUCKET", list=True, read=True, write=True, delete="open/"),
-    BucketUse("OUTPUT_BUCKET", list=True, read=True, write=True, delete="fleet/workers/"),
+    BucketUse("INPUT_BUCKET", list=True, read=True, write=True, delete=True),
+    BucketUse("OUTPUT_BUCKET", list=True, read=True, write=True, delete=True),
 )
 WORKER = (
     BucketUse("INPUT_BUCKET", list=True, read=True),
@@ -71,8 +70,8 @@ def check_bucket(s3: Client, name: str, use: BucketUse) -> list[Finding]:
             return [missing]
         if written.denied:
             found.append(denied("s3:PutObject", f"{arn}/*"))
-    if use.delete and attempt(s3.delete_object, Bucket=name, Key=use.delete + key).denied:
-        found.append(denied("s3:DeleteObject", f"{arn}/{use.delete}*"))
+    if use.delete and attempt(s3.delete_object, Bucket=name, Key=key).denied:
+        found.append(denied("s3:DeleteObject", f"{arn}/*"))
     return found or [ok(f"{use.setting}: {name}")]
 
 

@@ -38,6 +38,7 @@ ANSWER = {
             "instance_id": "i-0123456789abcdef0",
         }
     ],
+    "wait": None,
     "complete": True,
     "counts": {"waiting": 0, "classified": 1, "failed": 0},
     "url": "/requests/6743b2f09a1c5be07d3f42a8c6e1",
@@ -112,6 +113,30 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "description": "What there is by now; `complete` says whether that is all.",
         "parameters": [REQUEST_ID, FORMAT],
         "responses": {"200": response("The answers.", *ANSWERS), **refused(400, 404, 503)},
+    },
+    "requests.cancel_request": {
+        "tags": ["Images"],
+        "summary": "Cancel what still waits",
+        "description": "What has no answer is answered `failed` with the code `cancelled`, and its pictures"
+        " are deleted. What is answered stays.",
+        "parameters": [REQUEST_ID, FORMAT],
+        "responses": {
+            "200": response("The answers.", *ANSWERS),
+            "303": response("The same for a form in a browser.", headers=LEADS_ON),
+            **refused(404, 409, 503),
+        },
+    },
+    "requests.retry_request": {
+        "tags": ["Images"],
+        "summary": "Send again what failed",
+        "description": "Those images whose pictures are still stored, once all of the request is answered.",
+        "parameters": [REQUEST_ID, FORMAT],
+        "responses": {
+            "200": response("All is answered, by somebody who was faster.", *ANSWERS),
+            "202": response("They wait.", *ANSWERS, **LATER),
+            "303": response("The same for a form in a browser.", headers=LEADS_ON),
+            **refused(404, 409, 429, 503),
+        },
     },
     "requests.show_image": {
         "tags": ["Images"],

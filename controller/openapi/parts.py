@@ -93,6 +93,11 @@ REFUSALS = {
         **{"WWW-Authenticate": header("Says that a bearer token is needed.")},
     ),
     "404": refusal("There is nothing at this address.", "not_found", "There is no request '1'."),
+    "409": refusal(
+        "The request is not in a state for it; the message says what would be right.",
+        "conflict",
+        "This request is still being uploaded. Cancel it once it waits for its answers.",
+    ),
     "413": refusal(
         "That is more than is possible in one request.",
         "too_many_files",

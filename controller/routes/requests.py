@@ -1,12 +1,18 @@
 """One request, under its own address."""
 
+from collections.abc import Callable
+from functools import partial
+
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import Conflict, NotFound
 
 from cloud.errors import NotFound as NoSuchObject
 from cloud.image_id import is_request_id
-from controller.negotiation import wanted_form
-from controller.replies import render, services
+from controller.answers import RequestAnswer
+from controller.client import client_name
+from controller.negotiation import Form, wanted_form
+from controller.replies import render, see_other, services
+from controller.second_thoughts import NotNow
 
 requests = Blueprint("requests", __name__, url_prefix="/requests")
 
@@ -17,6 +23,31 @@ def show_request(request_id: str) -> Response:
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")
     return render(found, wanted_form(request), 200)
+
+
+@requests.post("/<request_id>/cancel")
+def cancel_request(request_id: str) -> Response:
+    return act(request_id, services().second_thoughts.cancel)
+
+
+@requests.post("/<request_id>/retry")
+def retry_request(request_id: str) -> Response:
+    charge = partial(services().quota.charge, client_name())
+    return act(request_id, partial(services().second_thoughts.retry, charge=charge))
+
+
+def act(request_id: str, action: Callable[[str], RequestAnswer | None]) -> Response:
+    """The request as it then is; for a form in a browser, its page."""
+    try:
+        found = action(request_id) if is_request_id(request_id) else None
+    except NotNow as error:
+        raise Conflict(str(error)) from None
+    if found is None:
+        raise NotFound(f"There is no request {request_id!r}.")
+    form = wanted_form(request)
+    if form is Form.HTML:
+        return see_other(found.url)
+    return render(found, form, 200 if found.complete else 202)
 
 
 @requests.get("/<request_id>/images/<path:name>")

@@ -1,0 +1,113 @@
+"""What somebody wants of a request that is sent already: not to have it, or to try again what failed."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from cloud.errors import CloudError, Conflict
+from cloud.prediction import Prediction
+from cloud.request_queue import MAX_BATCH
+from controller.answers import RequestAnswer
+from controller.open_requests import OpenRequests
+from controller.recovery import Recovery
+from controller.submission import Submissions
+from controller.watched import Watched
+
+log = logging.getLogger(__name__)
+
+CANCELLED = "This image was cancelled before it was classified."
+
+
+class NotNow(Exception):
+    """The request is not in a state for it; the message says why, and what would be right."""
+
+
+class SecondThoughts:
+    def __init__(self, submissions: Submissions, open_requests: OpenRequests, recovery: Recovery) -> None:
+        self.submissions, self.open_requests, self.recovery = submissions, open_requests, recovery
+        self.inputs, self.outputs, self.pool = submissions.inputs, submissions.outputs, submissions.pool
+
+    def cancel(self, request_id: str) -> RequestAnswer | None:
+        """Answers `failed` what waits, and deletes its pictures, so that no worker runs the model on them.
+
+        None when the request is unknown, NotNow while it is uploaded, CloudError.
+        """
+        request = self.open_requests.get(request_id)
+        if request and not self.open_requests.progress(request).uploaded:
+            raise NotNow("This request is still being uploaded. Cancel it once it waits for its answers.")
+        found = self.submissions.load(request_id)
+        if found is None:
+            return None
+        waiting = [image_id for image_id in found.image_ids if image_id not in found.predictions]
+        if not waiting:
+            return found.answer()
+        list(self.pool.map(self._cancel, waiting))
+        self._take_back(waiting)
+        self.submissions.refresh(found)
+        if watched := self.submissions.watched(request_id):
+            self.submissions.refresh(watched)  # who watches it closes it
+        else:
+            self.open_requests.close(request_id)
+        self.submissions.look_at_fleet()
+        return found.answer()
+
+    def retry(
+        self,
+        request_id: str,
+        charge: Callable[[int], AbstractContextManager[None]] = lambda images: nullcontext(),
+    ) -> RequestAnswer | None:
+        """Sends again the images that failed and whose pictures are still there.
+
+        Whoever dies on the way leaves an open request of which not all is uploaded, so that recovery
+        closes it when nothing was taken back, and else sends what has no answer.
+        `charge` is given their number, and may refuse it.
+        None when the request is unknown, NotNow, CloudError.
+        """
+        found = self.submissions.load(request_id)
+        if found is None:
+            return None
+        failed = self._failed_and_stored(found)
+        if not found.unanswered and not failed:
+            raise NotNow(
+                "No image of this request can be sent again: none failed whose picture is still here."
+                " Upload it anew."
+            )
+        with charge(len(failed)):
+            return self._send_again(found, failed)
+
+    def _send_again(self, found: Watched, failed: Sequence[str]) -> RequestAnswer:
+        count = len(found.image_ids)
+        try:
+            self.open_requests.open(found.request_id, count + 1, IfNoneMatch="*")
+        except Conflict:
+            raise NotNow(
+                "This request waits for answers. Once all its images are answered, those that failed can be"
+                " sent again."
+            ) from None
+        still = self.submissions.fetch(failed)
+        failed = [i for i in failed if i not in still or still[i].status == "failed"]
+        list(self.pool.map(self.outputs.delete, failed))
+        again = Watched(found.request_id, found.image_ids, sent_before=True)
+        again.know({i: p for i, p in found.predictions.items() if i not in failed})
+        self.submissions.queue.send(failed)
+        self.open_requests.open(found.request_id, count)
+        self.submissions.watch(again)
+        return again.answer()
+
+    def _cancel(self, image_id: str) -> None:
+        if self.outputs.put_prediction(Prediction.failed(image_id, "cancelled", CANCELLED)):
+            self.inputs.delete(image_id)
+
+    def _take_back(self, image_ids: Sequence[str]) -> None:
+        """Their messages, which would call for instances; but a worker passes over them soon where there
+        are many others, which none should take from it."""
+        try:
+            others = self.submissions.queue.counts().visible - len(image_ids)
+            if others <= max(len(image_ids), MAX_BATCH):
+                self.recovery.take_back(set(image_ids))
+        except CloudError as error:
+            log.warning("%s; workers will pass over the messages", error)
+
+    def _failed_and_stored(self, found: Watched) -> list[str]:
+        stored = set(self.inputs.image_ids(found.request_id))
+        return [i for i, p in found.predictions.items() if p.status == "failed" and i in stored]
