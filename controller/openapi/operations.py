@@ -123,7 +123,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "responses": {
             "200": response("The answers.", *ANSWERS),
             "303": response("The same for a form in a browser.", headers=LEADS_ON),
-            **refused(404, 409, 503),
+            **refused(400, 404, 409, 503),
         },
     },
     "requests.retry_request": {
@@ -135,7 +135,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             "200": response("All is answered, by somebody who was faster.", *ANSWERS),
             "202": response("They wait.", *ANSWERS, **LATER),
             "303": response("The same for a form in a browser.", headers=LEADS_ON),
-            **refused(404, 409, 429, 503),
+            **refused(400, 404, 409, 429, 503),
         },
     },
     "requests.show_image": {
@@ -144,7 +144,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "parameters": [REQUEST_ID, parameter("name", "`<number>-<file name>`, the end of its image-id.")],
         "responses": {
             "200": response("The picture.", {"*/*": {"schema": {"type": "string", "format": "binary"}}}),
-            **refused(404, 503),
+            **refused(400, 404, 503),
         },
     },
     "events.stream_events": {
