@@ -144,7 +144,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "parameters": [REQUEST_ID, parameter("name", "`<number>-<file name>`, the end of its image-id.")],
         "responses": {
             "200": response("The picture.", {"*/*": {"schema": {"type": "string", "format": "binary"}}}),
-            **refused(400, 404, 503),
+            **refused(404, 503),
         },
     },
     "events.stream_events": {

@@ -38,13 +38,13 @@ def retry_request(request_id: str) -> Response:
 
 def act(request_id: str, action: Callable[[str], RequestAnswer | None]) -> Response:
     """The request as it then is; for a form in a browser, its page."""
+    form = wanted_form(request)  # before anything is done
     try:
         found = action(request_id) if is_request_id(request_id) else None
     except NotNow as error:
         raise Conflict(str(error)) from None
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")
-    form = wanted_form(request)
     if form is Form.HTML:
         return see_other(found.url)
     return render(found, form, 200 if found.complete else 202)
