@@ -69,12 +69,19 @@ class Recovery:
         return len(failed)
 
     def take_back(self, image_ids: Container[str]) -> None:
-        """Takes their messages from the queue, as far as no worker has them."""
+        """Takes their messages from the queue, as far as no worker has them.
+
+        A receive counts against the message of another image. So one that had none is sent anew, and only one
+        that a worker has had before is given back.
+        """
         others: list[Message] = []
         while messages := self.queue.receive(MAX_BATCH, 0):
             self.queue.delete([m for m in messages if m.image_id in image_ids])
             others += [m for m in messages if m.image_id not in image_ids]
-        self.queue.give_back(others)
+        untried = [m for m in others if m.receives == 1]
+        self.queue.send(m.image_id for m in untried)
+        self.queue.delete(untried)
+        self.queue.give_back([m for m in others if m.receives > 1])
 
     def _fail(self, image_id: str, code: str, reason: str) -> None:
         self.outputs.put_prediction(Prediction.failed(image_id, code, reason))

@@ -119,6 +119,17 @@ def test_the_messages_of_others_stay_in_the_queue(here, queue):
     assert bodies(queue) == ["others/0", "others/1"]
 
 
+def test_however_often_somebody_cancels_it_does_not_count_against_the_images_of_others(
+    here, queue, settings, outputs, open_requests
+):
+    """Each receive brings a message nearer to the dead letters."""
+    queue.send(["others/0"])
+    for _ in range(settings.max_receives + 1):
+        here.cancel(submit(here.submissions, "a.png").request_id)
+    assert [(m.image_id, m.receives) for m in queue.receive(10, 0)] == [("others/0", 1)]
+    assert queue.dead_letters() == []
+
+
 def test_a_queue_full_of_others_messages_is_left_to_the_workers(here, queue):
     queue.send(f"others/{n}" for n in range(30))
     watched = submit(here.submissions, "a.png")

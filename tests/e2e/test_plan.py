@@ -159,6 +159,7 @@ def busy(plan: Plan) -> Plan:
     broken.mkdir()
     bend(plan.app, broken)
     sqs.send_message(QueueUrl=queue, MessageBody="nobody's")
+    sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)  # as if a worker had died with it
     [image] = post(plan, ("cat.jpg", PHOTOS["cat"][0]))["images"]
     assert image["error"]["code"] == "no_workers"
     bend(plan.app, ROOT)
