@@ -1,22 +1,13 @@
 """A request is cancelled, or tried again, in the running system."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import requests
 
 from tests.e2e.system import System, eventually
-from tests.e2e.test_streams import ask, capacity, events, stream
+from tests.e2e.test_streams import ask, capacity, events, no_capacity, stream  # noqa: F401
 
 BROWSER = {"Accept": "text/html"}
-
-
-@pytest.fixture
-def no_capacity(system: System) -> Iterator[None]:
-    capacity(system, 0)
-    yield
-    capacity(system, None)
 
 
 def read(address: str) -> dict[str, Any]:
@@ -28,8 +19,7 @@ def backlog(system: System) -> int:
     return sum(requests.get(f"{system.url}fleet", timeout=10).json()["queue"].values())
 
 
-def test_what_is_cancelled_calls_for_no_instance_and_no_model(system: System, no_capacity: None):
-    eventually(lambda: not system.active(), 60)
+def test_what_is_cancelled_calls_for_no_instance_and_no_model(system: System, no_capacity: None):  # noqa: F811
     launched = len(system.record()["instances"])
     address = ask(system)
     with stream(address) as followed:
@@ -58,7 +48,7 @@ def test_a_request_that_is_cancelled_while_it_is_worked_on_lets_its_instances_go
     eventually(lambda: not backlog(system))
 
 
-def test_what_failed_is_classified_when_a_person_tries_it_again(system: System, no_capacity: None):
+def test_what_failed_is_classified_when_a_person_tries_it_again(system: System, no_capacity: None):  # noqa: F811
     address = ask(system)
     [first, *_] = read(address)["images"]
     fail(system, first["image_id"])

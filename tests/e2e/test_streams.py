@@ -18,11 +18,18 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 @pytest.fixture
-def waiting(system: System) -> Iterator[str]:
-    """The address of a request that waits, since EC2 has no capacity until `release`."""
+def no_capacity(system: System) -> Iterator[None]:
+    """Nor does any instance of an earlier test run."""
     capacity(system, 0)
-    yield ask(system)
+    eventually(lambda: not system.active(), 60)
+    yield
     capacity(system, None)
+
+
+@pytest.fixture
+def waiting(system: System, no_capacity: None) -> str:
+    """The address of a request that waits until there is capacity."""
+    return ask(system)
 
 
 def capacity(system: System, available: int | None) -> None:
