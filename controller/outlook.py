@@ -90,7 +90,7 @@ def stalled(facts: Facts) -> Wait:
     seconds = rounded(facts.next_try or 0)
     again = f"trying again in about {duration(seconds)}"
     if facts.no_capacity:
-        message = f"EC2 has no capacity right now: {again}. {sentence(facts.no_capacity)}"
+        message = f"EC2 has no capacity right now: {again}."
     else:
         message = f"Launching fails, {again}: {sentence(facts.launch_error)}"
     return Wait(state="stalled", message=message, estimate_seconds=seconds)

@@ -82,7 +82,7 @@ def facts(**known) -> Facts:
                 "launch_error": "old",
             },
             "stalled",
-            "EC2 has no capacity right now: trying again in about 15 s. could not launch: none left.",
+            "EC2 has no capacity right now: trying again in about 15 s.",
             15,
         ),
         (

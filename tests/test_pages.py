@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from flask.testing import FlaskClient
@@ -222,6 +223,36 @@ def test_a_waiting_request_shows_its_progress(client: FlaskClient, requests: Req
     assert page.one("li", **{"aria-current": "step"})["data-step"] == "queued"
     assert page.one("section", id="results")["data-complete"] == "false"
     assert {t["id"] for t in page.all("template")} == {"card-waiting", "card-classified", "card-failed"}
+
+
+def test_a_card_that_waits_says_what_is_done_with_it(client: FlaskClient, requests: Requests) -> None:
+    page = get(client, requests.holds("a.png", "b.png"))
+    assert page.text.count("In the queue") == 4  # a step, two cards, and the template
+    results = page.one("section", id="results")
+    assert all(results[f"data-{state}"] for state in get_args(Wait.model_fields["state"].annotation))
+
+
+def test_while_it_waits_a_request_can_be_cancelled(client: FlaskClient, requests: Requests) -> None:
+    form = get(client, requests.holds("a.png")).one("form", id="cancel-request")
+    assert (form["method"], form["action"]) == ("post", f"/requests/{requests.id}/cancel")
+    assert "hidden" not in form
+    page = get(client, requests.holds("a.png", answers=requests.classified(0, "a.png")))
+    assert "hidden" in page.one("form", id="cancel-request")
+
+
+@pytest.mark.parametrize(
+    ("code", "offered"),
+    [("gave_up", True), ("no_workers", True), ("cancelled", False), ("not_an_image", False)],
+)
+def test_only_what_may_succeed_is_offered_to_be_tried_again(
+    client: FlaskClient, requests: Requests, code: str, offered: bool
+) -> None:
+    failed = Prediction.failed(image_id(requests.id, 0, "a.png"), code, "No.")
+    form = get(client, requests.holds("a.png", answers={0: failed})).one("form", id="retry")
+    assert (form["method"], form["action"]) == ("post", f"/requests/{requests.id}/retry")
+    assert ("hidden" not in form) == offered
+    waiting = get(client, requests.holds("a.png", "b.png", answers={0: failed})).one("form", id="retry")
+    assert "hidden" in waiting
 
 
 def test_only_without_scripts_and_while_waiting_a_request_loads_itself_again(

@@ -1,9 +1,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page
 
+from tests.e2e.browser import chromium
 from tests.e2e.system import System, eventually, marked, running
+from tests.photos import PHOTOS
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +31,37 @@ def start(tmp_path, request):
 
         yield start
     eventually(lambda: not any(marked(str(system.output)) for system in systems), 10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens an address in a browser that has no past."""
+    contexts = []
+
+    def visit(url: str, **options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Four photos and a text file."""
+    found = []
+    for name, (data, _) in PHOTOS.items():
+        found.append(tmp_path / f"{name}.jpg")
+        found[-1].write_bytes(data)
+    found.insert(2, tmp_path / "notes.txt")
+    found[2].write_text("no picture")
+    return found

@@ -7,8 +7,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page
 
+from tests.e2e.browser import keep
 from tests.e2e.system import ROOT, System, running
-from tests.e2e.test_browser import browser, keep  # noqa: F401
 from tests.e2e.test_openapi import find_faults
 from tests.photos import PHOTOS
 
@@ -27,7 +27,7 @@ def restricted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, restricted: System) -> Iterator[Page]:  # noqa: F811
+def open_page(browser: Browser, restricted: System) -> Iterator[Page]:
     context = browser.new_context(java_script_enabled=False)
     yield context.new_page()
     context.close()
@@ -71,7 +71,7 @@ def test_a_person_signs_in_once_without_scripts_and_comes_back_by_a_foreign_link
 
 
 def test_the_page_of_the_api_sends_what_is_filled_in_and_shows_the_command(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     restricted: System,
     tmp_path: Path,
 ):

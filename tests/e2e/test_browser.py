@@ -1,100 +1,105 @@
 """What a person does in a real browser, and sees."""
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-
-from tests.e2e.system import System
-from tests.photos import PHOTOS
-from tests.programs import need
-
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+from tests.e2e.browser import expect_answers, keep, send
+from tests.e2e.system import eventually
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = need("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*OPTIONS, "--disable-sync"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    """Four photos and a text file."""
-    found = []
-    for name, (data, _) in PHOTOS.items():
-        found.append(tmp_path / f"{name}.jpg")
-        found[-1].write_bytes(data)
-    found.insert(2, tmp_path / "notes.txt")
-    found[2].write_text("no picture")
-    return found
-
-
-@pytest.fixture
-def open_page(browser: Browser, system: System):
-    """Opens the page; `screenshot(name)` is kept as an artefact where CI_ARTEFACTS says so."""
-    contexts = []
-
-    def open_page(**options) -> Page:
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.goto(system.url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-def keep(page: Page, name: str) -> None:
-    if folder := os.environ.get("CI_ARTEFACTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def expect_four_labels_and_one_reason(page: Page) -> None:
-    page.locator(".card[data-status=classified]").nth(len(PHOTOS) - 1).wait_for(timeout=60_000)
-    page.locator(".card[data-status=failed]").wait_for(timeout=60_000)
-    labels = page.locator(".card[data-status=classified] p.guess .label").all_inner_texts()
-    assert len(labels) == len(PHOTOS)
-    for label, (_, right) in zip(labels, PHOTOS.values(), strict=True):
-        assert label in right
-    assert "notes.txt" in page.locator(".card[data-status=failed]").inner_text()
-    assert page.locator(".card[data-status=failed] .reason").inner_text().endswith(".")
-    assert page.locator(".card[data-status=waiting]").count() == 0
-
-
-def test_five_files_of_which_one_is_a_text_show_four_labels_and_one_reason(open_page, files):
-    page = open_page()
+def test_five_files_of_which_one_is_a_text_show_four_labels_and_one_reason(visit, system, files):
+    page = visit(system.url, viewport={"width": 1180, "height": 1040})
     page.wait_for_selector("html[data-js]")
     page.set_input_files("#files", files)
     keep(page, "chosen")
     page.click("#submit")
     page.wait_for_url("**/requests/*")
-    expect_four_labels_and_one_reason(page)
-    keep(page, "answered")
+    expect_answers(page, 4, 1)
+    failed = page.locator(".card[data-status=failed]").inner_text()
+    assert "notes.txt" in failed
+    assert "This is not a picture." in failed
+    assert page.locator(".card img").nth(0).evaluate("img => img.naturalWidth") > 0
+    page.locator("summary").first.click()
+    assert page.locator("details[open] li").count() == 4
+    page.locator("summary").first.click()
+    keep(page, "request")
     page.reload()
-    expect_four_labels_and_one_reason(page)
+    expect_answers(page, 4, 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("no-scripts", {"java_script_enabled": False}),
-        ("phone-dark", {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}),
-    ],
-)
-def test_it_works_without_scripts_and_on_a_phone(open_page, files, name, options):
-    page = open_page(**options)
-    if options.get("java_script_enabled", True):
-        page.wait_for_selector("html[data-js]")
+def test_it_works_without_scripts(visit, system, files):
+    page = visit(system.url, java_script_enabled=False)
     page.set_input_files("#files", files)
     page.click("#submit")
-    expect_four_labels_and_one_reason(page)
-    keep(page, name)
-    if options.get("java_script_enabled", True):
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator(".card[data-status=classified]").nth(3).wait_for(timeout=90_000)
+    expect_answers(page, 4, 1)
+    keep(page, "no-scripts")
+
+
+def test_it_fits_a_phone_in_the_dark(visit, system, files):
+    page = visit(system.url, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    background = "getComputedStyle(document.documentElement).backgroundColor"
+    assert page.evaluate(background) == "rgb(19, 22, 19)"
+    send(page, files)
+    expect_answers(page, 4, 1)
+    keep(page, "phone-dark")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_answers_can_be_taken_away(visit, system, files):
+    page = visit(system.url, permissions=["clipboard-read", "clipboard-write"])
+    url = send(page, files)
+    expect_answers(page, 4, 1)
+    with page.expect_download() as csv:
+        page.click("text=Save CSV")
+    rows = csv.value.path().read_text("utf-8-sig").splitlines()
+    assert rows[0].startswith("filename,status,label,confidence,error")
+    assert [row.split(",")[0] for row in rows[1:]] == [file.name for file in files]
+    with page.expect_download() as answers:
+        page.click("text=Save JSON")
+    assert '"filename": "notes.txt"' in answers.value.path().read_text()
+    for button, expected in [("Copy CSV", rows[1]), ("Copy link", url)]:
+        page.click(f"text={button}")
+        eventually(lambda: page.evaluate("document.activeElement.textContent") == "Done")
+        assert expected in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_the_latest_requests_are_remembered_until_they_are_forgotten(visit, system, files):
+    page = visit(system.url)
+    assert not page.locator("#latest").is_visible()
+    first = send(page, files[:1])
+    page.goto(system.url)
+    second = send(page, files)
+    page.click("text=Classify more")
+    links = page.locator("#latest a")
+    assert [link.inner_text() for link in links.all()] == ["cat.jpg and 4 more", "cat.jpg"]
+    assert all(time.startswith("today, ") for time in page.locator("#latest time").all_inner_texts())
+    assert [link.evaluate("link => link.href") for link in links.all()] == [second, first]
+    links.first.click()
+    expect_answers(page, 4, 1)
+    other = page.context.new_page()
+    other.goto(system.url)
+    page.go_back()
+    page.click("text=Forget them")
+    other.locator("#latest").wait_for(state="hidden")  # the other tab hears of it
+    assert not page.locator("#latest").is_visible()
+
+
+def test_where_storage_is_off_nothing_is_remembered_and_nothing_breaks(visit, system, files):
+    page = visit("about:blank")
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('off'); } })"
+    )
+    page.goto(system.url)
+    send(page, files[:1])
+    expect_answers(page, 1)
+    page.click("text=Classify more")
+    page.wait_for_selector("html[data-js]")
+    assert not page.locator("#latest").is_visible()
+
+
+def test_a_first_visit_takes_less_than_100_kilobytes_from_this_server_alone(visit, system):
+    page, replies = visit("about:blank"), []
+    page.on("response", lambda reply: replies.append(reply))
+    page.goto(system.url, wait_until="networkidle")
+    assert len(replies) > 10
+    assert all(reply.url.startswith(system.url) for reply in replies)
+    sizes = [reply.request.sizes() for reply in replies]
+    assert sum(size["responseHeadersSize"] + size["responseBodySize"] for size in sizes) < 100_000

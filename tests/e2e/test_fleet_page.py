@@ -7,13 +7,13 @@ import pytest
 import requests
 from playwright.sync_api import Page
 
+from tests.e2e.browser import keep
 from tests.e2e.system import eventually
-from tests.e2e.test_browser import browser, keep  # noqa: F401 - a fixture
 from tests.e2e.test_upload import photos
 
 
 @pytest.fixture
-def open_fleet(browser):  # noqa: F811
+def open_fleet(browser):
     contexts = []
 
     def open_fleet(url: str, **options) -> Page:

@@ -1,5 +1,6 @@
 """A request is cancelled, or tried again, in the running system."""
 
+import json
 from typing import Any
 
 import requests
@@ -70,7 +71,6 @@ def test_what_failed_is_classified_when_a_person_tries_it_again(system: System, 
 
 def fail(system: System, image_id: str) -> None:
     """As a controller does that cannot launch workers."""
-    body = (
-        f'{{"image_id": "{image_id}", "status": "failed", "error": {{"code": "no_workers", "message": "x"}}}}'
-    )
+    error = {"code": "no_workers", "message": "No instance came."}
+    body = json.dumps({"image_id": image_id, "status": "failed", "error": error})
     system.client("s3").put_object(Bucket="output-predictions", Key=image_id, Body=body.encode())
