@@ -35,6 +35,11 @@ class Bucket:
             date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
             return reply["Body"].read(), reply["ETag"], date - reply["LastModified"]
 
+    def etag(self, key: str) -> str:
+        """Changes whenever the object is written. NotFound when there is none."""
+        with calling(f"look at s3://{self.name}/{key}"):
+            return self.s3.head_object(Bucket=self.name, Key=key)["ETag"]
+
     def write(self, key: str, body: bytes | IO[bytes], **more: Any) -> str:
         """The new ETag. Conflict when a condition in `more` (IfMatch, IfNoneMatch) does not hold."""
         with calling(f"write s3://{self.name}/{key}"):
@@ -95,7 +100,8 @@ class OutputBucket(Bucket):
             return None
         except ValidationError as error:  # it stays so: whoever waits for a better one waits for ever
             log.error("s3://%s/%s is no prediction: %s", self.name, image_id, error)
-            return Prediction.failed(image_id, "broken_answer", "The answer to this image cannot be read.")
+            reason = "The answer to this image cannot be read."
+            return Prediction.failed(image_id, "broken_answer", reason, answered_at=None)
 
     def answered(self, request_id: str) -> list[str]:
         """The image-ids that have a final answer: one ListObjectsV2 for each 1,000."""

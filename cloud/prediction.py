@@ -30,7 +30,14 @@ class Prediction(BaseModel):
     timings: dict[str, float] = {}
     """Seconds, by step: fetch, decode, classify (of the whole batch)."""
     instance_id: str | None = None
-    answered_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    cached: bool = False
+    """Whether it is another image's answer, whose bytes are the same; all but the image-id is of that one."""
+    answered_at: datetime | None = Field(default_factory=lambda: datetime.now(UTC))
+    """None where that cannot be read."""
+
+    def of(self, image_id: str) -> Self:
+        """The answer to another image of the same bytes."""
+        return self.model_copy(update={"image_id": image_id, "cached": True})
 
     @classmethod
     def classified(cls, image_id: str, top: list[tuple[str, float]], **rest: object) -> Self:

@@ -31,7 +31,6 @@ def check_tokens(secret: SecretStr) -> SecretStr:
 
 
 NOT_THE_WORKERS = {
-    "ami_id",
     "instance_type",
     "market",
     "subnet_ids",
@@ -105,6 +104,10 @@ class Settings(BaseSettings):
     labels: str = Field(
         "",
         description="path or `s3://bucket/key` of the class names, one a line, if they are not ImageNet's",
+    )
+
+    answer_cache: Literal["on", "off"] = Field(
+        "on", description="`on`: the same bytes are answered without another run of the same model"
     )
 
     request_timeout: int = Field(

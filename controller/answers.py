@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
@@ -24,6 +25,9 @@ class ImageAnswer(BaseModel):
     model: str | None = None
     timings: dict[str, float] = {}
     instance_id: str | None = None
+    cached: bool = False
+    """Whether it is the answer to an earlier image of the same bytes; model, timings, instance are its."""
+    answered_at: datetime | None = None
 
 
 class RequestAnswer(BaseModel):
@@ -64,7 +68,7 @@ def image_answer(image_id: str, prediction: Prediction | None) -> ImageAnswer:
     shared: dict[str, Any] = {"image_id": image_id, "filename": parse(image_id).filename}
     if prediction is None:
         return ImageAnswer(**shared, status="waiting")
-    return ImageAnswer(**shared, **prediction.model_dump(exclude={"image_id", "answered_at"}))
+    return ImageAnswer(**shared, **prediction.model_dump(exclude={"image_id"}))
 
 
 def as_text(answer: RequestAnswer, *, with_stem: bool) -> str:

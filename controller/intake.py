@@ -1,9 +1,10 @@
-"""From a multipart form to the images that it holds. Reads only each file's header; no AWS."""
+"""From a multipart form to the images that it holds. Decodes only each file's header; no AWS."""
 
+import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import IO, BinaryIO, cast
+from dataclasses import dataclass, replace
+from typing import IO, Any, BinaryIO, cast
 
 from werkzeug.datastructures import FileStorage
 
@@ -15,9 +16,11 @@ from cloud.prediction import Failure
 class BadUpload(Exception):
     """The request as a whole cannot be taken."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
+        self.retry_after = retry_after
+        """Seconds, where it may be taken later."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class Upload:
     content_type: str
     refusal: Failure | None
     """Why this file cannot be classified, when its header already tells."""
+    sha256: str
+    """Of its bytes, as hex digits."""
+
+    def of(self, request_id: str) -> "Upload":
+        """The same file, as an image of another request."""
+        return replace(self, image_id=f"{request_id}/{self.image_id.partition('/')[2]}")
 
 
 def read_form(request_id: str, files: Iterable[FileStorage], max_files: int) -> list[Upload]:
@@ -53,7 +62,15 @@ def read_file(request_id: str, number: int, file: FileStorage) -> Upload:
         content_type = check_header(cast(BinaryIO, file.stream))
     except BadImage as error:
         refusal = Failure(code=error.code, message=error.message)
-    return Upload(image_id(request_id, number, file.filename or ""), file.stream, content_type, refusal)
+    name = image_id(request_id, number, file.filename or "")
+    return Upload(name, file.stream, content_type, refusal, digest(file.stream))
+
+
+def digest(stream: IO[bytes]) -> str:
+    """SHA-256, as hex digits. The stream is rewound."""
+    found = hashlib.file_digest(cast(Any, stream), "sha256").hexdigest()
+    stream.seek(0)
+    return found
 
 
 def size(stream: IO[bytes]) -> int:

@@ -1,9 +1,12 @@
 """In which form a client wants its answer. No AWS."""
 
+from dataclasses import dataclass
 from enum import Enum
+from urllib.request import parse_http_list
 
 from flask import Request
 from werkzeug.exceptions import BadRequest
+from werkzeug.http import unquote_header_value
 
 TYPES = ("application/json", "text/html", "text/plain")
 
@@ -44,7 +47,37 @@ def no_preference(request: Request) -> bool:
     return all(value == "*/*" for value in request.accept_mimetypes.values())
 
 
-def wants_async(request: Request) -> bool:
-    """`Prefer: respond-async` (RFC 7240)."""
-    preferences = ",".join(request.headers.getlist("Prefer")).split(",")
-    return any(p.split(";")[0].strip().lower() == "respond-async" for p in preferences)
+@dataclass(frozen=True)
+class Preferences:
+    """How long a client is ready to wait for the complete answer: its `Prefer` header."""
+
+    respond_async: bool
+    wait: float | None
+    """Seconds, if it says so."""
+
+    def patience(self, otherwise: float) -> float:
+        """Seconds: what `wait` says, or none with `respond-async` alone, or `otherwise`."""
+        if self.wait is not None:
+            return self.wait
+        return 0 if self.respond_async else otherwise
+
+    def applied(self, *, waits: bool) -> str:
+        """The value of Preference-Applied for an answer that `waits` for more, or is complete."""
+        found = ["respond-async"] if self.respond_async and (waits or self.wait is None) else []
+        return ", ".join(found + ([f"wait={self.wait:.0f}"] if self.wait is not None else []))
+
+
+NO_PREFERENCES = Preferences(respond_async=False, wait=None)
+
+
+def preferences(request: Request, longest_wait: float) -> Preferences:
+    """`Prefer: respond-async, wait=<seconds>` (RFC 7240). What makes no sense is ignored, of what is given
+    twice the first counts, and nobody waits longer than `longest_wait` seconds.
+    """
+    found: dict[str, str] = {}
+    for preference in parse_http_list(",".join(request.headers.getlist("Prefer"))):
+        name, _, value = preference.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), unquote_header_value(value.strip()))
+    seconds = found.get("wait", "")
+    valid = seconds.isascii() and seconds.isdigit()
+    return Preferences("respond-async" in found, min(float(seconds), longest_wait) if valid else None)

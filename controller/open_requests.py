@@ -4,6 +4,7 @@ Written before the first image is uploaded and deleted after the last answer, it
 on every host see who waits; one that was left by a process that died is settled by the next look.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,8 @@ class OpenRequest(BaseModel):
     images: int
     """How many images the request has, also those that were refused at once."""
     since: datetime
+    copies: dict[str, str] = {}
+    """Image-id -> image-id of the one with the same bytes whose answer it gets."""
 
     @property
     def age(self) -> float:
@@ -31,9 +34,12 @@ class OpenRequest(BaseModel):
 class Progress(BaseModel):
     asked: set[str]
     answered: set[str]
-    complete: bool
-    """Whether everything that was uploaded is answered, and nothing more will be uploaded."""
     uploaded: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was uploaded is answered, and nothing more will be uploaded."""
+        return self.uploaded and self.asked <= self.answered
 
     @property
     def unanswered(self) -> list[str]:
@@ -44,9 +50,9 @@ class OpenRequests:
     def __init__(self, inputs: InputBucket, outputs: OutputBucket) -> None:
         self.inputs, self.outputs = inputs, outputs
 
-    def open(self, request_id: str, images: int, **condition: str) -> None:
+    def open(self, request_id: str, images: int, copies: Mapping[str, str] = {}, **condition: str) -> None:
         """Conflict when a `condition` (IfNoneMatch) does not hold."""
-        request = OpenRequest(request_id=request_id, images=images, since=now())
+        request = OpenRequest(request_id=request_id, images=images, since=now(), copies=copies)
         self.inputs.write(f"{PREFIX}{request_id}", request.model_dump_json().encode(), **condition)
 
     def close(self, request_id: str) -> None:
@@ -67,6 +73,4 @@ class OpenRequests:
         asked = set(self.inputs.image_ids(request.request_id))
         answered = set(self.outputs.answered(request.request_id))
         uploaded = len(asked | answered) >= request.images or request.age > UPLOAD_SECONDS
-        return Progress(
-            asked=asked, answered=answered, uploaded=uploaded, complete=uploaded and asked <= answered
-        )
+        return Progress(asked=asked, answered=answered, uploaded=uploaded)

@@ -7,7 +7,7 @@ from cloud.buckets import OutputBucket
 from cloud.image_id import parse
 from cloud.prediction import Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
-from controller.open_requests import OpenRequest, OpenRequests
+from controller.open_requests import OpenRequest, OpenRequests, Progress
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +46,29 @@ class Recovery:
         if request is None:
             return None
         progress = self.open_requests.progress(request)
+        self._answer_copies(request, progress)
         if progress.complete:
             self.open_requests.close(request_id)
             return None
+        # A copy waits for the one whose answer it gets, unless that was never uploaded.
+        lost = [i for i in progress.unanswered if request.copies.get(i) not in progress.asked]
         if progress.uploaded and request.age > RESEND_AFTER_SECONDS:
-            lost = progress.unanswered
             log.warning(
                 "%d images have neither answer nor message: sent again",
                 len(lost),
                 extra={"request_id": request_id},
             )
             self.queue.send(lost)
-            self.open_requests.open(request_id, len(progress.asked | progress.answered))  # as of now
-        return len(progress.unanswered) if progress.uploaded else 0
+            images = len(progress.asked | progress.answered)
+            self.open_requests.open(request_id, images, request.copies)  # as of now
+        return len(lost) if progress.uploaded else 0
+
+    def _answer_copies(self, request: OpenRequest, progress: Progress) -> None:
+        for image_id in progress.unanswered:
+            first = request.copies.get(image_id, "")
+            if first in progress.answered and (prediction := self.outputs.get_prediction(first)):
+                self.outputs.put_prediction(prediction.of(image_id))
+                progress.answered.add(image_id)
 
     def fail_all(self, requests: Iterable[OpenRequest], reason: str) -> int:
         """Answers all that wait `failed`, and takes their messages from the queue. Returns their number."""

@@ -11,7 +11,7 @@ from cloud.errors import CloudError
 from cloud.prediction import Failure
 from controller.answers import RequestAnswer, as_text
 from controller.intake import BadUpload
-from controller.negotiation import Form, wanted_form
+from controller.negotiation import NO_PREFERENCES, Form, Preferences, wanted_form
 from controller.quota import OverQuota
 from controller.services import Services
 
@@ -29,7 +29,7 @@ def services() -> Services:
     return found
 
 
-def render(answer: RequestAnswer, form: Form, status: int) -> Response:
+def render(answer: RequestAnswer, form: Form, status: int, wanted: Preferences = NO_PREFERENCES) -> Response:
     if not answer.complete and form in (Form.HTML, Form.JSON):
         wait = services().forecast.wait(answer.counts["waiting"])
         answer = answer.model_copy(update={"wait": wait})
@@ -42,7 +42,9 @@ def render(answer: RequestAnswer, form: Form, status: int) -> Response:
         response = Response(text, status, mimetype="text/plain")
     if status == 202:
         response.headers["Location"] = answer.url
-    response.headers["Vary"] = "Accept"
+    if applied := wanted.applied(waits=not answer.complete):
+        response.headers["Preference-Applied"] = applied
+    response.headers["Vary"] = "Accept, Prefer"
     response.headers["X-Request-ID"] = answer.request_id  # for the access logs, too
     return response
 
@@ -88,7 +90,10 @@ def refuse_http(error: HTTPException) -> Response:
 
 
 def refuse_upload(error: BadUpload) -> Response:
-    return refuse(error.status, error.code, error.message)
+    response = refuse(error.status, error.code, error.message)
+    if error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def refuse_over_quota(error: OverQuota) -> Response:

@@ -20,6 +20,8 @@ from controller.fleet_state import SharedState
 from controller.fleet_view import FleetView
 from controller.following import Following
 from controller.forecast import Forecast
+from controller.idempotency import IdempotencyKeys
+from controller.known_answers import KnownAnswers
 from controller.ledger import Ledger
 from controller.long_waits import LongWaits
 from controller.open_requests import OpenRequests
@@ -41,6 +43,7 @@ class Services:
     quota: Quota
     inputs: InputBucket
     submissions: Submissions
+    idempotency_keys: IdempotencyKeys
     autoscaler: Autoscaler
     fleet_view: FleetView
     forecast: Forecast
@@ -70,7 +73,14 @@ def assemble(settings: Settings, clients: Clients) -> Services:
     outputs = OutputBucket(clients.s3, settings.output_bucket)
     queue = RequestQueue(clients.sqs, settings.request_queue)
     open_requests = OpenRequests(inputs, outputs)
-    submissions = Submissions(inputs, outputs, queue, open_requests, settings.request_timeout)
+    submissions = Submissions(
+        inputs,
+        outputs,
+        queue,
+        open_requests,
+        KnownAnswers(settings, clients.s3, outputs),
+        settings.request_timeout,
+    )
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
     recovery = Recovery(queue, outputs, open_requests)
     shared, reports = SharedState(outputs), FleetReports(outputs)
@@ -106,6 +116,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         Quota(settings.images_per_minute),
         inputs,
         submissions,
+        IdempotencyKeys(inputs),
         autoscaler,
         fleet_view,
         forecast,

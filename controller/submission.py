@@ -1,6 +1,7 @@
 """One request: upload, enqueue, and watch the output bucket until all its images are answered."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock, Thread
@@ -12,7 +13,9 @@ from cloud.request_queue import RequestQueue
 from controller.answer_feed import AnswerFeed
 from controller.answers import RequestAnswer
 from controller.autoscaler import Waiting
+from controller.idempotency import Claim
 from controller.intake import Upload
+from controller.known_answers import KnownAnswers
 from controller.open_requests import OpenRequests
 from controller.watched import Watched
 
@@ -32,10 +35,12 @@ class Submissions:
         outputs: OutputBucket,
         queue: RequestQueue,
         open_requests: OpenRequests,
+        known_answers: KnownAnswers,
         request_timeout: float,
     ) -> None:
         self.inputs, self.outputs, self.queue = inputs, outputs, queue
-        self.open_requests, self.request_timeout = open_requests, request_timeout
+        self.open_requests, self.known_answers = open_requests, known_answers
+        self.request_timeout = request_timeout
         self.pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
         self.look_at_fleet: Callable[[], None] = lambda: None
         """Called when images were sent, and when no request of this process waits any more."""
@@ -44,18 +49,32 @@ class Submissions:
         self._submitted = self._images = 0
         self._lock = Lock()
 
-    def submit(self, request_id: str, uploads: Sequence[Upload]) -> Watched:
-        """Upload before enqueue. CloudError when AWS does not take them: then nothing was asked."""
-        self.open_requests.open(request_id, len(uploads))
+    def submit(self, request_id: str, uploads: Sequence[Upload], claim: Claim | None = None) -> Watched:
+        """Upload before enqueue. CloudError when AWS does not take them: then nothing was asked.
+
+        With a `claim`, TakenOver when another POST with its key was faster.
+        """
+        copies = self.known_answers.copies(uploads)
         try:
-            refused = [prediction for prediction in self.pool.map(self._store, uploads) if prediction]
-            watched = Watched(request_id, [upload.image_id for upload in uploads])
-            watched.know({prediction.image_id: prediction for prediction in refused})
-            self.queue.send(upload.image_id for upload in uploads if not upload.refusal)
+            self.open_requests.open(request_id, len(uploads), copies)
+            version = self.known_answers.version()
+            versions = [None if upload.image_id in copies else version for upload in uploads]
+            stored = self.pool.map(self._store, uploads, versions)
+            watched = Watched(request_id, [upload.image_id for upload in uploads], copies)
+            watched.know({prediction.image_id: prediction for prediction in stored if prediction})
+            self._answer_copies(watched)
+            if claim:
+                claim.accept()
+            self.queue.send(watched.in_queue)
         except CloudError:
-            self._abandon(request_id)
+            if not claim or claim.release():
+                self._abandon(request_id)
             raise
-        self.watch(watched)
+        if watched.unanswered:
+            self.watch(watched)
+        else:
+            watched.end()
+            self._end(watched)
         return watched
 
     def watch(self, watched: Watched) -> None:
@@ -63,9 +82,19 @@ class Submissions:
         with self._lock:
             self._watched[watched.request_id] = watched
             self._submitted += 1
-            self._images += watched.unanswered
+            self._images += len(watched.in_queue)
         self.look_at_fleet()
         Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
+
+    def wait(self, request_id: str, seconds: float) -> None:
+        """Until the request is complete, for at most so many seconds; any process can."""
+        until = time.monotonic() + seconds
+        if watched := self.watched(request_id):
+            watched.finished.wait(seconds)
+        while (left := until - time.monotonic()) > 0 and (request := self.open_requests.get(request_id)):
+            if self.open_requests.progress(request).complete:
+                break
+            Event().wait(min(left, self._pause(seconds - left)))
 
     def read(self, request_id: str) -> RequestAnswer | None:
         """As this process watches it, or else from S3. None when unknown."""
@@ -109,17 +138,33 @@ class Submissions:
             submitted=submitted,
             images=images,
             requests=tuple(w.request_id for w in watched if w.unanswered),
-            just_sent=sum(w.unanswered for w in watched if w.seconds < LAG_SECONDS),
+            just_sent=sum(len(w.in_queue) for w in watched if w.seconds < LAG_SECONDS),
         )
 
-    def _store(self, upload: Upload) -> Prediction | None:
-        """The image; or, when it was refused, its answer."""
-        if not upload.refusal:
+    def _store(self, upload: Upload, version: str | None) -> Prediction | None:
+        """The image, if it was not refused, and its answer, if it is known."""
+        prediction: Prediction | None
+        if upload.refusal:
+            prediction = Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
+        else:
+            prediction = self.known_answers.get(version, upload)
+            upload.stream.seek(0)
             self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
-            return None
-        prediction = Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
-        self.outputs.put_prediction(prediction)
+        if prediction:
+            self.outputs.put_prediction(prediction)
         return prediction
+
+    def _answer_copies(self, watched: Watched) -> None:
+        """One that has another answer already, being cancelled, gets that with the next poll."""
+        made = [
+            watched.predictions[first].of(image_id)
+            for image_id, first in watched.copies.items()
+            if first in watched.predictions and image_id not in watched.predictions
+        ]
+        put = self.pool.map(self.outputs.put_prediction, made)
+        answered = {p.image_id: p for p, first in zip(made, put, strict=True) if first}
+        if answered:
+            watched.know({**watched.predictions, **answered})
 
     def _abandon(self, request_id: str) -> None:
         """Nobody got the request's id, so nobody can ask for it."""
@@ -145,6 +190,8 @@ class Submissions:
                     del self._watched[watched.request_id]
             watched.end()
             self._end(watched)
+            if not self.waiting().requests:
+                self.look_at_fleet()
 
     def _poll(self, watched: Watched) -> None:
         if is_young(watched):
@@ -156,6 +203,7 @@ class Submissions:
         new = [image_id for image_id in answered if image_id not in watched.predictions]
         if new:
             watched.know({**watched.predictions, **self.fetch(new)})
+        self._answer_copies(watched)
 
     def _end(self, watched: Watched) -> None:
         counts = watched.answer().counts
@@ -168,8 +216,6 @@ class Submissions:
                 self.open_requests.close(watched.request_id)
             except CloudError as error:
                 log.warning("%s; a later look closes it", error, extra={"request_id": watched.request_id})
-        if not self.waiting().requests:
-            self.look_at_fleet()
 
     def _pause(self, waited: float) -> float:
         """Quick at first, then a share of the time waited."""

@@ -12,8 +12,17 @@ from controller.answers import ImageAnswer, RequestAnswer, image_answer
 class Watched:
     """Its images, and the answers that are known so far."""
 
-    def __init__(self, request_id: str, image_ids: Iterable[str], *, sent_before: bool = False) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        image_ids: Iterable[str],
+        copies: Mapping[str, str] | None = None,
+        *,
+        sent_before: bool = False,
+    ) -> None:
         self.request_id = request_id
+        self.copies = copies or {}
+        """Image-id -> image-id of the one with the same bytes whose answer it gets."""
         self.sent_before = sent_before
         """Whether some of it is sent again, so that its id tells nothing of when."""
         self.image_ids = sorted(image_ids, key=lambda image_id: parse(image_id).number)
@@ -27,6 +36,11 @@ class Watched:
     @property
     def unanswered(self) -> int:
         return len(self.image_ids) - len(self.predictions)
+
+    @property
+    def in_queue(self) -> list[str]:
+        """Those that a worker must answer."""
+        return [i for i in self.image_ids if i not in self.predictions and i not in self.copies]
 
     @property
     def seconds(self) -> float:

@@ -1,5 +1,6 @@
 """AWS in this process (moto), empty for each test and provisioned as `cloud.provision` does it."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -9,6 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 from botocore.exceptions import ClientError
+from flask import Flask
 from moto import mock_aws
 from PIL import Image
 
@@ -18,6 +20,9 @@ from cloud.prediction import Prediction
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
+from controller.app import create_app
+from controller.services import assemble
+from controller.submission import Submissions
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("patient")
@@ -153,6 +158,31 @@ def work(queue: RequestQueue, outputs: OutputBucket) -> Callable[[], None]:
             queue.delete(messages)
 
     return round_
+
+
+def join_polling_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("poll-"):
+            thread.join(10)
+
+
+@pytest.fixture
+def start(settings: Settings, aws: Clients) -> Iterator[Callable[..., Flask]]:
+    """Processes of the controller."""
+    started: list[Submissions] = []
+
+    def start(**changes: Any) -> Flask:
+        services = assemble(settings.model_copy(update=changes), aws)
+        services.submissions.look_at_fleet = lambda: None
+        started.append(services.submissions)
+        return create_app(services)
+
+    yield start
+    for submissions in started:
+        submissions.request_timeout = 0
+    join_polling_threads()
+    for submissions in started:
+        submissions.pool.shutdown()
 
 
 def picture(format: str = "PNG") -> bytes:

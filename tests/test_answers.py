@@ -40,6 +40,8 @@ def test_an_entry_says_all_that_is_known():
         "model": "resnet18",
         "timings": {"classify": 0.02},
         "instance_id": "i-1",
+        "cached": False,
+        "answered_at": TABBY.answered_at.isoformat().replace("+00:00", "Z"),
     }
     assert (broken["status"], broken["label"]) == ("failed", None)
     assert broken["error"] == {"code": "not_an_image", "message": "This is a text file."}

@@ -1,5 +1,6 @@
 import gc
 import html
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from urllib.parse import quote
 
@@ -8,34 +9,12 @@ import pytest
 from cloud.errors import CloudError
 from cloud.image_id import new_request_id
 from cloud.prediction import Prediction
-from controller.app import create_app
-from controller.services import assemble
 from tests.conftest import refusal
 from tests.e2e.system import eventually
-from tests.test_submission import join_polling_threads
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 JSON, TEXT = {"Accept": "application/json"}, {"Accept": "text/plain"}
 UNKNOWN = new_request_id()
-
-
-@pytest.fixture
-def start(settings, aws):
-    """Processes of the controller."""
-    started = []
-
-    def start(**changes):
-        services = assemble(settings.model_copy(update=changes), aws)
-        services.submissions.look_at_fleet = lambda: None
-        started.append(services.submissions)
-        return create_app(services)
-
-    yield start
-    for submissions in started:
-        submissions.request_timeout = 0
-    join_polling_threads()
-    for submissions in started:
-        submissions.pool.shutdown()
 
 
 @pytest.fixture
@@ -207,6 +186,34 @@ def test_respond_async_is_answered_at_once_with_where_to_ask(idle, photo):
     assert response.headers["Location"] == f"/requests/{response.json['request_id']}"
     assert response.headers["Preference-Applied"] == "respond-async"
     assert [i["status"] for i in response.json["images"]] == ["waiting", "waiting"]
+
+
+def test_a_client_says_how_long_it_waits(start, photo, work):
+    app = start()
+    services = app.extensions["services"]
+    response = post(app.test_client(), photo(), headers={"Prefer": "respond-async, wait=0"})
+    assert (response.status_code, response.json["complete"]) == (202, False)
+    assert response.headers["Location"] == f"/requests/{response.json['request_id']}"
+    assert response.headers["Preference-Applied"] == "respond-async, wait=0"
+    assert response.vary.as_set() == {"accept", "prefer"}
+    services.submissions.look_at_fleet = work
+    response = post(app.test_client(), photo(), headers={"Prefer": "respond-async, wait=60"})
+    assert (response.status_code, response.json["complete"]) == (200, True)
+    assert response.headers["Preference-Applied"] == "wait=5", "no longer than the service itself waits"
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_look_at_a_request_may_wait_for_its_end(start, photo, work, same_process):
+    app = start()
+    where = post(app.test_client(), photo(), headers={"Prefer": "respond-async"}).headers["Location"]
+    client = (app if same_process else start()).test_client()
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(client.get, where, headers={"Prefer": "wait=5, respond-async"})
+        assert client.get(where, headers={"Prefer": "wait=0"}).json["complete"] is False
+        work()
+        assert looking.result(10).json["complete"] is True
+    assert looking.result().headers["Preference-Applied"] == "wait=5"
+    assert client.get(where, headers={"Prefer": "wait=soon"}).status_code == 200
 
 
 def test_who_waited_too_long_gets_what_there_is_and_where_the_rest_will_be(idle, photo, work):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from controller.long_waits import LongWaits
-from tests.test_app import idle, photo, post, start  # noqa: F401
+from tests.test_app import idle, photo, post  # noqa: F401
 
 
 def parse(text: str) -> list[tuple[str, str, dict]]:

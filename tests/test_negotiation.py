@@ -2,10 +2,11 @@ from io import BytesIO
 
 import pytest
 from flask import Request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest
 from werkzeug.test import EnvironBuilder
 
-from controller.negotiation import Form, wanted_form, wants_async
+from controller.negotiation import Form, Preferences, preferences, wanted_form
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 
@@ -78,19 +79,56 @@ def test_another_format_is_refused_with_what_is_right():
 @pytest.mark.parametrize(
     ("prefer", "wanted"),
     [
-        ("respond-async", True),
-        ("Respond-Async", True),
-        ("respond-async, wait=10", True),
-        ("wait=10, respond-async", True),
-        ("respond-async; foo=bar", True),
-        ("return=minimal", False),
-        ("respond-asynchronously", False),
-        ("", False),
+        ("respond-async", Preferences(True, None)),
+        ("Respond-Async", Preferences(True, None)),
+        ("respond-async; foo=bar", Preferences(True, None)),
+        ("respond-async, wait=10", Preferences(True, 10)),
+        ("wait=10, respond-async", Preferences(True, 10)),
+        ("wait=10", Preferences(False, 10)),
+        ('Wait = "10"; foo="a, wait=3"', Preferences(False, 10)),
+        ('foo="a, respond-async, wait=3", wait=4', Preferences(False, 4)),
+        ("wait=0", Preferences(False, 0)),
+        ("wait=007", Preferences(False, 7)),
+        ("wait=5, wait=9", Preferences(False, 5)),
+        ("wait=soon, wait=9", Preferences(False, None)),
+        ("wait=301", Preferences(False, 300)),
+        (f"wait={'9' * 5000}", Preferences(False, 300)),
+        ("wait", Preferences(False, None)),
+        ("wait=", Preferences(False, None)),
+        ("wait=-1", Preferences(False, None)),
+        ("wait=1.5", Preferences(False, None)),
+        ("wait=٣", Preferences(False, None)),
+        ('wait="10', Preferences(False, None)),
+        ("return=minimal", Preferences(False, None)),
+        ("respond-asynchronously", Preferences(False, None)),
+        ('"respond-async"', Preferences(False, None)),
+        (", ,;=,=;,", Preferences(False, None)),
+        ("", Preferences(False, None)),
     ],
 )
-def test_prefer_respond_async(prefer, wanted):
-    assert wants_async(request(Prefer=prefer)) is wanted
+def test_preferences(prefer, wanted):
+    assert preferences(request(Prefer=prefer), 300) == wanted
+
+
+def test_several_headers_are_one_list():
+    headers = Headers([("Prefer", "foo"), ("Prefer", "wait=5"), ("Prefer", "respond-async, wait=9")])
+    made = Request(EnvironBuilder("/", headers=headers).get_environ())
+    assert preferences(made, 300) == Preferences(True, 5)
 
 
 def test_without_prefer_the_client_waits():
-    assert not wants_async(request())
+    assert preferences(request(), 300).patience(otherwise=305) == 305
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complete", "waits"),
+    [
+        (Preferences(True, None), "respond-async", "respond-async"),
+        (Preferences(True, 10), "wait=10", "respond-async, wait=10"),
+        (Preferences(False, 10), "wait=10", "wait=10"),
+        (Preferences(False, None), "", ""),
+    ],
+)
+def test_what_was_honoured_is_said(wanted, complete, waits):
+    assert wanted.applied(waits=False) == complete
+    assert wanted.applied(waits=True) == waits

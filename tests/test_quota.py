@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from cloud.errors import CloudError
 from controller.quota import OverQuota, Quota
-from tests.test_app import BROWSER, page, photo, post, start  # noqa: F401
+from tests.test_app import BROWSER, page, photo, post  # noqa: F401
 
 
 class Clock:

@@ -5,7 +5,7 @@ import pytest
 from cloud.image_id import image_id, new_request_id
 from controller.intake import Upload
 from controller.services import assemble, launch_plan, split
-from tests.test_submission import join_polling_threads
+from tests.conftest import join_polling_threads
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_parts_are_put_together(settings, aws, queue, work, png):
     """An image that is sent wakes the autoscaler, whose look launches a worker for its request."""
     services = assemble(settings, aws)
     request_id = new_request_id()
-    upload = Upload(image_id(request_id, 0, "cat.png"), BytesIO(png), "image/png", None)
+    upload = Upload(image_id(request_id, 0, "cat.png"), BytesIO(png), "image/png", None, "")
     watched = services.submissions.submit(request_id, [upload])
     assert services.autoscaler.wake.is_set()
     assert services.autoscaler.look()

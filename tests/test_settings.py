@@ -85,7 +85,6 @@ def test_a_worker_gets_the_settings_of_its_controller(environment):
     environment.setenv("VISIBILITY_TIMEOUT", "90")
     environment.setenv("AMI_ID", "ami-0123")
     for_workers = Settings.from_environment("ami_id").for_workers()
-    assert "AMI_ID" not in for_workers
     assert "MAX_INSTANCES" not in for_workers
     assert "LABELS" not in for_workers, "an empty setting is not passed on"
     with pytest.MonkeyPatch.context() as there:
@@ -97,6 +96,7 @@ def test_a_worker_gets_the_settings_of_its_controller(environment):
     assert (worker.input_bucket, worker.output_bucket) == ("photos-in", "photos-out")
     assert (worker.model, worker.weights) == ("resnet34", "s3://models/it's mine.pt")
     assert worker.visibility_timeout == 90
+    assert worker.ami_id == "ami-0123", "it is part of the model's version"
 
 
 def test_settings_do_not_change(environment):

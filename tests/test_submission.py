@@ -1,5 +1,5 @@
-import threading
 import time
+from hashlib import sha256
 from io import BytesIO
 from threading import Event
 
@@ -9,24 +9,22 @@ from cloud.errors import CloudError
 from cloud.image_id import image_id, new_request_id
 from cloud.prediction import Failure, Prediction
 from controller.intake import Upload
+from controller.known_answers import KnownAnswers
 from controller.open_requests import OpenRequests
 from controller.submission import Submissions
-from tests.conftest import refusal
-
-
-def join_polling_threads() -> None:
-    for thread in threading.enumerate():
-        if thread.name.startswith("poll-"):
-            thread.join(10)
+from tests.conftest import join_polling_threads, refusal
 
 
 @pytest.fixture
-def make(inputs, outputs, queue):
+def make(inputs, outputs, queue, settings, aws):
     """Processes of the controller. Their polling threads have ended when the test has."""
     made: list[Submissions] = []
 
     def make(request_timeout: float = 20) -> Submissions:
-        made.append(Submissions(inputs, outputs, queue, OpenRequests(inputs, outputs), request_timeout))
+        known_answers = KnownAnswers(settings, aws.s3, outputs)
+        made.append(
+            Submissions(inputs, outputs, queue, OpenRequests(inputs, outputs), known_answers, request_timeout)
+        )
         return made[-1]
 
     yield make
@@ -52,6 +50,7 @@ def uploads(request_id: str, *names: str, refused: tuple[str, ...] = ()) -> list
             BytesIO(name.encode()),
             "image/png",
             failure if name in refused else None,
+            sha256(name.encode()).hexdigest(),
         )
         for n, name in enumerate(names)
     ]

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from hashlib import sha256
 from io import BytesIO
 from threading import Event
 from typing import Any
@@ -77,6 +78,15 @@ def grey(level: int) -> bytes:
     stream = BytesIO()
     Image.new("L", (8, 8), level).save(stream, "PNG")
     return stream.getvalue()
+
+
+def test_what_was_classified_is_remembered_by_the_hash_of_its_bytes(make_loop, ask, outputs):
+    loop, remembered = make_loop(), {}
+    loop.remember = remembered.__setitem__
+    white, broken = ask(grey(250), b"\x89PNG\r\n\x1a\n" + bytes(40))
+    loop.run(Event())
+    assert outputs.get_prediction(broken).status == "failed"
+    assert remembered == {sha256(grey(250)).hexdigest(): outputs.get_prediction(white)}
 
 
 def test_every_image_gets_its_own_prediction_and_its_message_is_deleted(make_loop, ask, outputs, queue):

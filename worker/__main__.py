@@ -8,18 +8,21 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 
 from cloud import logs
+from cloud.answer_cache import AnswerCache
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import Clients, make_clients
 from cloud.errors import CloudError
 from cloud.fleet_reports import FleetReports, WorkerReport
+from cloud.model_version import model_version
 from cloud.request_queue import RequestQueue
 from cloud.settings import NOT_THE_WORKERS, Settings, SettingsError
 from worker import notices
 from worker.heartbeat import Heartbeat
-from worker.loop import Classifier, Loop
+from worker.loop import Classifier, Loop, no_cache
 
 log = logging.getLogger("worker")
 
@@ -65,6 +68,7 @@ def main() -> int:
             classifier.fetch_weights(settings.model)
             return 0
         clients = make_clients()
+        before = version(settings, clients)
         loaded = classifier.load_classifier(
             settings.model, settings.weights, settings.labels or None, lambda url: read_s3(clients, url)
         )
@@ -72,10 +76,22 @@ def main() -> int:
         return refuse(error)
     except classifier.ClassifierError as error:
         return refuse(error)
-    return work(settings, clients, loaded)
+    same = before == version(settings, clients)  # nothing was replaced while it was loaded
+    return work(settings, clients, loaded, before if same else "")
 
 
-def work(settings: Settings, clients: Clients, classifier: Classifier) -> int:
+def version(settings: Settings, clients: Clients) -> str:
+    """Of the model, for the answer cache. Empty if that is off, or it cannot be told."""
+    if settings.answer_cache == "off":
+        return ""
+    try:
+        return model_version(settings, clients.s3)
+    except CloudError as error:
+        log.warning("no answer goes to the cache: %s", error)
+        return ""
+
+
+def work(settings: Settings, clients: Clients, classifier: Classifier, version: str) -> int:
     stop, ended = stop_on_signals(), Event()
     metadata, instance_id = notices.find_metadata(
         os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", notices.LINK_LOCAL)
@@ -99,6 +115,7 @@ def work(settings: Settings, clients: Clients, classifier: Classifier) -> int:
         max_receives=settings.max_receives,
         idle_seconds=settings.idle_shutdown_seconds,
         on_progress=report,
+        remember=partial(AnswerCache(outputs).put, version) if version else no_cache,
     ).run(stop)
     ended.set()
     report.report.draining = True

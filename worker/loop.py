@@ -1,8 +1,9 @@
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from threading import Event
 from typing import Any, NamedTuple, Protocol
 
@@ -36,6 +37,8 @@ class Loaded:
     """An image on its way through the model."""
 
     message: Message
+    sha256: str
+    """Of its bytes."""
     tensor: Any
     timings: dict[str, float]
 
@@ -45,6 +48,10 @@ class Stored(NamedTuple):
     """Whether the message is done with."""
     first: bool
     """Whether this is the image's answer: the first one stays."""
+
+
+def no_cache(sha256: str, prediction: Prediction) -> None:
+    pass
 
 
 class Loop:
@@ -62,11 +69,12 @@ class Loop:
         max_receives: int,
         idle_seconds: float,
         on_progress: Callable[[int, float], None] = lambda images, seconds: None,
+        remember: Callable[[str, Prediction], None] = no_cache,
     ) -> None:
         self.queue, self.inputs, self.outputs = queue, inputs, outputs
         self.classifier, self.heartbeat = classifier, heartbeat
         self.instance_id, self.max_receives, self.idle_seconds = instance_id, max_receives, idle_seconds
-        self.on_progress = on_progress
+        self.on_progress, self.remember = on_progress, remember
         self.pool = ThreadPoolExecutor(MAX_BATCH, thread_name_prefix="s3")
 
     def run(self, stop: Event) -> None:
@@ -114,10 +122,13 @@ class Loop:
             outcomes = list(self.pool.map(self.load, messages))
             loaded = [outcome for outcome in outcomes if isinstance(outcome, Loaded)]
             settled = [(m, p) for m, p in zip(messages, outcomes, strict=True) if not isinstance(p, Loaded)]
-            settled += zip((item.message for item in loaded), self.classify(loaded), strict=True)
+            classified = self.classify(loaded)
+            settled += zip((item.message for item in loaded), classified, strict=True)
+            remembered = self.pool.map(self.remember, (item.sha256 for item in loaded), classified)
             stored = list(self.pool.map(lambda pair: self.store(*pair), settled))
             done = [m for (m, _), outcome in zip(settled, stored, strict=True) if outcome.done]
             self.queue.delete(done)
+            list(remembered)
             self.heartbeat.step()
             return sum(outcome.first for outcome in stored)
         except CloudError as error:
@@ -156,9 +167,10 @@ class Loop:
         tensor = self.classifier.prepare(image)
         decoded = time.perf_counter()
         self.heartbeat.step()
-        return Loaded(message, tensor, {"fetch": fetched - started, "decode": decoded - fetched})
+        timings = {"fetch": fetched - started, "decode": decoded - fetched}
+        return Loaded(message, sha256(data).hexdigest(), tensor, timings)
 
-    def classify(self, loaded: list[Loaded]) -> Iterable[Prediction]:
+    def classify(self, loaded: list[Loaded]) -> list[Prediction]:
         if not loaded:
             return []
         started = time.perf_counter()

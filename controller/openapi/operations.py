@@ -5,11 +5,13 @@ from typing import Any
 from controller.openapi.parts import (
     FORMAT,
     HTML,
+    IDEMPOTENCY_KEY,
     LAST_EVENT_ID,
     PREFER,
     QUOTA,
     REQUEST_ID,
     TEXT,
+    WAIT,
     WINDOW,
     header,
     json,
@@ -36,6 +38,8 @@ ANSWER = {
             "model": "resnet18",
             "timings": {"fetch": 0.02, "decode": 0.01, "classify": 0.05},
             "instance_id": "i-0123456789abcdef0",
+            "cached": False,
+            "answered_at": "2026-11-24T08:43:21Z",
         }
     ],
     "wait": None,
@@ -80,7 +84,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "description": "Answers when all images are classified, or after REQUEST_TIMEOUT with what there is."
         " A file that is no image gets a `failed` of its own. Without an `Accept`, files in a field `myfile`"
         " are answered with bare labels, and files in `inputFile` with `stem:label` lines.",
-        "parameters": [PREFER, FORMAT],
+        "parameters": [PREFER, IDEMPOTENCY_KEY, FORMAT],
         "requestBody": {
             "required": True,
             "content": {
@@ -104,14 +108,14 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "responses": {
             "200": response("All images are answered.", *ANSWERS, headers=QUOTA, links=LATER["links"]),
             "202": response("Not yet.", *ANSWERS, headers=LATER["headers"] | QUOTA, links=LATER["links"]),
-            **refused(400, 413, 429, 503),
+            **refused(400, 409, 410, 413, 422, 429, 503),
         },
     },
     "requests.show_request": {
         "tags": ["Images"],
         "summary": "The answers of a request",
         "description": "What there is by now; `complete` says whether that is all.",
-        "parameters": [REQUEST_ID, FORMAT],
+        "parameters": [REQUEST_ID, WAIT, FORMAT],
         "responses": {"200": response("The answers.", *ANSWERS), **refused(400, 404, 503)},
     },
     "requests.cancel_request": {

@@ -18,9 +18,24 @@ FORMAT = {
 PREFER = {
     "name": "Prefer",
     "in": "header",
-    "description": "`respond-async`: 202 at once, and the answers are collected at `Location` (RFC 7240).",
+    "description": "RFC 7240. `respond-async`: 202 at once, and the answers are collected at `Location`."
+    " `wait=<seconds>`: the same if they are not complete by then.",
     "schema": {"type": "string"},
-    "examples": {"later": {"value": "respond-async"}},
+    "examples": {"later": {"value": "respond-async"}, "soon": {"value": "respond-async, wait=10"}},
+}
+WAIT = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "RFC 7240. `wait=<seconds>`: the answers once complete, or what there is by then.",
+    "schema": {"type": "string"},
+    "examples": {"wait": {"value": "wait=20"}},
+}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "However often it comes with the same key and the same files, it is one request.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "examples": {"key": {"value": "8e03978e-40d5-43dd-bc93-6894a57f9324"}},
 }
 LAST_EVENT_ID = {
     "name": "Last-Event-ID",
@@ -97,11 +112,22 @@ REFUSALS = {
         "The request is not in a state for it; the message says what would be right.",
         "conflict",
         "This request is still being uploaded. Cancel it once it waits for its answers.",
+        **{"Retry-After": header("Seconds, where only the time is too early.", "integer")},
+    ),
+    "410": refusal(
+        "The request of this Idempotency-Key has expired.",
+        "request_forgotten",
+        "The request of this Idempotency-Key is no longer kept. Use a new key.",
     ),
     "413": refusal(
         "That is more than is possible in one request.",
         "too_many_files",
         "1,200 files are too many: at most 1,000 in one request.",
+    ),
+    "422": refusal(
+        "The Idempotency-Key belongs to other files.",
+        "idempotency_key_reused",
+        "This Idempotency-Key was used for other files. Send these with a new key.",
     ),
     "429": refusal(
         "That is more than is possible now. Nothing of it was stored.",

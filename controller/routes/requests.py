@@ -1,6 +1,7 @@
 """One request, under its own address."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from flask import Blueprint, Response, request
@@ -10,7 +11,7 @@ from cloud.errors import NotFound as NoSuchObject
 from cloud.image_id import is_request_id
 from controller.answers import RequestAnswer
 from controller.client import client_name
-from controller.negotiation import Form, wanted_form
+from controller.negotiation import Form, preferences, wanted_form
 from controller.replies import render, see_other, services
 from controller.second_thoughts import NotNow
 
@@ -19,10 +20,14 @@ requests = Blueprint("requests", __name__, url_prefix="/requests")
 
 @requests.get("/<request_id>")
 def show_request(request_id: str) -> Response:
+    wanted = replace(preferences(request, services().settings.request_timeout), respond_async=False)
+    if wanted.wait and is_request_id(request_id):
+        with services().long_waits.of_request() as may_wait:
+            services().submissions.wait(request_id, wanted.wait if may_wait else 0)
     found = services().submissions.read(request_id) if is_request_id(request_id) else None
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")
-    return render(found, wanted_form(request), 200)
+    return render(found, wanted_form(request), 200, wanted)
 
 
 @requests.post("/<request_id>/cancel")

@@ -1,14 +1,22 @@
 """The first page, and the POST that brings the images."""
 
-from flask import Blueprint, Response, render_template, request
+from collections.abc import Sequence
+from contextlib import suppress
+
+from flask import Blueprint, Response, g, render_template, request
 
 from cloud.image_id import new_request_id
+from controller.answers import RequestAnswer
 from controller.client import client_name
-from controller.intake import read_form
-from controller.negotiation import wanted_form, wants_async
+from controller.idempotency import Claim, TakenOver, in_use, object_name
+from controller.intake import BadUpload, Upload, read_form
+from controller.negotiation import Preferences, preferences, wanted_form
+from controller.quota import OverQuota
 from controller.replies import render, services
 
 upload = Blueprint("upload", __name__)
+
+AT_ONCE = Preferences(respond_async=True, wait=None)
 
 
 @upload.get("/")
@@ -18,20 +26,57 @@ def show_form() -> str:
 
 @upload.post("/")
 def classify() -> Response:
-    request_id = new_request_id()
+    settings, request_id = services().settings, new_request_id()
+    key = request.headers.get("Idempotency-Key")
+    key_object = object_name(key, client=g.get("client") or "") if key is not None else None
+    wanted = preferences(request, settings.request_timeout)
+    seconds = wanted.patience(otherwise=settings.request_timeout + 5)
     form = wanted_form(request)
     files = [file for _, file in request.files.items(multi=True)]
-    uploads = read_form(request_id, files, services().settings.max_files)
-    with services().quota.charge(client_name(), len(uploads)):
-        watched = services().submissions.submit(request_id, uploads)
-    if wants_async(request):
-        response = render(watched.answer(), form, 202)
-        response.headers["Preference-Applied"] = "respond-async"
-        return response
+    uploads = read_form(request_id, files, settings.max_files)
+    if key_object:
+        answer = submit_once(key_object, request_id, uploads, seconds)
+    else:
+        answer = submit(request_id, uploads, seconds)
+    return render(answer, form, 202 if wanted == AT_ONCE or not answer.complete else 200, wanted)
+
+
+def submit(
+    request_id: str, uploads: Sequence[Upload], seconds: float, claim: Claim | None = None
+) -> RequestAnswer:
+    """The answer, complete or as it is after so many seconds."""
+    try:
+        with services().quota.charge(client_name(), len(uploads)):
+            watched = services().submissions.submit(request_id, uploads, claim)
+    except OverQuota:
+        if claim:
+            claim.release()
+        raise
     with services().long_waits.of_request() as may_wait:
-        if may_wait:
-            watched.finished.wait(services().settings.request_timeout + 5)
-    return render(watched.answer(), form, 202 if watched.unanswered else 200)
+        watched.finished.wait(seconds if may_wait else 0)
+    return watched.answer()
+
+
+def submit_once(key_object: str, request_id: str, uploads: Sequence[Upload], seconds: float) -> RequestAnswer:
+    """As `submit`; what was posted with this key before is not submitted again."""
+    keys = services().idempotency_keys
+    while not isinstance(claim := keys.claim(key_object, request_id, uploads), str):
+        with suppress(TakenOver):
+            return submit(claim.request_id, [u.of(claim.request_id) for u in uploads], seconds, claim)
+    return replay(key_object, claim, seconds)
+
+
+def replay(key_object: str, request_id: str, seconds: float) -> RequestAnswer:
+    with services().long_waits.of_request() as may_wait:
+        services().submissions.wait(request_id, seconds if may_wait else 0)
+    answer = services().submissions.read(request_id)
+    if answer is None:
+        raise BadUpload(
+            410, "request_forgotten", "The request of this Idempotency-Key is no longer kept. Use a new key."
+        )
+    if not answer.complete and not services().idempotency_keys.accepted(key_object):
+        raise in_use()
+    return answer
 
 
 @upload.after_request

@@ -1,6 +1,7 @@
 """deploy/terraform from start to end: it is applied, it runs, nobody may more than he needs, it goes away."""
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,14 +161,14 @@ def busy(plan: Plan) -> Plan:
     bend(plan.app, broken)
     sqs.send_message(QueueUrl=queue, MessageBody="nobody's")
     sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)  # as if a worker had died with it
-    [image] = post(plan, ("cat.jpg", PHOTOS["cat"][0]))["images"]
+    [image] = post(plan, ("cat.jpg", fresh(PHOTOS["cat"][0])))["images"]
     assert image["error"]["code"] == "no_workers"
     bend(plan.app, ROOT)
 
     # An image that was tried too often: SQS moves its message to the dead letters, which here the test does.
     capacity(plan, settings, 0)
     url = f"http://127.0.0.1:{plan.port}/"
-    files, headers = {"image_file": ("cat.jpg", PHOTOS["cat"][0])}, {"Prefer": "respond-async"}
+    files, headers = {"image_file": ("cat.jpg", fresh(PHOTOS["cat"][0]))}, {"Prefer": "respond-async"}
     place = requests.post(url, files=files, headers=headers, timeout=30).headers["Location"]
     request_id = place.rpartition("/")[2]
     eventually(lambda: any(body.startswith(request_id) for body in move_to_dead_letters(sqs, queue)))
@@ -175,7 +176,8 @@ def busy(plan: Plan) -> Plan:
     capacity(plan, settings, None)
 
     # Photos that take longer than the visibility timeout allows.
-    answer = post(plan, *((f"{n}.png", large_png()) for n in range(12)))
+    large = large_png()
+    answer = post(plan, *((f"{n}.png", fresh(large)) for n in range(12)))
     assert {image["status"] for image in answer["images"]} == {"classified"}
     eventually(lambda: not workers(plan, *PRESENT), 60)
     eventually(
@@ -201,6 +203,11 @@ def move_to_dead_letters(sqs: Any, queue: str) -> list[str]:
 def bend(link: Path, target: Path) -> None:
     link.unlink()
     link.symlink_to(target)
+
+
+def fresh(photo: bytes) -> bytes:
+    """The same picture, but none that the answer cache knows."""
+    return photo + secrets.token_bytes(8)
 
 
 def large_png() -> bytes:
