@@ -89,12 +89,14 @@ class Submissions:
     def wait(self, request_id: str, seconds: float) -> None:
         """Until the request is complete, for at most so many seconds; any process can."""
         until = time.monotonic() + seconds
-        if watched := self.watched(request_id):
-            watched.finished.wait(seconds)
-        while (left := until - time.monotonic()) > 0 and (request := self.open_requests.get(request_id)):
-            if self.open_requests.progress(request).complete:
-                break
-            Event().wait(min(left, self._pause(seconds - left)))
+        while (left := until - time.monotonic()) > 0:
+            if watched := self.watched(request_id):
+                watched.finished.wait(left)
+            elif not self._is_open(request_id):
+                if not self.watched(request_id):  # else `read` answers as it knows it, which may be less
+                    return
+            else:
+                Event().wait(min(left, self._pause(seconds - left)))
 
     def read(self, request_id: str) -> RequestAnswer | None:
         """As this process watches it, or else from S3. None when unknown."""
@@ -153,6 +155,10 @@ class Submissions:
         if prediction:
             self.outputs.put_prediction(prediction)
         return prediction
+
+    def _is_open(self, request_id: str) -> bool:
+        request = self.open_requests.get(request_id)
+        return request is not None and not self.open_requests.progress(request).complete
 
     def _answer_copies(self, watched: Watched) -> None:
         """One that has another answer already, being cancelled, gets that with the next poll."""

@@ -1,7 +1,7 @@
 import time
 from hashlib import sha256
 from io import BytesIO
-from threading import Event
+from threading import Event, Timer
 
 import pytest
 
@@ -12,6 +12,7 @@ from controller.intake import Upload
 from controller.known_answers import KnownAnswers
 from controller.open_requests import OpenRequests
 from controller.submission import Submissions
+from controller.watched import Watched
 from tests.conftest import join_polling_threads, refusal
 
 
@@ -250,3 +251,26 @@ def test_a_long_wait_is_polled_slowly_and_a_short_one_quickly(make):
     assert submissions._pause(0) <= 0.05
     assert submissions._pause(2) == pytest.approx(0.2)
     assert submissions._pause(3600) == 1
+
+
+def test_a_wait_that_began_before_the_watch_ends_with_it(make, outputs, monkeypatch):
+    """The answer is complete in S3 before the process that watches the request has seen it."""
+    submissions, watched = make(), submit(make(), "a.png")
+    progress = submissions.open_requests.progress
+
+    def watch_from_now_on(request):
+        outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
+        submissions._watched[watched.request_id] = slow
+        polled.start()
+        return progress(request)
+
+    def poll():
+        slow.know(submissions.fetch(slow.image_ids))
+        submissions._watched.clear()
+        slow.end()
+
+    slow, polled = Watched(watched.request_id, watched.image_ids), Timer(0.3, poll)
+    monkeypatch.setattr(submissions.open_requests, "progress", watch_from_now_on)
+    submissions.wait(watched.request_id, 10)
+    assert slow.finished.is_set()
+    assert submissions.read(watched.request_id).complete

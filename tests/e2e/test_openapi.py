@@ -10,7 +10,18 @@ from tests.e2e.system import System
 SCHEMATHESIS = [sys.executable, "-m", "schemathesis.cli", "run", "--seed", "1", "--request-timeout", "60"]
 
 
+# A key that was used for other files is refused, and no document can say which ones were.
+CONFIG = """
+[[operations]]
+include-path = "/"
+
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5xx"]
+"""
+
+
 def find_faults(system: System, folder: Path, *options: str) -> None:
+    (folder / "schemathesis.toml").write_text(CONFIG)
     done = subprocess.run(
         [*SCHEMATHESIS, *options, f"{system.url}openapi.json"],
         cwd=folder,
