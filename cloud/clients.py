@@ -5,6 +5,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, NoRegionError
 
+from cloud.metrics import count_calls
 from cloud.settings import SettingsError
 
 Client: TypeAlias = Any  # boto3 makes the methods of its clients at run time
@@ -36,6 +37,7 @@ def make_clients() -> Clients:
     """
     try:
         session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))  # boto3 does not read it
+        count_calls(session.events)
         return Clients(
             s3=session.client("s3", config=PATIENT),
             sqs=session.client("sqs", config=PATIENT),

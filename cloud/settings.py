@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     images_per_minute: int = Field(
         0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
     )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
 
     @classmethod

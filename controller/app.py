@@ -7,11 +7,13 @@ from cloud.errors import CloudError
 from controller import replies
 from controller.guard import guard
 from controller.intake import BadUpload
+from controller.metrics import end_request, start_request
 from controller.quota import OverQuota
 from controller.routes.api import api
 from controller.routes.events import events
 from controller.routes.fleet import fleet
 from controller.routes.health import health
+from controller.routes.metrics import metrics
 from controller.routes.requests import requests
 from controller.routes.sign_in import sign_in
 from controller.routes.upload import upload
@@ -31,11 +33,13 @@ def create_app(services: Services) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["services"] = services
-    for routes in (upload, requests, events, fleet, health, api):
+    for routes in (upload, requests, events, fleet, metrics, health, api):
         app.register_blueprint(routes)
+    app.before_request(start_request)
     if services.access.restricted:
         app.register_blueprint(sign_in)
         app.before_request(guard)
+    app.after_request(end_request)
     app.after_request(secure)
     app.register_error_handler(HTTPException, replies.refuse_http)
     app.register_error_handler(BadUpload, replies.refuse_upload)

@@ -17,6 +17,7 @@ from threading import Event
 
 from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
+from controller import metrics
 from controller.fleet import Fleet, Instance, NoCapacity
 from controller.fleet_history import FleetHistory, Sample
 from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, SharedState, now
@@ -203,10 +204,12 @@ class Autoscaler:
         try:
             look.launched = self.fleet.launch(count, request_id, secrets.token_hex(16), lease.may_launch)
         except NoCapacity as error:
+            metrics.LAUNCH_ERRORS.inc()
             state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
             state.no_capacity = str(error)
             look.why.append(f"no capacity: {error}")
         except CloudError as error:
+            metrics.LAUNCH_ERRORS.inc()
             if not error.code:  # EC2 may have launched them all the same, which would show by then
                 state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
                 raise
@@ -216,6 +219,7 @@ class Autoscaler:
             state.no_launch_before = now() + timedelta(seconds=seconds)
             look.why.append(f"launch refused: {error}")
         else:
+            metrics.LAUNCHED.inc(len(look.launched))
             state.launch_failures, state.no_launch_before, state.no_capacity = 0, None, ""
             launched = Launched(at=now(), request_id=request_id)
             state.launched |= {instance_id: launched.model_copy() for instance_id in look.launched}
@@ -279,6 +283,7 @@ class Autoscaler:
     def _terminate(self, look: Look, instance_ids: list[str]) -> list[str]:
         """Returns those that EC2 let be terminated."""
         ended = self.fleet.terminate(instance_ids)
+        metrics.TERMINATED.inc(len(ended))
         if len(ended) < len(instance_ids):
             look.why.append(f"EC2 lets only {len(ended)} of {len(instance_ids)} instances be terminated")
         look.terminated += ended

@@ -24,6 +24,7 @@ from controller.idempotency import IdempotencyKeys
 from controller.known_answers import KnownAnswers
 from controller.ledger import Ledger
 from controller.long_waits import LongWaits
+from controller.metrics import FleetCollector
 from controller.open_requests import OpenRequests
 from controller.quota import Quota
 from controller.recovery import Recovery
@@ -51,6 +52,7 @@ class Services:
     following: Following
     streams: Streams
     long_waits: LongWaits
+    fleet_metrics: FleetCollector
     dependencies: dict[str, Any]
     """By name, what must be reachable; each has a `check()`."""
 
@@ -124,6 +126,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         Following(submissions),
         Streams(forecast),
         LongWaits(settings.web_threads),
+        FleetCollector(shared),
         dependencies,
     )
 

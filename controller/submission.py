@@ -16,6 +16,7 @@ from controller.autoscaler import Waiting
 from controller.idempotency import Claim
 from controller.intake import Upload
 from controller.known_answers import KnownAnswers
+from controller.metrics import ANSWER_SECONDS, IMAGES, UPLOAD_SECONDS
 from controller.open_requests import OpenRequests
 from controller.watched import Watched
 
@@ -49,6 +50,7 @@ class Submissions:
         self._submitted = self._images = 0
         self._lock = Lock()
 
+    @UPLOAD_SECONDS.time()
     def submit(self, request_id: str, uploads: Sequence[Upload], claim: Claim | None = None) -> Watched:
         """Upload before enqueue. CloudError when AWS does not take them: then nothing was asked.
 
@@ -61,7 +63,8 @@ class Submissions:
             versions = [None if upload.image_id in copies else version for upload in uploads]
             stored = self.pool.map(self._store, uploads, versions)
             watched = Watched(request_id, [upload.image_id for upload in uploads], copies)
-            watched.know({prediction.image_id: prediction for prediction in stored if prediction})
+            known = {prediction.image_id: prediction for prediction in stored if prediction}
+            watched.know(known)
             self._answer_copies(watched)
             if claim:
                 claim.accept()
@@ -70,6 +73,10 @@ class Submissions:
             if not claim or claim.release():
                 self._abandon(request_id)
             raise
+        for prediction in known.values():
+            note_answer(prediction, "cached" if prediction.cached else "refused")
+        for image_id in watched.in_queue:
+            log.info("queued", extra={"image_id": image_id})
         if watched.unanswered:
             self.watch(watched)
         else:
@@ -152,6 +159,7 @@ class Submissions:
             prediction = self.known_answers.get(version, upload)
             upload.stream.seek(0)
             self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
+            log.info("uploaded", extra={"image_id": upload.image_id, "content_type": upload.content_type})
         if prediction:
             self.outputs.put_prediction(prediction)
         return prediction
@@ -171,6 +179,8 @@ class Submissions:
         answered = {p.image_id: p for p, first in zip(made, put, strict=True) if first}
         if answered:
             watched.know({**watched.predictions, **answered})
+        for prediction in answered.values():
+            note_answer(prediction, "cached")
 
     def _abandon(self, request_id: str) -> None:
         """Nobody got the request's id, so nobody can ask for it."""
@@ -208,11 +218,16 @@ class Submissions:
             answered = self.outputs.answered(watched.request_id)
         new = [image_id for image_id in answered if image_id not in watched.predictions]
         if new:
-            watched.know({**watched.predictions, **self.fetch(new)})
+            found = self.fetch(new)
+            watched.know({**watched.predictions, **found})
+            for prediction in found.values():
+                note_answer(prediction, prediction.status)
+                ANSWER_SECONDS.observe(watched.seconds)
         self._answer_copies(watched)
 
     def _end(self, watched: Watched) -> None:
         counts = watched.answer().counts
+        IMAGES.labels("unanswered").inc(watched.unanswered)
         log.info(
             "a request waited too long" if watched.unanswered else "a request is answered",
             extra={"request_id": watched.request_id, "seconds": round(watched.seconds, 3), **counts},
@@ -226,6 +241,14 @@ class Submissions:
     def _pause(self, waited: float) -> float:
         """Quick at first, then a share of the time waited."""
         return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
+
+
+def note_answer(prediction: Prediction, outcome: str) -> None:
+    IMAGES.labels(outcome).inc()
+    log.info(
+        "answered",
+        extra={"image_id": prediction.image_id, "outcome": outcome, "label": prediction.label},
+    )
 
 
 def is_young(watched: Watched) -> bool:

@@ -7,7 +7,9 @@ starts new processes with new code, while the old ones answer what they have beg
 """
 
 import os
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -64,6 +66,33 @@ logger_class = JsonLogger
 preload_app = False
 worker_tmp_dir = "/dev/shm"  # a disk can stall the signs of life
 control_socket_disable = True
+
+# Where each process counts for /metrics; set before any of them imports prometheus_client.
+counts = os.environ.setdefault(
+    "PROMETHEUS_MULTIPROC_DIR", f"{tempfile.gettempdir()}/image-classifier-metrics-{os.getpid()}"
+)
+
+
+def on_starting(server: Any) -> None:
+    """All counters begin anew, also after a crash; a reload goes on with them."""
+    Path(counts).mkdir(mode=0o700, parents=True, exist_ok=True)
+    forget_counts()
+
+
+def on_exit(server: Any) -> None:
+    forget_counts()
+
+
+def forget_counts() -> None:
+    for file in Path(counts).glob("*.db"):
+        file.unlink(missing_ok=True)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What the process has counted stays; what it had open does not."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -137,7 +137,11 @@ def choose_weights(stop: Event) -> None:
 @contextmanager
 def controller(port: int, log: Path, mark: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Gunicorn with the controller, in a process group of its own, so that Ctrl-C comes to this one alone."""
-    bind = {"BIND": f"{HOST}:{port}", "GRACEFUL_TIMEOUT": str(STOP_SECONDS - 1)}
+    bind = {
+        "BIND": f"{HOST}:{port}",
+        "GRACEFUL_TIMEOUT": str(STOP_SECONDS - 1),
+        "PROMETHEUS_MULTIPROC_DIR": str(log.parent / "metrics"),
+    }
     command = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "controller.wsgi:app"]
     with log.open("wb") as output:
         process = subprocess.Popen(

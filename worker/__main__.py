@@ -20,7 +20,7 @@ from cloud.fleet_reports import FleetReports, WorkerReport
 from cloud.model_version import model_version
 from cloud.request_queue import RequestQueue
 from cloud.settings import NOT_THE_WORKERS, Settings, SettingsError
-from worker import notices
+from worker import metrics, notices
 from worker.heartbeat import Heartbeat
 from worker.loop import Classifier, Loop, no_cache
 
@@ -98,6 +98,8 @@ def work(settings: Settings, clients: Clients, classifier: Classifier, version: 
     )
     if metadata:
         notices.watch(metadata, stop)
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port)
     queue = RequestQueue(clients.sqs, settings.request_queue)
     outputs = OutputBucket(clients.s3, settings.output_bucket)
     heartbeat = Heartbeat(queue, settings.visibility_timeout, on_hang=end_at_once)

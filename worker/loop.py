@@ -15,6 +15,7 @@ from cloud.image_id import parse
 from cloud.photo import BadImage, decode, decode_in_a_child
 from cloud.prediction import Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue, batches
+from worker import metrics
 from worker.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,10 @@ class Loop:
                     self.give_back(batch)
                 else:
                     started = time.monotonic()
-                    self.on_progress(self.handle(batch), time.monotonic() - started)
+                    answered, seconds = self.handle(batch), time.monotonic() - started
+                    metrics.BUSY_SECONDS.inc(seconds)
+                    metrics.IMAGES.labels("returned").inc(len(batch) - answered)
+                    self.on_progress(answered, seconds)
                 self.heartbeat.drop(batch)
             if messages:
                 last_work = time.monotonic()
@@ -147,6 +151,14 @@ class Loop:
         except ValueError as error:
             log.error("a message that nobody can answer is deleted: %s", error)
             return None
+        log.info(
+            "received",
+            extra={
+                "image_id": message.image_id,
+                "receives": message.receives,
+                "instance_id": self.instance_id,
+            },
+        )
         if message.receives >= self.max_receives:
             tried = f"It was tried {message.receives - 1} times and its worker never finished."
             return self.failed(message, "gave_up", f"{tried} The image may be one that crashes its decoder.")
@@ -168,6 +180,8 @@ class Loop:
         decoded = time.perf_counter()
         self.heartbeat.step()
         timings = {"fetch": fetched - started, "decode": decoded - fetched}
+        for step, seconds in timings.items():
+            metrics.STEP_SECONDS.labels(step).observe(seconds)
         return Loaded(message, sha256(data).hexdigest(), tensor, timings)
 
     def classify(self, loaded: list[Loaded]) -> list[Prediction]:
@@ -176,6 +190,8 @@ class Loop:
         started = time.perf_counter()
         tops = self.classifier.classify([item.tensor for item in loaded])
         seconds = time.perf_counter() - started
+        metrics.BATCH_IMAGES.observe(len(loaded))
+        metrics.STEP_SECONDS.labels("classify").observe(seconds)
         self.heartbeat.step()
         return [
             Prediction.classified(
@@ -200,12 +216,15 @@ class Loop:
         first = False
         if outcome is not None:
             first = self.outputs.put_prediction(outcome)
+            metrics.IMAGES.labels(outcome.status if first else "answered_already").inc()
             log.info(
                 outcome.status if first else "was answered already",
                 extra={
                     "image_id": message.image_id,
+                    "instance_id": self.instance_id,
                     "label": outcome.label,
                     "error": outcome.error and outcome.error.code,
+                    "timings": outcome.timings,
                 },
             )
         return Stored(done=True, first=first)

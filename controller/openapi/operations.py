@@ -171,6 +171,11 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             **refused(400, 503),
         },
     },
+    "metrics.show_metrics": {
+        "tags": ["Fleet"],
+        "summary": "Counters and gauges for Prometheus",
+        "responses": {"200": response("Of all processes on the host.", TEXT)},
+    },
     "health.healthz": {
         "tags": ["Health"],
         "summary": "Whether the controller is alive",

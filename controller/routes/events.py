@@ -7,6 +7,7 @@ from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from cloud.image_id import is_request_id
 from controller.image_numbers import ImageNumbers
+from controller.metrics import OPEN_STREAMS
 from controller.replies import services
 
 events = Blueprint("events", __name__, url_prefix="/requests")
@@ -25,6 +26,7 @@ def stream_events(request_id: str) -> Response:
                 f"Too many streams are open. The answers are also at /requests/{request_id}, as JSON.",
                 retry_after=AGAIN_SECONDS,
             )
+        held.enter_context(OPEN_STREAMS.track_inprogress())
         watched = held.enter_context(services().following.follow(request_id))
         if watched is None:
             raise NotFound(f"There is no request {request_id!r}.")

@@ -1,0 +1,24 @@
+import json
+import logging
+
+from cloud.logs import json_formatter, name_request
+
+
+def line(**extra: object) -> dict[str, object]:
+    record = logging.makeLogRecord({"name": "worker", "levelname": "INFO", "msg": "received", **extra})
+    assert name_request(record)
+    found: dict[str, object] = json.loads(json_formatter().format(record))
+    return found
+
+
+def test_a_line_about_an_image_names_its_request():
+    found = line(image_id="abc/0000-cat.jpg", receives=2)
+    assert found["message"] == "received"
+    assert found["image_id"] == "abc/0000-cat.jpg"
+    assert found["request_id"] == "abc"
+    assert found["receives"] == 2
+
+
+def test_a_line_about_nothing_of_the_kind_names_none():
+    assert "request_id" not in line()
+    assert line(request_id="abc")["request_id"] == "abc"
