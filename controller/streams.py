@@ -36,6 +36,7 @@ class Streams:
         began = spoke = self.clock()
         yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
         while self.process_stays() and self.clock() - began < LONGEST_SECONDS:
+            nobody_follows = watched.finished.is_set()  # looked at first: the last answers came before
             known = watched.predictions
             images = watched.images()
             new = [i for i in images if i.status != "waiting" and shown.get(i.image_id) is not i]
@@ -49,7 +50,7 @@ class Streams:
             if state["complete"]:
                 yield event("state", json.dumps(state, ensure_ascii=False), sent)
                 return
-            if watched.finished.is_set():  # nobody keeps it up to date here any more
+            if nobody_follows:
                 return
             if new or state != before:
                 spoke = self.clock()

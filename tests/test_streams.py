@@ -147,6 +147,23 @@ def test_a_stream_ends_when_its_process_shall(streams, watched):
     assert list(stream) == []
 
 
+def test_the_last_answers_are_told_although_the_request_ends_while_it_is_looked_at(streams, watched):
+    look = watched.images
+
+    def images():
+        found = look()
+        if watched.unanswered:
+            know(watched, 0, 1, 2)
+            watched.end()
+        return found
+
+    stream = events(streams, watched)
+    watched.images = images
+    rest = [read(text) for text in stream]
+    assert [name for name, _, _ in rest] == ["state", "image", "image", "image", "state"]
+    assert rest[-1][2]["state"] == "done"
+
+
 def test_a_stream_ends_when_nobody_watches_any_more_so_that_its_client_comes_again(streams, watched):
     stream = events(streams, watched)
     next(stream)
