@@ -7,24 +7,23 @@ it then is.
 
 import logging
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import timedelta
 from threading import Event
 
 from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
 from controller import metrics
-from controller.fleet import Fleet, Instance, NoCapacity
+from controller.fleet import Fleet
 from controller.fleet_history import FleetHistory, Sample
-from controller.fleet_state import Busy, Decision, FleetState, Launched, Lease, SharedState, now
-from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger, age
+from controller.fleet_state import Busy, Decision, FleetState, SharedState, now
+from controller.launching import Launching, why_nobody_comes
+from controller.ledger import Ledger, age
+from controller.look import Look, Policy, Waiting
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
-from controller.scaling import Seen, instances_to_end, instances_to_launch, wanted_instances
+from controller.scaling import Seen, instances_to_end, wanted_instances
 from controller.words import some
 
 log = logging.getLogger(__name__)
@@ -35,46 +34,6 @@ BUSY_SECONDS = 2.0  # between looks while something waits or runs
 REAPER_SECONDS = 30.0  # between looks otherwise
 DEAD_LETTERS_SECONDS = 10.0
 LEASE_WAIT_SECONDS = 5.0
-SLOWEST_LAUNCH_SECONDS = 60  # between launches that EC2 refuses
-MAX_LAUNCH_FAILURES = 3
-MAX_NOT_READY = 3
-CONSOLE = "Its console output says why: aws ec2 get-console-output --latest --instance-id"
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """What this process knows of its own requests, whatever SQS's counts say."""
-
-    requests: tuple[str, ...] = ()
-    """Their ids, the one that has waited longest first."""
-    just_sent: int = 0
-    """Unanswered images that were sent within the last minute."""
-    submitted: int = 0
-    """How many requests this process has had so far."""
-    images: int = 0
-    """How many images these had that were not refused at once."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    max_instances: int
-    max_images_per_instance: int
-
-
-@dataclass
-class Look:
-    state: FleetState
-    instances: list[Instance]
-    waiting: Waiting
-    seen: Seen
-    wanted: int
-    launched: list[str] = field(default_factory=list)
-    terminated: list[str] = field(default_factory=list)
-    why: list[str] = field(default_factory=list)
-
-    @property
-    def active(self) -> list[Instance]:
-        return [i for i in self.instances if i.active and i.instance_id not in self.terminated]
 
 
 class Autoscaler:
@@ -94,6 +53,7 @@ class Autoscaler:
         self.queue, self.fleet, self.shared = queue, fleet, shared
         self.history, self.ledger = history, ledger
         self.open_requests, self.recovery, self.policy = open_requests, recovery, policy
+        self.launching = Launching(fleet, ledger, open_requests, policy)
         self.waiting, self.quiet_again_seconds = waiting, quiet_again_seconds
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters_at = 0.0
@@ -126,10 +86,10 @@ class Autoscaler:
                 self._answer_dead_letters(look)
                 if look.seen.quiet:
                     self._scale_in(look)
-                elif gave_up := self._gave_up(look):
-                    self._answer_that_nobody_comes(look, gave_up)
+                elif reason := why_nobody_comes(look):
+                    self._answer_that_nobody_comes(look, reason)
                 else:
-                    self._scale_out(look, lease)
+                    self.launching.scale_out(look, lease)
                     self._end_surplus(look)
                 self.fleet.number(look.active, look.launched)
             finally:
@@ -179,52 +139,6 @@ class Autoscaler:
             self._dead_letters_at = time.monotonic() + DEAD_LETTERS_SECONDS
             self.recovery.answer_dead_letters()
 
-    def _scale_out(self, look: Look, lease: Lease) -> None:
-        unseen = self.ledger.unseen(look.state, look.instances)
-        count = instances_to_launch(look.wanted, len(look.active) + unseen)
-        look.why.append(
-            f"{some(look.seen.backlog, 'image calls', 'images call')} for"
-            f" {some(look.wanted, 'instance', 'instances')}: one for each"
-            f" {self.policy.max_images_per_instance}, at most {self.policy.max_instances}"
-        )
-        if not count:
-            return
-        if look.state.no_launch_before and now() < look.state.no_launch_before:
-            look.why.append(f"the next try to launch is at {look.state.no_launch_before:%H:%M:%S}")
-        elif len(look.state.not_ready) >= MAX_NOT_READY:
-            look.why.append("too many never got ready: none is launched until one does")
-        elif not lease.may_launch():
-            look.why.append("this look took too long to launch safely: the next one will")
-        else:
-            self._launch(look, count, lease)
-
-    def _launch(self, look: Look, count: int, lease: Lease) -> None:
-        state = look.state
-        request_id = next(iter(look.waiting.requests or self.open_requests.ids()), "")
-        try:
-            look.launched = self.fleet.launch(count, request_id, secrets.token_hex(16), lease.may_launch)
-        except NoCapacity as error:
-            metrics.LAUNCH_ERRORS.inc()
-            state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
-            state.no_capacity = str(error)
-            look.why.append(f"no capacity: {error}")
-        except CloudError as error:
-            metrics.LAUNCH_ERRORS.inc()
-            if not error.code:  # EC2 may have launched them all the same, which would show by then
-                state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
-                raise
-            state.launch_failures += 1
-            state.launch_error, state.no_capacity = str(error), ""
-            seconds = min(2**state.launch_failures, SLOWEST_LAUNCH_SECONDS)
-            state.no_launch_before = now() + timedelta(seconds=seconds)
-            look.why.append(f"launch refused: {error}")
-        else:
-            metrics.LAUNCHED.inc(len(look.launched))
-            state.launch_failures, state.no_launch_before, state.no_capacity = 0, None, ""
-            launched = Launched(at=now(), request_id=request_id)
-            state.launched |= {instance_id: launched.model_copy() for instance_id in look.launched}
-            look.why += [f"the request that waits longest is {request_id}"] * bool(request_id)
-
     def _end_surplus(self, look: Look) -> None:
         """Lets go whom neither backlog nor arrivals have called for lately; they finish what they have."""
         speed = look.state.images_per_second
@@ -237,18 +151,6 @@ class Autoscaler:
                 f"{some(count, 'instance', 'instances')} more than the load has called for lately"
             )
             self._terminate(look, [i.instance_id for i in look.active[:count]])
-
-    def _gave_up(self, look: Look) -> str:
-        """Why nobody will come for what waits, or nothing: whoever runs or boots may yet do the work."""
-        state = look.state
-        if look.active:
-            return ""
-        if state.launch_failures >= MAX_LAUNCH_FAILURES:
-            return f"Workers cannot be launched: {state.launch_error}"
-        if len(state.not_ready) >= MAX_NOT_READY:
-            last = state.not_ready[-1]
-            return f"Workers fail to start: {len(state.not_ready)} in a row never got ready. {CONSOLE} {last}"
-        return ""
 
     def _answer_that_nobody_comes(self, look: Look, reason: str) -> None:
         found = [self.open_requests.get(request_id) for request_id in self.open_requests.ids()]

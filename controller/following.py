@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from threading import Lock, Thread
 
 from cloud.errors import CloudError
-from controller.submission import Submissions
+from controller.polling import Polling
+from controller.stored_requests import StoredRequests
 from controller.watched import Watched
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,15 @@ class Shared:
 class Following:
     """However many streams a request has here, S3 is asked once for all of them."""
 
-    def __init__(self, submissions: Submissions) -> None:
-        self.submissions = submissions
+    def __init__(self, polling: Polling, stored: StoredRequests) -> None:
+        self.polling, self.stored = polling, stored
         self._shared: dict[str, Shared] = {}
         self._lock = Lock()
 
     @contextmanager
     def follow(self, request_id: str) -> Iterator[Watched | None]:
         """The request, kept up to date inside the block. None when it is unknown. CloudError."""
-        if watched := self.submissions.watched(request_id):
+        if watched := self.polling.watched(request_id):
             yield watched
             return
         with self._lock:
@@ -56,7 +57,7 @@ class Following:
                         shared.watched.end()
 
     def _begin(self, request_id: str) -> Watched | None:
-        watched = self.submissions.load(request_id)
+        watched = self.stored.load(request_id)
         if watched and watched.unanswered:
             Thread(target=self._poll, args=[watched], name=f"follow-{request_id}", daemon=True).start()
         return watched
@@ -66,7 +67,7 @@ class Following:
         while watched.unanswered and not watched.finished.wait(pause):
             before = watched.predictions
             try:
-                self.submissions.refresh(watched)
+                self.stored.refresh(watched)
             except CloudError as error:
                 log.warning("%s", error, extra={"request_id": watched.request_id})
             except Exception:

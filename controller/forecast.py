@@ -6,9 +6,9 @@ from threading import Lock
 from time import monotonic
 
 from cloud.errors import CloudError
-from controller.autoscaler import Policy
 from controller.fleet_state import FleetState, SharedState
 from controller.ledger import age, since
+from controller.look import Policy
 from controller.outlook import Facts, Wait, outlook
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 from cloud.answer_cache import AnswerCache
 from cloud.buckets import OutputBucket
@@ -11,13 +12,15 @@ from cloud.model_version import model_version
 from cloud.prediction import Prediction
 from cloud.settings import Settings
 from controller.intake import Upload
+from controller.watched import Watched
 
 log = logging.getLogger(__name__)
 
 
 class KnownAnswers:
-    def __init__(self, settings: Settings, s3: Client, outputs: OutputBucket) -> None:
+    def __init__(self, settings: Settings, s3: Client, outputs: OutputBucket, pool: Executor) -> None:
         self.settings, self.s3, self.cache = settings, s3, AnswerCache(outputs)
+        self.outputs, self.pool = outputs, pool
         self.on = settings.answer_cache == "on"
         self._problem = ""
 
@@ -47,3 +50,17 @@ class KnownAnswers:
             if self.on and not upload.refusal
         }
         return {image_id: first for image_id, first in found.items() if image_id != first}
+
+    def answer_copies(self, watched: Watched) -> list[Prediction]:
+        """Those that can be answered now, and are. One that has another answer already, being cancelled,
+        gets that with the next poll."""
+        made = [
+            watched.predictions[first].of(image_id)
+            for image_id, first in watched.copies.items()
+            if first in watched.predictions and image_id not in watched.predictions
+        ]
+        put = self.pool.map(self.outputs.put_prediction, made)
+        answered = [prediction for prediction, first in zip(made, put, strict=True) if first]
+        if answered:
+            watched.know({**watched.predictions, **{p.image_id: p for p in answered}})
+        return answered

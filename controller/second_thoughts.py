@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 from cloud.errors import CloudError, Conflict
 from cloud.prediction import Prediction
-from cloud.request_queue import MAX_BATCH
+from cloud.request_queue import MAX_BATCH, RequestQueue
 from controller.answers import RequestAnswer
 from controller.open_requests import OpenRequests
+from controller.polling import Polling
 from controller.recovery import Recovery
-from controller.submission import Submissions
+from controller.stored_requests import StoredRequests
 from controller.watched import Watched
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,17 @@ class NotNow(Exception):
 
 
 class SecondThoughts:
-    def __init__(self, submissions: Submissions, open_requests: OpenRequests, recovery: Recovery) -> None:
-        self.submissions, self.open_requests, self.recovery = submissions, open_requests, recovery
-        self.inputs, self.outputs, self.pool = submissions.inputs, submissions.outputs, submissions.pool
+    def __init__(
+        self,
+        queue: RequestQueue,
+        stored: StoredRequests,
+        open_requests: OpenRequests,
+        polling: Polling,
+        recovery: Recovery,
+    ) -> None:
+        self.queue, self.stored, self.open_requests = queue, stored, open_requests
+        self.polling, self.recovery = polling, recovery
+        self.inputs, self.outputs, self.pool = stored.inputs, stored.outputs, stored.pool
 
     def cancel(self, request_id: str) -> RequestAnswer | None:
         """Answers `failed` what waits, and deletes its pictures, so that no worker runs the model on them.
@@ -35,7 +44,7 @@ class SecondThoughts:
         request = self.open_requests.get(request_id)
         if request and not self.open_requests.progress(request).uploaded:
             raise NotNow("This request is still being uploaded. Cancel it once it waits for its answers.")
-        found = self.submissions.load(request_id)
+        found = self.stored.load(request_id)
         if found is None:
             return None
         waiting = [image_id for image_id in found.image_ids if image_id not in found.predictions]
@@ -43,12 +52,12 @@ class SecondThoughts:
             return found.answer()
         list(self.pool.map(self._cancel, waiting))
         self._take_back(waiting)
-        self.submissions.refresh(found)
-        if watched := self.submissions.watched(request_id):
-            self.submissions.refresh(watched)  # who watches it closes it
+        self.stored.refresh(found)
+        if watched := self.polling.watched(request_id):
+            self.stored.refresh(watched)  # who watches it closes it
         else:
             self.open_requests.close(request_id)
-        self.submissions.look_at_fleet()
+        self.polling.look_at_fleet()
         return found.answer()
 
     def retry(
@@ -63,7 +72,7 @@ class SecondThoughts:
         `charge` is given their number, and may refuse it.
         None when the request is unknown, NotNow, CloudError.
         """
-        found = self.submissions.load(request_id)
+        found = self.stored.load(request_id)
         if found is None:
             return None
         failed = self._failed_and_stored(found)
@@ -84,14 +93,14 @@ class SecondThoughts:
                 "This request waits for answers. Once all its images are answered, those that failed can be"
                 " sent again."
             ) from None
-        still = self.submissions.fetch(failed)
+        still = self.stored.fetch(failed)
         failed = [i for i in failed if i not in still or still[i].status == "failed"]
         list(self.pool.map(self.outputs.delete, failed))
         again = Watched(found.request_id, found.image_ids, sent_before=True)
         again.know({i: p for i, p in found.predictions.items() if i not in failed})
-        self.submissions.queue.send(failed)
+        self.queue.send(failed)
         self.open_requests.open(found.request_id, count)
-        self.submissions.watch(again)
+        self.polling.watch(again)
         return again.answer()
 
     def _cancel(self, image_id: str) -> None:
@@ -102,7 +111,7 @@ class SecondThoughts:
         """Their messages, which would call for instances; but a worker passes over them soon where there
         are many others, which none should take from it."""
         try:
-            others = self.submissions.queue.counts().visible - len(image_ids)
+            others = self.queue.counts().visible - len(image_ids)
             if others <= max(len(image_ids), MAX_BATCH):
                 self.recovery.take_back(set(image_ids))
         except CloudError as error:

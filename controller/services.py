@@ -1,6 +1,7 @@
 """What the controller is made of, put together."""
 
 import atexit
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -13,7 +14,7 @@ from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
 from cloud.tokens import read_tokens
 from controller.access import Access
-from controller.autoscaler import Autoscaler, Policy
+from controller.autoscaler import Autoscaler
 from controller.fleet import Fleet, LaunchPlan
 from controller.fleet_history import FleetHistory
 from controller.fleet_state import SharedState
@@ -24,11 +25,14 @@ from controller.idempotency import IdempotencyKeys
 from controller.known_answers import KnownAnswers
 from controller.ledger import Ledger
 from controller.long_waits import LongWaits
+from controller.look import Policy
 from controller.metrics import FleetCollector
 from controller.open_requests import OpenRequests
+from controller.polling import Polling
 from controller.quota import Quota
 from controller.recovery import Recovery
 from controller.second_thoughts import SecondThoughts
+from controller.stored_requests import StoredRequests
 from controller.streams import Streams
 from controller.submission import Submissions
 from controller.userdata import render
@@ -44,6 +48,7 @@ class Services:
     quota: Quota
     inputs: InputBucket
     submissions: Submissions
+    polling: Polling
     idempotency_keys: IdempotencyKeys
     autoscaler: Autoscaler
     fleet_view: FleetView
@@ -75,14 +80,11 @@ def assemble(settings: Settings, clients: Clients) -> Services:
     outputs = OutputBucket(clients.s3, settings.output_bucket)
     queue = RequestQueue(clients.sqs, settings.request_queue)
     open_requests = OpenRequests(inputs, outputs)
-    submissions = Submissions(
-        inputs,
-        outputs,
-        queue,
-        open_requests,
-        KnownAnswers(settings, clients.s3, outputs),
-        settings.request_timeout,
-    )
+    pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
+    stored = StoredRequests(inputs, outputs, pool)
+    known_answers = KnownAnswers(settings, clients.s3, outputs, pool)
+    polling = Polling(stored, open_requests, known_answers, settings.request_timeout)
+    submissions = Submissions(inputs, outputs, queue, open_requests, known_answers, polling, pool)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
     recovery = Recovery(queue, outputs, open_requests)
     shared, reports = SharedState(outputs), FleetReports(outputs)
@@ -96,9 +98,9 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         open_requests=open_requests,
         recovery=recovery,
         policy=Policy(settings.max_instances, settings.max_images_per_instance),
-        waiting=submissions.waiting,
+        waiting=polling.waiting,
     )
-    submissions.look_at_fleet = autoscaler.wake.set
+    polling.look_at_fleet = autoscaler.wake.set
     fleet_view = FleetView(
         queue,
         fleet,
@@ -118,12 +120,13 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         Quota(settings.images_per_minute),
         inputs,
         submissions,
+        polling,
         IdempotencyKeys(inputs),
         autoscaler,
         fleet_view,
         forecast,
-        SecondThoughts(submissions, open_requests, recovery),
-        Following(submissions),
+        SecondThoughts(queue, stored, open_requests, polling, recovery),
+        Following(polling, stored),
         Streams(forecast),
         LongWaits(settings.web_threads),
         FleetCollector(shared),

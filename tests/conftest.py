@@ -21,8 +21,7 @@ from cloud.provision import provision
 from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
 from controller.app import create_app
-from controller.services import assemble
-from controller.submission import Submissions
+from controller.services import Services, assemble
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("patient")
@@ -167,22 +166,28 @@ def join_polling_threads() -> None:
 
 
 @pytest.fixture
-def start(settings: Settings, aws: Clients) -> Iterator[Callable[..., Flask]]:
-    """Processes of the controller."""
-    started: list[Submissions] = []
+def make(settings: Settings, aws: Clients) -> Iterator[Callable[..., Services]]:
+    """Processes of the controller, before they serve. Their polling threads have ended when the test has."""
+    made: list[Services] = []
 
-    def start(**changes: Any) -> Flask:
+    def make(**changes: Any) -> Services:
         services = assemble(settings.model_copy(update=changes), aws)
-        services.submissions.look_at_fleet = lambda: None
-        started.append(services.submissions)
-        return create_app(services)
+        services.polling.look_at_fleet = lambda: None
+        made.append(services)
+        return services
 
-    yield start
-    for submissions in started:
-        submissions.request_timeout = 0
+    yield make
+    for services in made:
+        services.polling.request_timeout = 0
     join_polling_threads()
-    for submissions in started:
-        submissions.pool.shutdown()
+    for services in made:
+        services.submissions.pool.shutdown()
+
+
+@pytest.fixture
+def start(make: Callable[..., Services]) -> Callable[..., Flask]:
+    """Processes of the controller."""
+    return lambda **changes: create_app(make(**changes))
 
 
 def picture(format: str = "PNG") -> bytes:

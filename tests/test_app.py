@@ -21,7 +21,7 @@ UNKNOWN = new_request_id()
 def app(start, work):
     """With workers that answer at once: everything is a tabby."""
     app = start()
-    app.extensions["services"].submissions.look_at_fleet = work
+    app.extensions["services"].polling.look_at_fleet = work
     return app
 
 
@@ -34,7 +34,7 @@ def client(app):
 def idle(start):
     """Without workers, and with little patience."""
     app = start()
-    app.extensions["services"].submissions.request_timeout = 0.2
+    app.extensions["services"].polling.request_timeout = 0.2
     return app.test_client()
 
 
@@ -196,7 +196,7 @@ def test_a_client_says_how_long_it_waits(start, photo, work):
     assert response.headers["Location"] == f"/requests/{response.json['request_id']}"
     assert response.headers["Preference-Applied"] == "respond-async, wait=0"
     assert response.vary.as_set() == {"accept", "prefer"}
-    services.submissions.look_at_fleet = work
+    services.polling.look_at_fleet = work
     response = post(app.test_client(), photo(), headers={"Prefer": "respond-async, wait=60"})
     assert (response.status_code, response.json["complete"]) == (200, True)
     assert response.headers["Preference-Applied"] == "wait=5", "no longer than the service itself waits"

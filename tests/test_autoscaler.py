@@ -12,17 +12,13 @@ from cloud.buckets import OutputBucket
 from cloud.errors import CloudError
 from cloud.fleet_reports import FleetReports, WorkerReport
 from cloud.image_id import new_request_id
-from controller.autoscaler import (
-    MAX_LAUNCH_FAILURES,
-    MAX_NOT_READY,
-    Autoscaler,
-    Policy,
-    Waiting,
-)
+from controller.autoscaler import Autoscaler
 from controller.fleet import Fleet
 from controller.fleet_history import FleetHistory
 from controller.fleet_state import LEASE_SECONDS, Busy, SharedState, now
+from controller.launching import MAX_LAUNCH_FAILURES, MAX_NOT_READY
 from controller.ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS, Ledger
+from controller.look import Policy, Waiting
 from controller.open_requests import PREFIX, OpenRequest, OpenRequests
 from controller.recovery import RESEND_AFTER_SECONDS, Recovery
 from controller.scaling import HOLD_SECONDS, PAID_SECONDS

@@ -71,7 +71,7 @@ def test_an_unknown_request_is_404_in_json_for_an_event_source(start, request_id
 
 def test_one_stream_too_many_is_told_so_and_there_is_room_again_once_one_has_gone(idle, photo):
     services = idle.application.extensions["services"]
-    services.submissions.request_timeout = 20
+    services.polling.request_timeout = 20
     services.__dict__["long_waits"] = LongWaits(4)  # for two streams
     url = post(idle, photo(), headers={"Prefer": "respond-async"}).json["url"]
     streams = [idle.get(f"{url}/events") for _ in range(2)]
@@ -95,7 +95,7 @@ def test_when_many_wait_already_the_next_upload_is_told_at_once_where_its_answer
     work,
 ):
     services = idle.application.extensions["services"]
-    services.submissions.request_timeout = 60
+    services.polling.request_timeout = 60
     services.__dict__["long_waits"] = waits = LongWaits(1)
     with waits.of_request():
         response = post(idle, photo("cat.png"))

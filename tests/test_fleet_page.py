@@ -13,7 +13,6 @@ from controller.app import create_app
 from controller.fleet_history import Sample
 from controller.fleet_state import Decision, now
 from controller.fleet_view import FleetAnswer, InstanceView, Money, abridge
-from controller.services import assemble
 from tests.test_pages import HTML, Page
 
 
@@ -169,8 +168,8 @@ def test_when_aws_does_not_answer_all_forms_say_so(client, view):
         assert "could not read s3://b/fleet/state: down" in reply.text
 
 
-def test_nobody_learns_a_requests_id_from_the_fleet(aws, settings, queue):
-    services = assemble(settings, aws)
+def test_nobody_learns_a_requests_id_from_the_fleet(make, queue):
+    services = make()
     request_id = new_request_id()
     services.autoscaler.open_requests.open(request_id, 1)
     queue.send([f"{request_id}/0000-cat.jpg"])
@@ -181,7 +180,6 @@ def test_nobody_learns_a_requests_id_from_the_fleet(aws, settings, queue):
         assert reply.status_code == 200
         assert request_id not in reply.text
         assert request_id[:12] in reply.text
-    services.submissions.pool.shutdown()
 
 
 def test_only_whole_request_ids_are_abridged():

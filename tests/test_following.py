@@ -1,14 +1,12 @@
-# ruff: noqa: F811 - fixtures of other tests
 import threading
 from threading import Event
 
 import pytest
 
 from cloud.prediction import Prediction
-from controller.following import Following
 from tests.conftest import refusal
 from tests.e2e.system import eventually
-from tests.test_submission import make, submit  # noqa: F401
+from tests.test_submission import submit
 
 
 @pytest.fixture
@@ -19,7 +17,7 @@ def request_(make):
 
 @pytest.fixture
 def following(make):
-    found = Following(make())
+    found = make().following
     yield found
     eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("follow-")])
 
@@ -29,9 +27,9 @@ def answer(outputs, image_id: str) -> None:
 
 
 def test_a_request_that_this_process_watches_is_not_followed_once_more(make):
-    submissions = make()
-    watched = submit(submissions, "a.png")
-    with Following(submissions).follow(watched.request_id) as found:
+    process = make()
+    watched = submit(process, "a.png")
+    with process.following.follow(watched.request_id) as found:
         assert found is watched
 
 

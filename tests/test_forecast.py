@@ -2,9 +2,9 @@ from datetime import timedelta
 
 import pytest
 
-from controller.autoscaler import Policy
 from controller.fleet_state import Decision, FleetState, Launched, SharedState, now
 from controller.forecast import FRESH_SECONDS, Forecast, facts
+from controller.look import Policy
 from tests.conftest import refusal
 
 POLICY = Policy(max_instances=10, max_images_per_instance=20)

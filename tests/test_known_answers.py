@@ -48,7 +48,7 @@ def classify(queue, inputs, outputs, settings, aws, runs):
 @pytest.fixture
 def app(start, classify):
     app = start()
-    app.extensions["services"].submissions.look_at_fleet = classify
+    app.extensions["services"].polling.look_at_fleet = classify
     return app
 
 
@@ -70,10 +70,10 @@ def test_the_same_bytes_are_answered_without_a_run(client, runs):
 def test_a_request_that_needs_no_worker_wakes_nobody(start, client):
     post(client, photo(0))
     looks, other = [], start()
-    other.extensions["services"].submissions.look_at_fleet = lambda: looks.append(1)
+    other.extensions["services"].polling.look_at_fleet = lambda: looks.append(1)
     reply = post(other.test_client(), photo(0), photo(0))
     assert reply.json["counts"]["classified"] == 2
-    assert other.extensions["services"].submissions.waiting().images == 0
+    assert other.extensions["services"].polling.waiting().images == 0
     assert looks == []
 
 
@@ -96,16 +96,16 @@ def test_equal_images_of_one_request_are_one_run(client, runs):
 def test_equal_images_count_as_one_for_the_fleet(start):
     app = start()
     post(app.test_client(), photo(0), photo(0), photo(1), headers=NOW)
-    waiting = app.extensions["services"].submissions.waiting()
+    waiting = app.extensions["services"].polling.waiting()
     assert (waiting.just_sent, waiting.images, len(waiting.requests)) == (2, 2, 1)
 
 
 def test_equal_images_share_a_failure_and_the_next_request_tries_again(app, runs, classify):
-    submissions = app.extensions["services"].submissions
-    submissions.look_at_fleet = lambda: classify("failed")
+    polling = app.extensions["services"].polling
+    polling.look_at_fleet = lambda: classify("failed")
     answer = post(app.test_client(), photo(0), photo(0)).json
     assert [i["error"]["code"] for i in answer["images"]] == ["gave_up"] * 2
-    submissions.look_at_fleet = classify
+    polling.look_at_fleet = classify
     assert post(app.test_client(), photo(0)).json["images"][0]["cached"] is False
     assert len(runs) == 2
 
@@ -127,7 +127,7 @@ def test_a_broken_entry_is_not_used(client, outputs, runs):
 
 def test_off_means_that_every_image_is_classified(start, classify, runs):
     app = start(answer_cache="off")
-    app.extensions["services"].submissions.look_at_fleet = classify
+    app.extensions["services"].polling.look_at_fleet = classify
     for _ in range(2):
         answer = post(app.test_client(), photo(0), photo(0)).json
         assert [i["cached"] for i in answer["images"]] == [False, False]
@@ -137,7 +137,7 @@ def test_off_means_that_every_image_is_classified(start, classify, runs):
 def test_other_weights_at_the_same_place_are_another_model(start, client, runs, inputs, classify):
     def app(**changes):
         made = start(**changes)
-        made.extensions["services"].submissions.look_at_fleet = classify
+        made.extensions["services"].polling.look_at_fleet = classify
         return made.test_client()
 
     post(client, photo(0))
@@ -154,7 +154,7 @@ def test_without_a_version_workers_are_asked_and_the_reason_is_said_once(
 ):
     post(client, photo(0))
     app = start(weights="/nowhere/weights.pt")
-    app.extensions["services"].submissions.look_at_fleet = classify
+    app.extensions["services"].polling.look_at_fleet = classify
     for _ in range(2):
         assert post(app.test_client(), photo(0)).json["images"][0]["cached"] is False
     assert len(runs) == 3
@@ -192,9 +192,9 @@ def test_it_costs_one_call_for_an_upload(start, aws, on_call, settings, outputs)
 def test_recovery_answers_the_copies(start, client, queue, outputs, inputs, classify):
     """Their process died, or they waited longer than it did."""
     app = start()
-    services = app.extensions["services"].submissions
-    services.known_answers.cache.get = lambda version, sha256: None
-    services._answer_copies = lambda watched: None
+    known_answers = app.extensions["services"].submissions.known_answers
+    known_answers.cache.get = lambda version, sha256: None
+    known_answers.answer_copies = lambda watched: []
     request_id = post(app.test_client(), photo(0), photo(0), photo(0), headers=NOW).json["request_id"]
     classify()
     open_requests = OpenRequests(inputs, outputs)

@@ -13,7 +13,6 @@ from cloud.errors import CloudError
 from controller.app import create_app
 from controller.fleet_state import Decision, SharedState, now
 from controller.metrics import PEEK_SECONDS, FleetCollector
-from controller.services import assemble
 from tests.exposition import faults, read, samples, value
 from worker import metrics as workers  # registers the worker's beside the controller's
 
@@ -21,10 +20,8 @@ DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana.json"
 
 
 @pytest.fixture
-def services(aws, settings):
-    made = assemble(settings, aws)
-    yield made
-    made.submissions.pool.shutdown()
+def services(make):
+    return make()
 
 
 @pytest.fixture
@@ -54,7 +51,7 @@ def test_an_upload_is_counted(client, grown, services, png, work):
     reply = client.post("/", data=files, headers={"Prefer": "respond-async"})
     services.autoscaler.look()
     work()
-    watched = services.submissions.watched(reply.json["request_id"])
+    watched = services.polling.watched(reply.json["request_id"])
     assert watched is None or watched.finished.wait(10)
     assert grown("classifier_images_total", outcome="classified") == 1
     assert grown("classifier_images_total", outcome="refused") == 1

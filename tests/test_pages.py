@@ -112,7 +112,7 @@ def client(requests: Requests, pictures: Pictures) -> FlaskClient:
         settings=settings,
         access=Access([]),
         quota=Quota(0),
-        submissions=requests,
+        polling=requests,
         inputs=pictures,
         forecast=forecast,
         dependencies={},

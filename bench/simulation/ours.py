@@ -10,6 +10,7 @@ from bench.simulation.proposal import next_request_within, wanted_at_rate
 from bench.simulation.world import World
 from controller.autoscaler import BUSY_SECONDS, QUIET_AGAIN_SECONDS
 from controller.ledger import CAPACITY_AGAIN_SECONDS
+from controller.polling import LAG_SECONDS
 from controller.scaling import (
     HOLD_SECONDS,
     Seen,
@@ -20,7 +21,6 @@ from controller.scaling import (
     instances_to_launch,
     wanted_instances,
 )
-from controller.submission import LAG_SECONDS
 
 SENT_STEP, SENT_KEPT = 2.0, 300.0  # seconds
 KNOWN_IMAGES = 100  # how many images' times are known from an earlier load

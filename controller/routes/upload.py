@@ -68,8 +68,8 @@ def submit_once(key_object: str, request_id: str, uploads: Sequence[Upload], sec
 
 def replay(key_object: str, request_id: str, seconds: float) -> RequestAnswer:
     with services().long_waits.of_request() as may_wait:
-        services().submissions.wait(request_id, seconds if may_wait else 0)
-    answer = services().submissions.read(request_id)
+        services().polling.wait(request_id, seconds if may_wait else 0)
+    answer = services().polling.read(request_id)
     if answer is None:
         raise BadUpload(
             410, "request_forgotten", "The request of this Idempotency-Key is no longer kept. Use a new key."
