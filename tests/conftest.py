@@ -141,6 +141,43 @@ def launch_all(clients: Clients, on_call: OnCall) -> None:
     on_call(clients.ec2, "RunInstances", lambda params: params.update(MinCount=params["MaxCount"]))
 
 
+@pytest.fixture
+def launches(aws, on_call):
+    """How many instances each RunInstances asked for."""
+    asked = []
+    on_call(aws.ec2, "RunInstances", lambda params: asked.append(params["MaxCount"]))
+    return asked
+
+
+@pytest.fixture
+def counts(aws, on_reply):
+    """What SQS says of the queue, one after the other; the last one stays. Empty: the truth."""
+    says: list[int] = []
+
+    def lie(reply):
+        if says and "ApproximateNumberOfMessages" in reply["Attributes"]:
+            visible = says.pop(0) if len(says) > 1 else says[0]
+            for name in ("", "NotVisible", "Delayed"):
+                reply["Attributes"][f"ApproximateNumberOfMessages{name}"] = "0" if name else str(visible)
+
+    on_reply(aws.sqs, "GetQueueAttributes", lie)
+    return says
+
+
+@pytest.fixture
+def hidden(aws, on_reply):
+    """Ids of instances that DescribeInstances does not show yet, or "all"."""
+    ids: set[str] = set()
+
+    def hide(reply):
+        for reservation in reply["Reservations"]:
+            shown = [i for i in reservation["Instances"] if not ids & {i["InstanceId"], "all"}]
+            reservation["Instances"] = shown
+
+    on_reply(aws.ec2, "DescribeInstances", hide)
+    return ids
+
+
 def refusal(code: str, operation: str = "RunInstances") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": f"{code} says AWS"}}, operation)
 
@@ -182,6 +219,14 @@ def make(settings: Settings, aws: Clients) -> Iterator[Callable[..., Services]]:
     join_polling_threads()
     for services in made:
         services.submissions.pool.shutdown()
+
+
+@pytest.fixture
+def process(make: Callable[..., Services], work: Callable[[], None]) -> Services:
+    """One of the controller, with a worker that answers as soon as it is called."""
+    made = make()
+    made.polling.look_at_fleet = work
+    return made
 
 
 @pytest.fixture

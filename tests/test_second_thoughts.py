@@ -23,14 +23,14 @@ def open_requests(inputs, outputs) -> OpenRequests:
 
 
 @pytest.fixture
-def process(make) -> Services:
+def controller(make) -> Services:
     """One of the controller."""
     return make()
 
 
 @pytest.fixture
-def here(process) -> SecondThoughts:
-    return process.second_thoughts
+def here(controller) -> SecondThoughts:
+    return controller.second_thoughts
 
 
 def fail(outputs, *image_ids: str, code: str = "no_workers") -> None:
@@ -39,9 +39,9 @@ def fail(outputs, *image_ids: str, code: str = "no_workers") -> None:
 
 
 @pytest.fixture
-def failed(process, outputs, queue, open_requests):
+def failed(controller, outputs, queue, open_requests):
     """A request of three images: one failed, one is classified, and one was refused at once."""
-    watched = submit(process, "a.png", "b.png", "notes.txt", refused=REFUSED)
+    watched = submit(controller, "a.png", "b.png", "notes.txt", refused=REFUSED)
     fail(outputs, watched.image_ids[0])
     outputs.put_prediction(Prediction.classified(watched.image_ids[1], [("tabby", 0.9)]))
     assert watched.finished.wait(20)
@@ -56,12 +56,12 @@ def failed(process, outputs, queue, open_requests):
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_what_waits_is_cancelled_and_its_pictures_and_messages_are_gone(
-    process, here, make, outputs, inputs, queue, open_requests, elsewhere
+    controller, here, make, outputs, inputs, queue, open_requests, elsewhere
 ):
     looks = []
-    watched = submit(process, "a.png", "b.png", "notes.txt", "c.png", refused=REFUSED)
+    watched = submit(controller, "a.png", "b.png", "notes.txt", "c.png", refused=REFUSED)
     outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
-    other = make() if elsewhere else process
+    other = make() if elsewhere else controller
     other.polling.look_at_fleet = lambda: looks.append(1)
     answer = other.second_thoughts.cancel(watched.request_id)
     assert answer.complete
@@ -79,8 +79,8 @@ def test_what_waits_is_cancelled_and_its_pictures_and_messages_are_gone(
     eventually(lambda: not open_requests.ids())
 
 
-def test_an_answer_that_comes_while_it_is_cancelled_stays(process, here, outputs, aws, on_call, inputs):
-    watched = submit(process, "a.png", "b.png")
+def test_an_answer_that_comes_while_it_is_cancelled_stays(controller, here, outputs, aws, on_call, inputs):
+    watched = submit(controller, "a.png", "b.png")
     quick = Prediction.classified(watched.image_ids[0], [("tabby", 0.9)])
     came = []
 
@@ -95,8 +95,8 @@ def test_an_answer_that_comes_while_it_is_cancelled_stays(process, here, outputs
     assert inputs.read(watched.image_ids[0]), "its picture stays, too"
 
 
-def test_to_cancel_what_is_complete_or_cancelled_changes_nothing(process, here, failed):
-    before = process.polling.stored.load(failed.request_id).answer()
+def test_to_cancel_what_is_complete_or_cancelled_changes_nothing(controller, here, failed):
+    before = controller.polling.stored.load(failed.request_id).answer()
     assert here.cancel(failed.request_id) == here.cancel(failed.request_id) == before
 
 
@@ -107,33 +107,33 @@ def test_what_is_still_being_uploaded_cannot_be_cancelled(here, open_requests, i
         here.cancel(request_id)
 
 
-def test_the_messages_of_others_stay_in_the_queue(process, here, queue):
+def test_the_messages_of_others_stay_in_the_queue(controller, here, queue):
     queue.send(["others/0", "others/1"])
-    watched = submit(process, "a.png", "b.png", "c.png", "d.png")
+    watched = submit(controller, "a.png", "b.png", "c.png", "d.png")
     here.cancel(watched.request_id)
     assert bodies(queue) == ["others/0", "others/1"]
 
 
 def test_however_often_somebody_cancels_it_does_not_count_against_the_images_of_others(
-    process, here, queue, settings, outputs, open_requests
+    controller, here, queue, settings, outputs, open_requests
 ):
     """Each receive brings a message nearer to the dead letters."""
     queue.send(["others/0"])
     for _ in range(settings.max_receives + 1):
-        here.cancel(submit(process, "a.png").request_id)
+        here.cancel(submit(controller, "a.png").request_id)
     assert [(m.image_id, m.receives) for m in queue.receive(10, 0)] == [("others/0", 1)]
     assert queue.dead_letters() == []
 
 
-def test_a_queue_full_of_others_messages_is_left_to_the_workers(process, here, queue):
+def test_a_queue_full_of_others_messages_is_left_to_the_workers(controller, here, queue):
     queue.send(f"others/{n}" for n in range(30))
-    watched = submit(process, "a.png")
+    watched = submit(controller, "a.png")
     assert here.cancel(watched.request_id).complete
     assert queue.counts().visible == 31
 
 
-def test_a_queue_that_does_not_answer_keeps_nobody_from_cancelling(process, here, aws, on_call, caplog):
-    watched = submit(process, "a.png")
+def test_a_queue_that_does_not_answer_keeps_nobody_from_cancelling(controller, here, aws, on_call, caplog):
+    watched = submit(controller, "a.png")
 
     def refuse(params):
         raise refusal("ServiceUnavailable", "GetQueueAttributes")
@@ -143,8 +143,8 @@ def test_a_queue_that_does_not_answer_keeps_nobody_from_cancelling(process, here
     assert "workers will pass over the messages" in caplog.text
 
 
-def test_hundreds_of_images_are_cancelled(process, here):
-    watched = submit(process, *["cat.png"] * 300)
+def test_hundreds_of_images_are_cancelled(controller, here):
+    watched = submit(controller, *["cat.png"] * 300)
     assert here.cancel(watched.request_id).counts == {
         "waiting": 0,
         "classified": 0,
@@ -156,17 +156,17 @@ def test_hundreds_of_images_are_cancelled(process, here):
 
 
 def test_what_failed_is_sent_again_and_the_rest_keeps_its_answer(
-    process, here, failed, open_requests, queue, work
+    controller, here, failed, open_requests, queue, work
 ):
     answer = here.retry(failed.request_id)
     assert [i.status for i in answer.images] == ["waiting", "classified", "failed"]
     assert open_requests.get(failed.request_id).images == 3
-    assert process.polling.waiting().requests == (failed.request_id,)
-    assert process.polling.waiting().just_sent == 1
+    assert controller.polling.waiting().requests == (failed.request_id,)
+    assert controller.polling.waiting().just_sent == 1
     work()
-    eventually(lambda: not process.polling.waiting().requests)
+    eventually(lambda: not controller.polling.waiting().requests)
     eventually(lambda: not open_requests.ids())
-    after = process.polling.stored.load(failed.request_id).answer()
+    after = controller.polling.stored.load(failed.request_id).answer()
     assert [(i.status, i.label) for i in after.images] == [
         ("classified", "tabby"),
         ("classified", "tabby"),
@@ -181,8 +181,8 @@ def test_what_may_fail_again_may_be_tried_again(here, failed, outputs, open_requ
         eventually(lambda: not open_requests.ids())
 
 
-def test_nothing_is_sent_again_where_no_picture_is_left(process, here, outputs, open_requests):
-    watched = submit(process, "a.png", "notes.txt", refused=REFUSED)
+def test_nothing_is_sent_again_where_no_picture_is_left(controller, here, outputs, open_requests):
+    watched = submit(controller, "a.png", "notes.txt", refused=REFUSED)
     here.cancel(watched.request_id)
     eventually(lambda: not open_requests.ids())
     with pytest.raises(NotNow, match="No image of this request can be sent again"):
@@ -191,7 +191,7 @@ def test_nothing_is_sent_again_where_no_picture_is_left(process, here, outputs, 
 
 
 def test_what_is_sent_again_is_charged_and_a_refusal_of_that_changes_nothing(
-    process, here, failed, open_requests
+    controller, here, failed, open_requests
 ):
     charged = []
 
@@ -199,16 +199,16 @@ def test_what_is_sent_again_is_charged_and_a_refusal_of_that_changes_nothing(
         charged.append(images)
         raise ValueError("over quota")
 
-    before = process.polling.stored.load(failed.request_id).answer()
+    before = controller.polling.stored.load(failed.request_id).answer()
     with pytest.raises(ValueError, match="over quota"):
         here.retry(failed.request_id, refuse)
     assert charged == [1]
     assert open_requests.ids() == []
-    assert process.polling.stored.load(failed.request_id).answer() == before
+    assert controller.polling.stored.load(failed.request_id).answer() == before
 
 
-def test_nothing_is_sent_again_while_others_wait(process, here, outputs):
-    watched = submit(process, "a.png", "b.png")
+def test_nothing_is_sent_again_while_others_wait(controller, here, outputs):
+    watched = submit(controller, "a.png", "b.png")
     fail(outputs, watched.image_ids[0])
     with pytest.raises(NotNow, match="Once all its images are answered"):
         here.retry(watched.request_id)
@@ -262,7 +262,7 @@ class Killed(BaseException):
     ],
 )
 def test_a_process_that_dies_while_it_tries_again_loses_nothing(
-    process,
+    controller,
     here,
     failed,
     outputs,
@@ -295,7 +295,7 @@ def test_a_process_that_dies_while_it_tries_again_loses_nothing(
     recovery.settle(open_requests.ids())
     work()
     recovery.settle(open_requests.ids())
-    after = process.polling.stored.load(failed.request_id).answer()
+    after = controller.polling.stored.load(failed.request_id).answer()
     assert after.complete
     assert after.images[0].status == ("classified" if sent_again else "failed")
     assert open_requests.ids() == []
@@ -316,8 +316,8 @@ def test_an_unknown_request_is_none(here):
     assert here.retry(new_request_id()) is None
 
 
-def test_an_s3_that_fails_is_a_cloud_error_and_what_was_not_cancelled_waits(process, here, aws, on_call):
-    watched = submit(process, "a.png", "b.png")
+def test_an_s3_that_fails_is_a_cloud_error_and_what_was_not_cancelled_waits(controller, here, aws, on_call):
+    watched = submit(controller, "a.png", "b.png")
 
     def refuse(params):
         if params["Key"] == watched.image_ids[1]:
@@ -326,11 +326,11 @@ def test_an_s3_that_fails_is_a_cloud_error_and_what_was_not_cancelled_waits(proc
     on_call(aws.s3, "PutObject", refuse)
     with pytest.raises(CloudError, match="SlowDown"):
         here.cancel(watched.request_id)
-    assert process.polling.stored.load(watched.request_id).unanswered == 1
+    assert controller.polling.stored.load(watched.request_id).unanswered == 1
 
 
-def test_a_cancelled_picture_is_gone_before_a_worker_asks_for_it(process, here, inputs):
-    watched = submit(process, "a.png")
+def test_a_cancelled_picture_is_gone_before_a_worker_asks_for_it(controller, here, inputs):
+    watched = submit(controller, "a.png")
     here.cancel(watched.request_id)
     with pytest.raises(NotFound):
         inputs.read(watched.image_ids[0])
