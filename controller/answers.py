@@ -1,7 +1,7 @@
 """The answer to a request, as data, JSON and text. No AWS."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -57,11 +57,6 @@ def count(images: Iterable[ImageAnswer]) -> dict[str, int]:
     """By status."""
     found = Counter(image.status for image in images)
     return {status: found[status] for status in ("waiting", "classified", "failed")}
-
-
-def answer(request_id: str, image_ids: Iterable[str], predictions: Mapping[str, Prediction]) -> RequestAnswer:
-    images = [image_answer(i, predictions.get(i)) for i in sorted(image_ids, key=lambda i: parse(i).number)]
-    return RequestAnswer(request_id=request_id, images=images)
 
 
 def image_answer(image_id: str, prediction: Prediction | None) -> ImageAnswer:

@@ -60,7 +60,4 @@ class KnownAnswers:
             if first in watched.predictions and image_id not in watched.predictions
         ]
         put = self.pool.map(self.outputs.put_prediction, made)
-        answered = [prediction for prediction, first in zip(made, put, strict=True) if first]
-        if answered:
-            watched.know({**watched.predictions, **{p.image_id: p for p in answered}})
-        return answered
+        return watched.learn({p.image_id: p for p, first in zip(made, put, strict=True) if first})

@@ -2,25 +2,22 @@
 
 Counters and histograms are each process's own, in files that Gunicorn's configuration has a place for
 (PROMETHEUS_MULTIPROC_DIR), and are added up by whichever process is asked. What concerns the fleet comes from
-the last look's note of it, so that to ask costs at most one read of S3 every few seconds.
+the last look's note of it, so that to ask costs at most one read of S3.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from threading import Lock
+from collections.abc import Iterator
 
 from flask import Response, g, request
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from cloud.errors import CloudError
-from controller.fleet_state import FleetState, SharedState
+from controller.latest_state import LatestState
 
 UP_TO_300_S = (0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30, 60, 90, 120, 180, 300)
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-PEEK_SECONDS = 5.0
 
 HTTP_REQUESTS = Counter(
     "classifier_http_requests", "HTTP requests that were answered.", ["route", "method", "status"]
@@ -36,6 +33,8 @@ IMAGES = Counter(
     "Uploaded images: classified, failed, cached, refused (when uploaded) or unanswered (in time).",
     ["outcome"],
 )
+for outcome in ("classified", "failed", "cached", "refused", "unanswered"):
+    IMAGES.labels(outcome)  # a rate needs the 0 that it began with
 UPLOAD_SECONDS = Histogram(
     "classifier_upload_seconds",
     "Time to store a request's images in S3 and to put them in the queue.",
@@ -67,14 +66,11 @@ def end_request(response: Response) -> Response:
 class FleetCollector:
     """Gauges of queue and fleet as of the last look."""
 
-    def __init__(self, shared: SharedState, clock: Callable[[], float] = time.monotonic) -> None:
-        self.shared, self.clock = shared, clock
-        self._lock = Lock()
-        self._state: FleetState | None = None
-        self._peek_again_at = -1.0
+    def __init__(self, latest: LatestState) -> None:
+        self.latest = latest
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        state = self._peek()
+        state = self.latest.get()
         yield GaugeMetricFamily(
             "classifier_fleet_state_readable",
             "Whether the fleet's state could be read; if not, queue and instances are missing here.",
@@ -101,16 +97,6 @@ class FleetCollector:
             "Instances that the backlog called for at the last look.",
             value=wanted,
         )
-
-    def _peek(self) -> FleetState | None:
-        with self._lock:
-            if self.clock() >= self._peek_again_at:
-                try:
-                    self._state = self.shared.peek()
-                except CloudError:
-                    self._state = None
-                self._peek_again_at = self.clock() + PEEK_SECONDS
-            return self._state
 
 
 def registry(fleet: FleetCollector) -> CollectorRegistry:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Event, Lock, Thread
 
 from cloud.errors import CloudError
@@ -45,6 +45,7 @@ class Polling:
     def watch(self, watched: Watched) -> None:
         """Its messages are sent: polls until all its images are answered."""
         if not watched.unanswered:
+            watched.end()
             self._end(watched)
             return
         with self._lock:
@@ -52,7 +53,11 @@ class Polling:
             self._submitted += 1
             self._images += len(watched.in_queue)
         self.look_at_fleet()
-        Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
+        try:
+            Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
+        except RuntimeError as error:  # too many threads: S3 knows the answers, and a look closes the request
+            log.error("%s", error, extra={"request_id": watched.request_id})
+            self._forget(watched)
 
     def wait(self, request_id: str, seconds: float) -> None:
         """Until the request is complete, for at most so many seconds; any process can."""
@@ -75,6 +80,13 @@ class Polling:
         """A request that this process watches."""
         with self._lock:
             return self._watched.get(request_id)
+
+    def refresh(self, request_id: str) -> bool:
+        """Learns now what is answered. Returns whether this process watches the request. CloudError."""
+        watched = self.watched(request_id)
+        if watched:
+            self._learn(watched, self.stored.outputs.answered(request_id))
+        return watched is not None
 
     def waiting(self) -> Waiting:
         with self._lock:
@@ -104,9 +116,7 @@ class Polling:
                     break
                 Event().wait(self._pause(watched.seconds))
         finally:
-            with self._lock:
-                if self._watched.get(watched.request_id) is watched:  # nobody sent some of it again
-                    del self._watched[watched.request_id]
+            self._forget(watched)
             self._end(watched)
             if not self.waiting().requests:
                 self.look_at_fleet()
@@ -118,18 +128,24 @@ class Polling:
             answered = self.feed.answered(watched.request_id, [watched.request_id, *young])
         else:
             answered = self.stored.outputs.answered(watched.request_id)
-        new = [image_id for image_id in answered if image_id not in watched.predictions]
-        if new:
-            found = self.stored.fetch(new)
-            watched.know({**watched.predictions, **found})
-            for prediction in found.values():
-                note_answer(prediction, prediction.status)
-                ANSWER_SECONDS.observe(watched.seconds)
+        self._learn(watched, answered)
         for prediction in self.known_answers.answer_copies(watched):
             note_answer(prediction, "cached")
 
-    def _end(self, watched: Watched) -> None:
+    def _learn(self, watched: Watched, answered: Iterable[str]) -> None:
+        new = [image_id for image_id in answered if image_id not in watched.predictions]
+        if new:
+            for prediction in watched.learn(self.stored.fetch(new)):
+                note_answer(prediction, prediction.status)
+                ANSWER_SECONDS.observe(watched.seconds)
+
+    def _forget(self, watched: Watched) -> None:
+        with self._lock:
+            if self._watched.get(watched.request_id) is watched:  # nobody sent some of it again
+                del self._watched[watched.request_id]
         watched.end()
+
+    def _end(self, watched: Watched) -> None:
         counts = watched.answer().counts
         IMAGES.labels("unanswered").inc(watched.unanswered)
         log.info(

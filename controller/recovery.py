@@ -94,5 +94,5 @@ class Recovery:
         self.queue.give_back([m for m in others if m.receives > 1])
 
     def _fail(self, image_id: str, code: str, reason: str) -> None:
-        self.outputs.put_prediction(Prediction.failed(image_id, code, reason))
-        log.error(reason, extra={"image_id": image_id, "code": code})
+        if self.outputs.put_prediction(Prediction.failed(image_id, code, reason)):
+            log.error(reason, extra={"image_id": image_id, "code": code})

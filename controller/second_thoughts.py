@@ -53,9 +53,7 @@ class SecondThoughts:
         list(self.pool.map(self._cancel, waiting))
         self._take_back(waiting)
         self.stored.refresh(found)
-        if watched := self.polling.watched(request_id):
-            self.stored.refresh(watched)  # who watches it closes it
-        else:
+        if not self.polling.refresh(request_id):  # else who watches it closes it
             self.open_requests.close(request_id)
         self.polling.look_at_fleet()
         return found.answer()
@@ -67,8 +65,8 @@ class SecondThoughts:
     ) -> RequestAnswer | None:
         """Sends again the images that failed and whose pictures are still there.
 
-        Whoever dies on the way leaves an open request of which not all is uploaded, so that recovery
-        closes it when nothing was taken back, and else sends what has no answer.
+        Whoever dies before an answer is taken back leaves an open request of which not all is uploaded,
+        which recovery closes; whoever dies later leaves images without answer or message, which it sends.
         `charge` is given their number, and may refuse it.
         None when the request is unknown, NotNow, CloudError.
         """
@@ -98,8 +96,8 @@ class SecondThoughts:
         list(self.pool.map(self.outputs.delete, failed))
         again = Watched(found.request_id, found.image_ids, sent_before=True)
         again.know({i: p for i, p in found.predictions.items() if i not in failed})
+        self.open_requests.open(found.request_id, count)  # from here on a look sends what nobody sent
         self.queue.send(failed)
-        self.open_requests.open(found.request_id, count)
         self.polling.watch(again)
         return again.answer()
 

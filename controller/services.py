@@ -23,6 +23,7 @@ from controller.following import Following
 from controller.forecast import Forecast
 from controller.idempotency import IdempotencyKeys
 from controller.known_answers import KnownAnswers
+from controller.latest_state import LatestState
 from controller.ledger import Ledger
 from controller.long_waits import LongWaits
 from controller.look import Policy
@@ -112,7 +113,8 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         price_per_hour=settings.price_per_hour,
     )
     access = Access(read_tokens(settings.api_tokens.get_secret_value()))
-    forecast = Forecast(shared, autoscaler.policy)
+    latest = LatestState(shared, pool)
+    forecast = Forecast(latest, autoscaler.policy)
     dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
     return Services(
         settings,
@@ -129,7 +131,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         Following(polling, stored),
         Streams(forecast),
         LongWaits(settings.web_threads),
-        FleetCollector(shared),
+        FleetCollector(latest),
         dependencies,
     )
 

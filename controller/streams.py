@@ -14,7 +14,7 @@ from controller.image_numbers import ImageNumbers
 from controller.watched import Watched
 
 STATE_SECONDS = 1.0  # between two looks at what the fleet does, and whether the process ends
-KEEP_ALIVE_SECONDS = 15.0  # without an event: also finds out that the client has gone
+KEEP_ALIVE_SECONDS = 15.0  # without an event: then the state is told again, also to find out who has gone
 LONGEST_SECONDS = 600.0  # then the client comes again by itself
 RECONNECT_MILLISECONDS = 1000
 
@@ -56,7 +56,7 @@ class Streams:
                 spoke = self.clock()
             elif self.clock() - spoke >= KEEP_ALIVE_SECONDS:
                 spoke = self.clock()
-                yield ": still here\n\n"
+                yield event("state", json.dumps(state, ensure_ascii=False), sent)
             watched.wait_for_change(known, STATE_SECONDS)
 
     def _state(self, images: list[ImageAnswer]) -> dict[str, object]:

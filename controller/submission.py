@@ -38,7 +38,8 @@ class Submissions:
     def submit(self, request_id: str, uploads: Sequence[Upload], claim: Claim | None = None) -> Watched:
         """Upload before enqueue. CloudError when AWS does not take them: then nothing was asked.
 
-        With a `claim`, TakenOver when another POST with its key was faster.
+        With a `claim`, TakenOver when another POST with its key was faster; and whose messages could not be
+        sent is asked all the same, so that the next POST with the key gets the answer.
         """
         copies = self.known_answers.copies(uploads)
         try:
@@ -51,9 +52,14 @@ class Submissions:
             self.known_answers.answer_copies(watched)
             if claim:
                 claim.accept()
-            self.queue.send(watched.in_queue)
         except CloudError:
             if not claim or claim.release():
+                self._abandon(request_id)
+            raise
+        try:
+            self.queue.send(watched.in_queue)
+        except CloudError:
+            if not claim:  # else its key has brought somebody the request's id: a look sends the messages
                 self._abandon(request_id)
             raise
         for prediction in watched.predictions.values():

@@ -63,6 +63,14 @@ class Watched:
             self.predictions = {i: p for i, p in predictions.items() if i in self._images}
             self._changed.notify_all()
 
+    def learn(self, found: Mapping[str, Prediction]) -> list[Prediction]:
+        """These are answers, too. Returns those that nobody knew."""
+        with self._changed:
+            new = {i: p for i, p in found.items() if i in self._images and i not in self.predictions}
+            if new:
+                self.know({**self.predictions, **new})
+        return list(new.values())
+
     def end(self) -> None:
         """It is followed no longer."""
         self.finished.set()

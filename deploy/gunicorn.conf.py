@@ -8,6 +8,7 @@ starts new processes with new code, while the old ones answer what they have beg
 
 import os
 import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class JsonLogger(Logger):
                 "status": resp.status_code,
                 "seconds": round(request_time.total_seconds(), 3),
                 "sent": resp.sent,
-                "client": environ.get("HTTP_X_FORWARDED_FOR") or environ.get("REMOTE_ADDR"),
+                "client": environ.get("REMOTE_ADDR") or environ.get("HTTP_X_FORWARDED_FOR"),
                 # the controller's own id of the request; where it has none, nginx's
                 "request_id": answered.get("x-request-id") or environ.get("HTTP_X_REQUEST_ID"),
             },
@@ -67,24 +68,23 @@ preload_app = False
 worker_tmp_dir = "/dev/shm"  # a disk can stall the signs of life
 control_socket_disable = True
 
-# Where each process counts for /metrics; set before any of them imports prometheus_client.
-counts = os.environ.setdefault(
-    "PROMETHEUS_MULTIPROC_DIR", f"{tempfile.gettempdir()}/image-classifier-metrics-{os.getpid()}"
-)
-
 
 def on_starting(server: Any) -> None:
-    """All counters begin anew, also after a crash; a reload goes on with them."""
+    """Each process counts for /metrics in files, begun anew also after a crash, but not with a reload."""
+    counts = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
     Path(counts).mkdir(mode=0o700, parents=True, exist_ok=True)
     forget_counts()
 
 
 def on_exit(server: Any) -> None:
     forget_counts()
+    with suppress(OSError):  # it has files of others
+        Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).rmdir()
 
 
 def forget_counts() -> None:
-    for file in Path(counts).glob("*.db"):
+    for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db"):
         file.unlink(missing_ok=True)
 
 

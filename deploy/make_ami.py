@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 from cloud.clients import Client
 from cloud.errors import CloudError, calling
@@ -54,7 +55,7 @@ class Failed(Exception):
 
 
 def make_ami(ec2: Client, s3: Client, recipe: Recipe) -> str:
-    """The id of the new AMI. Nothing else stays, whether it fails or not."""
+    """The id of the new AMI. Nothing else stays, whether it fails or not; an AMI that EC2 has begun does."""
     base = find_base(ec2, recipe.base)
     say(f"from {base['ImageId']} ({base.get('Name', '')})")
     with (
@@ -153,7 +154,7 @@ def main() -> int:
     signed = Config(signature_version="s3v4")  # addresses of the bucket's own region
     try:
         print(make_ami(session.client("ec2"), session.client("s3", config=signed), recipe))
-    except (CloudError, Failed, OSError) as error:
+    except (BotoCoreError, CloudError, Failed, OSError) as error:
         say(f"make_ami: {error}")
         return 1
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from tests.e2e.system import ROOT, eventually
+from tests.e2e.system import ROOT, eventually, free_port
 from tests.programs import need
 
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
@@ -29,6 +29,7 @@ def render(folder: Path, port: int, changes: Mapping[str, str] | None = None, te
         "http {\n": f"http {{\n{temporary}",
         "listen 80 ": f"listen 127.0.0.1:{port} ",
         "listen [::]:80 ": f"listen [::1]:{port} ",
+        "listen 127.0.0.1:9113;": f"listen 127.0.0.1:{free_port()};",
         "/run/nginx.pid": f"{folder}/nginx.pid",
         "/run/image-classifier/": f"{folder}/",
         "/var/log/nginx/": f"{folder}/",
@@ -57,6 +58,7 @@ class Nginx:
     def __init__(self, rendered: Path, port: int) -> None:
         self.folder, self.address = rendered.parent, f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
+        [self.for_prometheus] = re.findall(r"listen (\S+);\n *location = /metrics", rendered.read_text())
         self.command = [need("nginx"), "-c", str(rendered), "-e", str(self.folder / "error.log")]
 
     def test(self) -> subprocess.CompletedProcess[str]:

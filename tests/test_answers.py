@@ -1,9 +1,16 @@
 import json
 
 from cloud.prediction import Prediction
-from controller.answers import answer, as_text
+from controller.answers import RequestAnswer, as_text
+from controller.watched import Watched
 
 REQUEST = "0123456789abcdef0123456789ab"
+
+
+def answer(request_id: str, image_ids: list[str], predictions: dict[str, Prediction]) -> RequestAnswer:
+    watched = Watched(request_id, image_ids)
+    watched.know(predictions)
+    return watched.answer()
 
 
 def image(number: int, name: str = "cat.jpg") -> str:

@@ -242,7 +242,7 @@ def test_who_waits_is_told_why_and_who_has_all_answers_is_not(idle, start, photo
     assert wait["message"] == "In the queue; the fleet is being looked at."
     assert wait["message"] in page(idle.get(response.json["url"], headers=BROWSER))
     idle.application.extensions["services"].autoscaler.look()
-    idle.application.extensions["services"].forecast._read_again_at = 0
+    idle.application.extensions["services"].forecast.latest._read_at = 0
     assert idle.get(response.json["url"]).json["wait"]["state"] == "launching"
     work()
     assert start().test_client().get(response.json["url"]).json["wait"] is None

@@ -222,6 +222,13 @@ def test_a_browser_gets_a_page_with_its_413(whole: Nginx):
     assert b"at most 1024 MB" in page
 
 
+def test_metrics_are_for_prometheus_and_for_nobody_outside(whole):
+    assert requests.get(f"{whole.url}/metrics", headers=JSON, timeout=10).status_code == 404
+    assert requests.get(f"http://{whole.for_prometheus}/metrics", timeout=10).ok
+    assert requests.get(f"http://{whole.for_prometheus}/fleet", timeout=10).status_code == 404
+    assert whole.for_prometheus.startswith("127.0.0.1:")
+
+
 def test_a_slow_answer_gets_our_504(tmp_path: Path):
     soon = {"proxy_read_timeout 330s": "proxy_read_timeout 1s"}
     with front.gunicorn("tests.front:app", tmp_path), front.nginx(tmp_path, free_port(), soon) as nginx:

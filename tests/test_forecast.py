@@ -1,9 +1,12 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from controller.fleet_state import Decision, FleetState, Launched, SharedState, now
-from controller.forecast import FRESH_SECONDS, Forecast, facts
+from controller.forecast import Forecast, facts
+from controller.latest_state import LatestState
 from controller.look import Policy
 from tests.conftest import refusal
 
@@ -16,26 +19,9 @@ def shared(outputs) -> SharedState:
 
 
 @pytest.fixture
-def clock():
-    return [1000.0]
-
-
-@pytest.fixture
-def forecast(shared, clock) -> Forecast:
-    return Forecast(shared, POLICY, lambda: clock[0])
-
-
-@pytest.fixture
-def reads(aws, on_call) -> list[str]:
-    read: list[str] = []
-    on_call(aws.s3, "GetObject", lambda params: read.append(params["Key"]))
-    return read
-
-
-def note(shared, **changes) -> None:
-    with shared.hold(0) as lease:
-        for name, value in changes.items():
-            setattr(lease.state, name, value)
+def forecast(shared) -> Iterator[Forecast]:
+    with ThreadPoolExecutor() as pool:
+        yield Forecast(LatestState(shared, pool), POLICY)
 
 
 def launched(seconds_ago: float, **more) -> Launched:
@@ -65,34 +51,15 @@ def test_the_facts_are_those_of_the_last_look():
     assert (known.images_per_second, known.launch_error) == (2, "")
 
 
-def test_one_read_a_second_serves_all(forecast, shared, clock, reads):
-    note(shared, launched={"i-1": launched(0)})
-    reads.clear()
-    waits = [forecast.wait(1) for _ in range(50)]
-    assert {wait.state for wait in waits} == {"launching"}
-    assert reads == ["fleet/state"]
-    note(shared, launched={"i-1": launched(0, ready=True)})
-    reads.clear()
-    assert forecast.wait(1).state == "launching"
-    clock[0] += FRESH_SECONDS
-    assert forecast.wait(1).state == "classifying"
-    assert reads == ["fleet/state"]
-
-
 def test_who_never_looked_is_about_to(forecast):
     assert forecast.wait(1).message == "In the queue; the fleet is being looked at."
 
 
-def test_an_s3_that_does_not_answer_is_said_and_asked_no_more_often(forecast, aws, on_call, clock):
-    asked = []
-
+def test_an_s3_that_refuses_is_said(forecast, aws, on_call):
     def refuse(params):
-        asked.append(params)
         raise refusal("SlowDown", "GetObject")
 
     on_call(aws.s3, "GetObject", refuse)
-    for _ in range(10):
-        wait = forecast.wait(1)
+    wait = forecast.wait(1)
     assert (wait.state, wait.estimate_seconds) == ("queued", None)
     assert "cannot be read right now" in wait.message
-    assert len(asked) == 1

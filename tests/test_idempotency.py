@@ -8,9 +8,11 @@ from cloud.image_id import new_request_id
 from controller.idempotency import PREFIX, TAKEN_OVER_AFTER, Claim, IdempotencyKeys, TakenOver, object_name
 from controller.intake import BadUpload, read_form
 from controller.open_requests import OpenRequests
+from controller.recovery import Recovery
 from tests.conftest import picture, refusal
 from tests.test_app import post
 from tests.test_intake import file
+from tests.test_recovery import later
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 NOW = KEY | {"Prefer": "respond-async"}
@@ -221,22 +223,43 @@ def test_refusals(app, keys):
     assert (other.status_code, other.json["error"]["code"]) == (422, "idempotency_key_reused")
 
 
-@pytest.mark.parametrize("operation", ["SendMessageBatch", "PutObject"])
-def test_what_aws_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, on_call, operation):
+def test_what_s3_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, on_call):
     client, failures = app.test_client(), []
-    getter = aws.sqs if operation == "SendMessageBatch" else aws.s3
 
     def refuse(params):
-        if not failures and not params.get("Key", "").startswith(PREFIX):
+        if not failures and not params["Key"].startswith(PREFIX):
             failures.append(1)
-            raise refusal("SlowDown", operation)
+            raise refusal("SlowDown", "PutObject")
 
-    on_call(getter, operation, refuse)
+    on_call(aws.s3, "PutObject", refuse)
     assert post(client, cat(), headers=KEY).status_code == 503
     assert OpenRequests(inputs, outputs).ids() == []
     again = post(client, cat(), headers=KEY)
     assert (again.status_code, again.json["images"][0]["label"]) == (200, "tabby")
     assert len(requests_in(inputs)) == 1
+
+
+def test_what_the_queue_did_not_take_is_sent_by_a_look_also_for_who_came_meanwhile(
+    app, inputs, outputs, queue, work, aws, on_call
+):
+    client, meanwhile, open_requests = app.test_client(), [], OpenRequests(inputs, outputs)
+
+    def refuse(params):
+        if not meanwhile:
+            meanwhile.append(post(app.test_client(), cat(), headers=NOW))
+            raise refusal("SlowDown", "SendMessageBatch")
+
+    on_call(aws.sqs, "SendMessageBatch", refuse)
+    assert post(client, cat(), headers=KEY).status_code == 503
+    [accepted] = meanwhile
+    assert accepted.status_code == 202
+    [request_id] = open_requests.ids()
+    later(open_requests, inputs, request_id)
+    Recovery(queue, outputs, open_requests).settle([request_id])
+    work()
+    again = post(client, cat(), headers=KEY)
+    assert (again.status_code, again.json["images"][0]["label"]) == (200, "tabby")
+    assert again.json["request_id"] == accepted.json["request_id"] == request_id
 
 
 def test_a_process_that_dies_in_its_upload_leaves_a_key_that_works(app, keys, inputs, s3_clock):

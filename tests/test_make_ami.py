@@ -3,7 +3,7 @@ import tarfile
 import pytest
 
 from cloud.errors import CloudError
-from deploy.make_ami import BASES, Failed, check, find_base
+from deploy.make_ami import BASES, Failed, check, find_base, main
 from deploy.parcel import pack
 
 
@@ -54,3 +54,12 @@ def test_a_failure_is_told_with_the_end_of_what_was_printed(capsys):
         check("== application\nERROR: No matching distribution found\nexit status 1\n")
     check("== the model\ntabby 0.9\nexit status 0\n")
     assert "tabby 0.9" in capsys.readouterr().err
+
+
+def test_without_a_region_it_says_so(monkeypatch, capsys, tmp_path):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr("sys.argv", ["make_ami"])
+    assert main() == 1
+    assert "region" in capsys.readouterr().err

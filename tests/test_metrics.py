@@ -9,12 +9,10 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from cloud.errors import CloudError
 from controller.app import create_app
 from controller.fleet_state import Decision, SharedState, now
-from controller.metrics import PEEK_SECONDS, FleetCollector
+from controller.metrics import FleetCollector
 from tests.exposition import faults, read, samples, value
-from worker import metrics as workers  # registers the worker's beside the controller's
 
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana.json"
 
@@ -103,7 +101,8 @@ def test_the_fleet_is_as_the_last_look_saw_it(outputs):
     with shared.hold(0) as lease:
         lease.state.remember(Decision(at=now(), by="h/1", seen=seen, wanted=7))
     found = {
-        f.name: {(*s.labels.values(),): s.value for s in f.samples} for f in FleetCollector(shared).collect()
+        f.name: {(*s.labels.values(),): s.value for s in f.samples}
+        for f in FleetCollector(SimpleNamespace(get=shared.peek)).collect()  # type: ignore[arg-type]
     }
     assert found == {
         "classifier_fleet_state_readable": {(): 1},
@@ -113,22 +112,17 @@ def test_the_fleet_is_as_the_last_look_saw_it(outputs):
     }
 
 
-def test_to_ask_reads_the_state_at_most_every_few_seconds_and_does_not_need_it():
-    asked = []
+def test_a_state_that_cannot_be_read_is_no_zero():
+    found = list(FleetCollector(SimpleNamespace(get=lambda: None)).collect())  # type: ignore[arg-type]
+    assert [(f.name, f.samples[0].value) for f in found] == [("classifier_fleet_state_readable", 0)]
 
-    def peek():
-        asked.append(1)
-        raise CloudError("down")
 
-    moment = 0.0
-    collector = FleetCollector(SimpleNamespace(peek=peek), lambda: moment)  # type: ignore[arg-type]
-    for _ in range(3):
-        (only,) = collector.collect()
-        assert only.samples[0].value == 0
-    assert len(asked) == 1
-    moment += PEEK_SECONDS
-    list(collector.collect())
-    assert len(asked) == 2
+def test_outcomes_begin_at_0_so_that_the_first_one_counts(client):
+    there = client.get("/metrics").text
+    for outcome in ("classified", "failed", "cached", "refused", "unanswered"):
+        assert f'classifier_images_total{{outcome="{outcome}"}}' in there
+    for outcome in ("classified", "failed", "answered_already", "returned"):
+        assert f'classifier_worker_images_total{{outcome="{outcome}"}}' in there
 
 
 def test_open_metrics_for_those_who_ask_for_it(client):
@@ -141,7 +135,6 @@ def test_the_dashboard_uses_only_metrics_that_there_are(client):
     text = client.get("/metrics").text
     there = samples(read(text))
     assert {f"classifier_worker_{name}" for name in ("images_total", "busy_seconds_total")} <= there
-    assert workers.STEPS
     panels = [p for p in json.loads(DASHBOARD.read_text())["panels"] if "targets" in p]
     used = {m for p in panels for t in p["targets"] for m in re.findall(r"\bclassifier_\w+", t["expr"])}
     assert used <= there

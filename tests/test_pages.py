@@ -13,10 +13,11 @@ from cloud.errors import NotFound
 from cloud.image_id import image_id, new_request_id
 from cloud.prediction import Prediction
 from controller.access import Access
-from controller.answers import RequestAnswer, answer
+from controller.answers import RequestAnswer
 from controller.app import create_app
 from controller.outlook import Wait
 from controller.quota import Quota
+from tests.test_answers import answer
 
 STATIC = Path(__file__).parents[1] / "controller" / "static"
 HTML = {"Accept": "text/html"}

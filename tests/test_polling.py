@@ -1,10 +1,12 @@
 import time
 from threading import Event, Timer
+from types import SimpleNamespace
 
 import pytest
 
 from cloud.image_id import new_request_id
 from cloud.prediction import Prediction
+from controller.metrics import IMAGES
 from controller.open_requests import OpenRequests
 from controller.watched import Watched
 from tests.conftest import refusal
@@ -150,3 +152,34 @@ def test_a_wait_that_began_before_the_watch_ends_with_it(make, outputs, monkeypa
     process.polling.wait(watched.request_id, 10)
     assert slow.finished.is_set()
     assert process.polling.read(watched.request_id).complete
+
+
+def test_a_process_that_has_no_thread_left_leaves_the_request_to_s3(make, outputs, monkeypatch):
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    process = make()
+    with monkeypatch.context() as context:
+        context.setattr("controller.polling.Thread", lambda **_: SimpleNamespace(start=refuse))
+        watched = submit(process, "a.png")
+    assert process.polling.waiting().requests == ()
+    outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
+    assert process.polling.read(watched.request_id).complete
+    process.polling.wait(watched.request_id, 10)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_each_outcome_is_counted_once_also_when_it_is_cancelled(make, outputs, elsewhere):
+    def counted(outcome: str) -> float:
+        return IMAGES.labels(outcome)._value.get()
+
+    before = {outcome: counted(outcome) for outcome in ("classified", "failed")}
+    process = make()
+    watched = submit(process, "a.png", "b.png", "c.png")
+    outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
+    (make() if elsewhere else process).second_thoughts.cancel(watched.request_id)
+    assert watched.finished.wait(10)
+    assert {outcome: counted(outcome) - was for outcome, was in before.items()} == {
+        "classified": 1,
+        "failed": 2,
+    }

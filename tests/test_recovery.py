@@ -4,7 +4,7 @@ from io import BytesIO
 import pytest
 
 from cloud.prediction import Prediction
-from controller.open_requests import PREFIX, OpenRequest, OpenRequests
+from controller.open_requests import PREFIX, UPLOAD_SECONDS, OpenRequest, OpenRequests
 from controller.recovery import RESEND_AFTER_SECONDS, Recovery
 
 ONE, OTHER = "1" * 28, "2" * 28
@@ -159,3 +159,13 @@ def test_when_nobody_comes_a_message_of_nobody_does_not_shield_those_behind_it(r
     requests = [ask(ONE, 5)]
     recovery.fail_all(requests, "Workers fail to start.")
     assert bodies(queue) == [image(OTHER, n) for n in range(10)], "it may be of a request that just begins"
+
+
+def later(open_requests: OpenRequests, inputs, request_id: str) -> None:
+    """As if the time of an upload had gone by."""
+    request = open_requests.get(request_id)
+    if request:
+        since = request.since.replace(year=request.since.year - 1)
+        old = OpenRequest(request_id=request_id, images=request.images, since=since)
+        inputs.write(f"open/{request_id}", old.model_dump_json().encode())
+        assert open_requests.get(request_id).age > UPLOAD_SECONDS

@@ -5,13 +5,13 @@ import pytest
 from cloud.errors import CloudError, NotFound
 from cloud.image_id import new_request_id
 from cloud.prediction import Prediction
-from controller.open_requests import UPLOAD_SECONDS, OpenRequest, OpenRequests
+from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
 from controller.second_thoughts import NotNow, SecondThoughts
 from controller.services import Services
 from tests.conftest import refusal
 from tests.e2e.system import eventually
-from tests.test_recovery import bodies
+from tests.test_recovery import bodies, later
 from tests.test_submission import submit
 
 REFUSED = ("notes.txt",)
@@ -235,6 +235,26 @@ def test_of_two_who_try_again_at_once_one_does(make, failed, queue):
     assert bodies(queue) == [failed.image_ids[0]]
 
 
+def test_what_the_queue_did_not_take_is_sent_by_a_look(
+    make, here, failed, open_requests, inputs, outputs, queue, aws, on_call, work
+):
+    refused = []
+
+    def refuse(params):
+        if not refused:
+            refused.append(1)
+            raise refusal("SlowDown", "SendMessageBatch")
+
+    on_call(aws.sqs, "SendMessageBatch", refuse)
+    with pytest.raises(CloudError, match="SlowDown"):
+        here.retry(failed.request_id)
+    assert open_requests.progress(open_requests.get(failed.request_id)).uploaded, "it can be sent at once"
+    later(open_requests, inputs, failed.request_id)
+    Recovery(queue, outputs, open_requests).settle(open_requests.ids())
+    work()
+    assert make().polling.read(failed.request_id).images[0].status == "classified"
+
+
 def test_an_answer_that_a_faster_retry_brought_is_not_taken_back(here, failed, outputs, aws, on_call):
     """It came between this retry's look and its claim."""
 
@@ -299,16 +319,6 @@ def test_a_process_that_dies_while_it_tries_again_loses_nothing(
     assert after.complete
     assert after.images[0].status == ("classified" if sent_again else "failed")
     assert open_requests.ids() == []
-
-
-def later(open_requests: OpenRequests, inputs, request_id: str) -> None:
-    """As if the time of an upload had gone by."""
-    request = open_requests.get(request_id)
-    if request:
-        since = request.since.replace(year=request.since.year - 1)
-        old = OpenRequest(request_id=request_id, images=request.images, since=since)
-        inputs.write(f"open/{request_id}", old.model_dump_json().encode())
-        assert open_requests.get(request_id).age > UPLOAD_SECONDS
 
 
 def test_an_unknown_request_is_none(here):

@@ -13,6 +13,8 @@ from cloud.errors import CloudError
 from cloud.image_id import image_id, new_request_id
 from cloud.prediction import Prediction
 from cloud.request_queue import Message, RequestQueue
+from tests.conftest import refusal
+from worker import metrics
 from worker.heartbeat import Heartbeat
 from worker.loop import BATCH, Loop
 
@@ -143,6 +145,46 @@ def test_a_redelivered_image_is_decoded_apart_and_answered_all_the_same(make_loo
     assert outputs.get_prediction(one).label == "white"
 
 
+def outcomes() -> dict[str, float]:
+    names = ("classified", "failed", "answered_already", "returned")
+    return {name: metrics.IMAGES.labels(name)._value.get() for name in names}
+
+
+@pytest.fixture
+def grown() -> Callable[[], dict[str, float]]:
+    """By how much each outcome's counter has grown, if at all."""
+    before = outcomes()
+    return lambda: {name: now - before[name] for name, now in outcomes().items() if now > before[name]}
+
+
+def test_what_comes_back_is_counted_and_what_is_done_with_is_not(make_loop, ask, outputs, model, grown):
+    answered, _ = ask(grey(250), b"no image")
+    outputs.put_prediction(Prediction.failed(answered, "cancelled", "It was cancelled."))
+    make_loop().run(Event())
+    assert grown() == {"failed": 1, "answered_already": 1}
+    ask(*[grey(250)] * (BATCH + 3))
+    stop = Event()
+    model.on_classify = stop.set
+    make_loop().run(stop)
+    assert grown() == {"failed": 1, "answered_already": 1, "classified": BATCH, "returned": 3}
+
+
+def test_an_image_whose_message_cannot_be_deleted_is_answered_all_the_same(
+    make_loop, ask, aws, on_call, grown
+):
+    def refuse(params):
+        raise refusal("InternalError", "DeleteMessageBatch")
+
+    ask(grey(250))
+    on_call(aws.sqs, "DeleteMessageBatch", refuse)
+    answered = []
+    loop = make_loop()
+    loop.on_progress = lambda images, seconds: answered.append(images)
+    loop.run(Event())
+    assert grown() == {"classified": 1}
+    assert sum(answered) == 1
+
+
 def test_told_to_stop_it_finishes_its_batch_and_gives_the_rest_back(make_loop, ask, outputs, queue, model):
     ids = ask(*[grey(250)] * (BATCH + 3))
     stop = Event()
@@ -154,7 +196,9 @@ def test_told_to_stop_it_finishes_its_batch_and_gives_the_rest_back(make_loop, a
     assert (counts.visible, counts.in_flight) == (3, 0)
 
 
-def test_a_model_that_fails_leaves_its_messages_to_come_back(make_loop, ask, outputs, queue, model, caplog):
+def test_a_model_that_fails_leaves_its_messages_to_come_back(
+    make_loop, ask, outputs, queue, model, caplog, grown
+):
     [one] = ask(grey(250))
 
     def fail() -> None:
@@ -165,6 +209,7 @@ def test_a_model_that_fails_leaves_its_messages_to_come_back(make_loop, ask, out
     assert outputs.get_prediction(one) is None
     assert queue.counts().in_flight == 1
     assert "out of memory" in caplog.text
+    assert grown() == {"returned": 1}
 
 
 def test_a_batch_whose_answers_cannot_be_stored_comes_back(make_loop, ask, queue):

@@ -91,7 +91,6 @@ class Loop:
                     started = time.monotonic()
                     answered, seconds = self.handle(batch), time.monotonic() - started
                     metrics.BUSY_SECONDS.inc(seconds)
-                    metrics.IMAGES.labels("returned").inc(len(batch) - answered)
                     self.on_progress(answered, seconds)
                 self.heartbeat.drop(batch)
             if messages:
@@ -112,6 +111,7 @@ class Loop:
 
     def give_back(self, messages: Sequence[Message]) -> None:
         log.info("draining: %d messages go back to the queue", len(messages))
+        metrics.IMAGES.labels("returned").inc(len(messages))
         try:
             self.queue.give_back(messages)
         except CloudError as error:
@@ -122,6 +122,7 @@ class Loop:
 
         Returns how many images it answered: not those that were answered, or cancelled, before.
         """
+        returned, answered = len(messages), 0
         try:
             outcomes = list(self.pool.map(self.load, messages))
             loaded = [outcome for outcome in outcomes if isinstance(outcome, Loaded)]
@@ -131,15 +132,17 @@ class Loop:
             remembered = self.pool.map(self.remember, (item.sha256 for item in loaded), classified)
             stored = list(self.pool.map(lambda pair: self.store(*pair), settled))
             done = [m for (m, _), outcome in zip(settled, stored, strict=True) if outcome.done]
+            returned = len(messages) - len(done)
+            answered = sum(outcome.first for outcome in stored)
             self.queue.delete(done)
             list(remembered)
             self.heartbeat.step()
-            return sum(outcome.first for outcome in stored)
         except CloudError as error:
             log.warning("%s; the messages come back after the visibility timeout", error)
         except Exception:
             log.exception("a batch failed; its messages come back after the visibility timeout")
-        return 0
+        metrics.IMAGES.labels("returned").inc(returned)
+        return answered
 
     def load(self, message: Message) -> "Loaded | Prediction | Exception | None":
         """The image as a tensor; or its answer, when it has one without the model; or None for junk.

@@ -7,13 +7,14 @@ from prometheus_client import Counter, Histogram, start_http_server
 log = logging.getLogger(__name__)
 
 SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
-STEPS = ("fetch", "decode", "classify")
 
 IMAGES = Counter(
     "classifier_worker_images",
     "Images by what became of them here: classified, failed, answered_already (by another worker), returned.",
     ["outcome"],
 )
+for outcome in ("classified", "failed", "answered_already", "returned"):
+    IMAGES.labels(outcome)  # a rate needs the 0 that it began with
 BATCH_IMAGES = Histogram(
     "classifier_worker_batch_images", "Images that went through the model at once.", buckets=(1, 2, 3, 4, 5)
 )
