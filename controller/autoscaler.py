@@ -211,13 +211,13 @@ class Autoscaler:
         )
 
     def _sample(self, look: Look) -> None:
-        states = [i.state for i in look.active]
+        ready = sum(look.state.launched[i.instance_id].ready for i in look.active)
         sample = Sample(
             at=now(),
             visible=look.seen.visible + look.seen.delayed,
             in_flight=look.seen.in_flight,
-            pending=states.count("pending") + len(look.launched),
-            running=states.count("running"),
+            starting=len(look.active) - ready + len(look.launched),
+            ready=ready,
             wanted=look.wanted,
         )
         if not sample.worth_keeping(look.state.sampled):

@@ -53,8 +53,8 @@ def instances_chart(samples: Sequence[Sample], start: datetime, end: datetime) -
         "Instances",
         "instances",
         {
-            "running": ("first", lambda s: s.running),
-            "starting": ("second", lambda s: s.pending),
+            "ready": ("first", lambda s: s.ready),
+            "starting": ("second", lambda s: s.starting),
             "wanted": ("line", lambda s: s.wanted),
         },
         samples,
@@ -84,7 +84,7 @@ def chart(
     for name, (style, count) in counted.items():
         counts = [count(s) for s in samples]
         if style == "line":
-            path = polyline(steps(samples, counts, start, end, top))
+            path = treads(steps(samples, counts, start, end, top))
         else:
             roof = [below + n for below, n in zip(floor, counts, strict=True)]
             path = area(steps(samples, roof, start, end, top), steps(samples, floor, start, end, top))
@@ -118,6 +118,11 @@ def steps(
 
 def polyline(points: Points) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
+
+
+def treads(points: Points) -> str:
+    """Of steps, without their risers, which would hide a narrow area."""
+    return "".join(polyline([*tread]) for tread in zip(points[::2], points[1::2], strict=True))
 
 
 def area(roof: Points, floor: Points) -> str:

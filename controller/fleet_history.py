@@ -27,20 +27,20 @@ class Sample(BaseModel):
     visible: int = Field(ge=0)
     """Images in the queue, those that are delayed too."""
     in_flight: int = Field(ge=0)
-    pending: int = Field(ge=0)
-    """Instances; `running` ones may still boot."""
-    running: int = Field(ge=0)
+    starting: int = Field(ge=0)
+    """Instances whose worker is not ready yet."""
+    ready: int = Field(ge=0)
     wanted: int = Field(ge=0)
 
     @property
     def idle(self) -> bool:
-        return not (self.visible or self.in_flight or self.pending or self.running or self.wanted)
+        return not (self.visible or self.in_flight or self.starting or self.ready or self.wanted)
 
     def worth_keeping(self, last: "Sample | None") -> bool:
         """After `last`, which is the newest that was kept."""
         if last is None or last.idle:
             return not self.idle
-        changed = (self.pending, self.running, self.idle) != (last.pending, last.running, last.idle)
+        changed = (self.starting, self.ready, self.idle) != (last.starting, last.ready, last.idle)
         return changed or abs((self.at - last.at).total_seconds()) >= SAMPLE_SECONDS
 
 

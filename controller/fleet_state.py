@@ -76,7 +76,7 @@ class FleetState(BaseModel):
     boot_seconds: float | None = None
     """From launch to a worker that is ready, lately; None until one was."""
     ended_seconds: float = 0
-    """Instance-seconds of the instances that have ended."""
+    """Instance-seconds of the instances that have ended, as EC2 bills them."""
     ended_images: int = 0
     """Images that they answered."""
     ended_busy_seconds: float = 0

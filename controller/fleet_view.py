@@ -17,6 +17,7 @@ from controller.fleet import Fleet, Instance
 from controller.fleet_chart import since
 from controller.fleet_history import FleetHistory, Sample
 from controller.fleet_state import Decision, FleetState, SharedState, now
+from controller.ledger import billed
 
 ENDED = {"terminated", "stopped"}
 FRESH_SECONDS = 1.0
@@ -40,7 +41,7 @@ class InstanceView(BaseModel):
 
 class Money(BaseModel):
     instance_seconds: float
-    """Of all instances so far."""
+    """Of all instances so far, as EC2 bills them: a minute of each at the least."""
     price_per_hour: float
     dollars: float
     images: int
@@ -115,7 +116,7 @@ class FleetView:
         views = [view(i, report) for i, report in zip(known, reports, strict=True)]
         decisions = state.result().decisions[::-1]
         at = now()
-        sample = sample_of(counts.result(), known, decisions[0].wanted if decisions else 0, at)
+        sample = sample_of(counts.result(), views, decisions[0].wanted if decisions else 0, at)
         return FleetAnswer(
             at=at,
             queue={
@@ -133,7 +134,7 @@ class FleetView:
 
     def _money(self, state: FleetState, instances: list[InstanceView]) -> Money:
         booked = [i for i in instances if i.instance_id in state.launched]
-        seconds = state.ended_seconds + sum(i.age_seconds for i in booked)
+        seconds = state.ended_seconds + sum(billed(i.age_seconds) for i in booked)
         images = state.ended_images + sum(i.images for i in booked)
         dollars = seconds / 3600 * self.price_per_hour
         return Money(
@@ -145,14 +146,14 @@ class FleetView:
         )
 
 
-def sample_of(counts: QueueCounts, instances: list[Instance], wanted: int, at: datetime) -> Sample:
+def sample_of(counts: QueueCounts, instances: list[InstanceView], wanted: int, at: datetime) -> Sample:
     states = [i.state for i in instances]
     return Sample(
         at=at,
         visible=counts.visible + counts.delayed,
         in_flight=counts.in_flight,
-        pending=states.count("pending"),
-        running=states.count("running"),
+        starting=states.count("pending") + states.count("running"),
+        ready=states.count("ready") + states.count("draining"),
         wanted=wanted,
     )
 

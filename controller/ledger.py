@@ -71,7 +71,7 @@ class Ledger:
         self, state: FleetState, instance_id: str, *, expected: bool, ready: Container[str]
     ) -> None:
         launched = state.launched.pop(instance_id)
-        state.ended_seconds += age(launched)
+        state.ended_seconds += billed(age(launched))
         if instance_id in ready:
             report = self.reports.get(instance_id)
             state.ended_images += report.images if report else 0
@@ -80,6 +80,11 @@ class Ledger:
         elif not expected:
             state.not_ready.append(instance_id)
             log.error("%s ended before its worker was ready", instance_id)
+
+
+def billed(seconds: float) -> float:
+    """What EC2 bills of so many: a minute at the least."""
+    return max(60.0, seconds)
 
 
 def age(launched: Launched) -> float:

@@ -17,6 +17,7 @@ from cloud.clients import make_clients
 from cloud.errors import CloudError
 from cloud.provision import provision
 from cloud.settings import Settings, SettingsError
+from cloud.signals import stop_on
 from local.endpoint import Endpoint
 from local.machines import Machines
 
@@ -44,9 +45,7 @@ class CannotStart(Exception):
 
 
 def main() -> int:
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on(signal.SIGINT, signal.SIGTERM)
     try:
         run(stop)
     except (CannotStart, SettingsError, CloudError) as error:

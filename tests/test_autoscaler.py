@@ -306,12 +306,14 @@ def test_the_history_follows_a_burst_from_nothing_to_nothing(world, work):
     request_id = world.ask(25)
     world.look()
     world.look()  # the same again, at once
+    world.ready(*(i.instance_id for i in world.fleet.instances()))
+    world.look()
     work()
     world.close(request_id)
     world.look()
     world.look()
     kept = history.read()
-    assert [(s.visible, s.pending + s.running, s.wanted) for s in kept] == [(25, 3, 3), (25, 3, 3), (0, 0, 0)]
+    assert [(s.visible, s.starting, s.ready) for s in kept] == [(25, 3, 0), (25, 0, 3), (0, 0, 0)]
     assert kept[-1].idle
 
 

@@ -35,7 +35,7 @@ def test_areas_stand_upon_each_other():
 
 
 def test_the_line_of_those_wanted_counts_for_the_axis():
-    chart = instances_chart([sample(0, running=1, wanted=9)], NOON, END)
+    chart = instances_chart([sample(0, ready=1, wanted=9)], NOON, END)
     assert chart.top == 10
     assert points(chart.series[2].path) == [(0, 10), (1000, 10)]
 

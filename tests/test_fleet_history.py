@@ -9,12 +9,12 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def sample(seconds: float, visible: int = 1, **more: int) -> Sample:
-    counts = {"in_flight": 0, "pending": 0, "running": 1, "wanted": 1} | more
+    counts = {"in_flight": 0, "starting": 0, "ready": 1, "wanted": 1} | more
     return Sample(at=NOON + timedelta(seconds=seconds), visible=visible, **counts)
 
 
 def idle(seconds: float) -> Sample:
-    return sample(seconds, 0, running=0, wanted=0)
+    return sample(seconds, 0, ready=0, wanted=0)
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_samples_are_read_as_they_were_added_whoever_reads(history, outputs):
         (idle(0), sample(1), True),
         (sample(0), sample(1, 9), False),
         (sample(0), sample(SAMPLE_SECONDS), True),
-        (sample(0), sample(1, running=2), True),
-        (sample(0), sample(1, pending=1), True),
+        (sample(0), sample(1, ready=2), True),
+        (sample(0), sample(1, starting=1), True),
         (sample(0), idle(1), True),
         (sample(3600), sample(0), True),  # written by a clock that runs ahead
     ],

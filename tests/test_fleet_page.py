@@ -41,7 +41,7 @@ def answer(instances: int = 0, **more: object) -> FleetAnswer:
             instance_seconds=3600, price_per_hour=0.09, dollars=0.09, images=900, dollars_per_1000_images=0.1
         ),
         "decisions": [Decision(at=at, by="h/1", seen={}, wanted=1, launched=["i-1"], why=["<b>why</b>"])],
-        "history": [Sample(at=at, visible=3, in_flight=1, pending=0, running=instances, wanted=1)],
+        "history": [Sample(at=at, visible=3, in_flight=1, starting=0, ready=instances, wanted=1)],
     }
     return FleetAnswer(**made | more)  # type: ignore[arg-type]
 
@@ -137,14 +137,14 @@ def test_the_page_has_no_script_or_style_of_its_own_and_renews_itself_without_sc
     charts = shown.all("svg", role="img")
     assert [c["aria-label"] for c in charts] == [
         "In the queue: in flight 1 now, at most 1; waiting 3 now, at most 3.",
-        "Instances: running 3 now, at most 3; starting 0 now, at most 0; wanted 1 now, at most 1.",
+        "Instances: ready 3 now, at most 3; starting 0 now, at most 0; wanted 1 now, at most 1.",
     ]
 
 
 def test_the_window_can_be_chosen(client, view):
     at = now()
     old, older = (
-        Sample(at=at - timedelta(minutes=m), visible=m, in_flight=0, pending=0, running=0, wanted=1)
+        Sample(at=at - timedelta(minutes=m), visible=m, in_flight=0, starting=0, ready=0, wanted=1)
         for m in (20, 80)
     )
     view.shown = answer(history=[older, old, *answer().history])

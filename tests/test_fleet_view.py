@@ -134,7 +134,7 @@ def test_an_aws_that_does_not_answer_is_a_cloud_error(view, aws, on_call):
 
 
 def test_the_history_ends_with_this_moment(view, outputs, queue):
-    kept = Sample(at=now() - timedelta(minutes=1), visible=4, in_flight=0, pending=1, running=0, wanted=1)
+    kept = Sample(at=now() - timedelta(minutes=1), visible=4, in_flight=0, starting=1, ready=0, wanted=1)
     ahead = kept.model_copy(update={"at": now() + timedelta(minutes=5)})
     outputs.write(HISTORY, Samples.dump_json([kept, ahead]))
     queue.send(["a", "b"])

@@ -20,6 +20,7 @@ from cloud.fleet_reports import FleetReports, WorkerReport
 from cloud.model_version import model_version
 from cloud.request_queue import RequestQueue
 from cloud.settings import NOT_THE_WORKERS, Settings, SettingsError
+from cloud.signals import stop_on
 from worker import metrics, notices
 from worker.heartbeat import Heartbeat
 from worker.loop import Classifier, Loop, no_cache
@@ -92,7 +93,7 @@ def version(settings: Settings, clients: Clients) -> str:
 
 
 def work(settings: Settings, clients: Clients, classifier: Classifier, version: str) -> int:
-    stop, ended = stop_on_signals(), Event()
+    stop, ended = stop_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP), Event()
     metadata, instance_id = notices.find_metadata(
         os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", notices.LINK_LOCAL)
     )
@@ -124,19 +125,6 @@ def work(settings: Settings, clients: Clients, classifier: Classifier, version: 
     report.write()
     log.info("ended", extra={"instance_id": instance_id, "images": report.report.images})
     return 0
-
-
-def stop_on_signals() -> Event:
-    stop = Event()
-
-    def drain(number: int, frame: object) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, drain)
-    signal.signal(signal.SIGINT, drain)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
-        signal.signal(signal.SIGHUP, drain)
-    return stop
 
 
 def end_at_once() -> None:
