@@ -1,12 +1,20 @@
 import logging
 import sys
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
 
+class TimeFirst(JsonFormatter):
+    """So that `sort` puts lines in their order."""
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return {"timestamp": log_data.pop("timestamp"), **log_data}
+
+
 def json_formatter() -> logging.Formatter:
     """One JSON object a line, with whatever `extra` a call gives."""
-    return JsonFormatter(
+    return TimeFirst(
         "{levelname}{name}{message}",
         style="{",
         timestamp=True,

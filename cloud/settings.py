@@ -121,7 +121,10 @@ class Settings(BaseSettings):
     )
 
     idle_shutdown_seconds: float = Field(
-        120, ge=0, description="seconds without work after which a worker shuts its machine down; 0: never"
+        120,
+        ge=0,
+        description="seconds without work after which a worker that still runs shuts its machine down;"
+        " 0: never",
     )
     boot_timeout: int = Field(
         300, ge=1, description="seconds after which a worker that is not ready is replaced"

@@ -1,8 +1,10 @@
-"""The answer to a request, as data, JSON and text. No AWS."""
+"""The answer to a request, as data, JSON, CSV and text. No AWS."""
 
+import csv
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from io import StringIO
 from pathlib import PurePath
 from typing import Any
 
@@ -69,6 +71,28 @@ def image_answer(image_id: str, prediction: Prediction | None) -> ImageAnswer:
 def as_text(answer: RequestAnswer, *, with_stem: bool) -> str:
     """A line for each image: `stem:label`, or the bare label."""
     return "".join(f"{line(image, with_stem)}\n" for image in answer.images)
+
+
+COLUMNS = ("filename", "status", "label", "confidence", "error", "model", "image_id")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_csv(answer: RequestAnswer, *, for_excel: bool) -> str:
+    """RFC 4180, a row for each image. A text that a spreadsheet would take for a formula gets an apostrophe
+    before it; Excel takes it for UTF-8 only with a byte order mark.
+    """
+    text = StringIO()
+    text.write("\ufeff" if for_excel else "")
+    rows = csv.writer(text)
+    rows.writerow(COLUMNS)
+    for image in answer.images:
+        cells = {**image.model_dump(include=set(COLUMNS)), "error": image.error and image.error.message}
+        rows.writerow([harmless(cells[column]) for column in COLUMNS])
+    return text.getvalue()
+
+
+def harmless(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def line(image: ImageAnswer, with_stem: bool) -> str:

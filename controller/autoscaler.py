@@ -167,10 +167,12 @@ class Autoscaler:
         Event().wait(self.quiet_again_seconds)
         waiting = self.waiting()
         if self.queue.counts().backlog or waiting.just_sent or waiting.submitted != look.waiting.submitted:
-            look.why.append("the queue is not quiet after all")
+            look.why.append("new work has come, so that nothing is terminated")
             return
         still_open = self.recovery.settle(open_ids)
-        look.why.append(f"the queue is quiet; {some(len(still_open), 'request waits', 'requests wait')}")
+        look.why.append("the queue is empty, and nothing is in flight")
+        if still_open:
+            look.why.append(f"{some(len(still_open), 'request waits', 'requests wait')} all the same")
         left = [i.instance_id for i in look.active if i.request_id not in still_open]
         # SQS may not count yet what another process has just sent: those images keep whom they need.
         needed = wanted_instances(
@@ -178,8 +180,8 @@ class Autoscaler:
         )
         needless = left[max(0, needed - (len(look.active) - len(left))) :]
         if needless:
-            done = some(len(needless), "instance was", "instances were")
-            look.why.append(f"{done} launched for requests that are answered")
+            done = some(len(needless), "instance has", "instances have")
+            look.why.append(f"{done} nothing left to do")
             self._terminate(look, needless)
 
     def _terminate(self, look: Look, instance_ids: list[str]) -> list[str]:

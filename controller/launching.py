@@ -16,7 +16,7 @@ from controller.words import some
 SLOWEST_LAUNCH_SECONDS = 60  # between launches that EC2 refuses
 MAX_LAUNCH_FAILURES = 3
 MAX_NOT_READY = 3
-CONSOLE = "Its console output says why: aws ec2 get-console-output --latest --instance-id"
+CONSOLE = "The last one's console output says why: aws ec2 get-console-output --latest --instance-id"
 
 
 class Launching:

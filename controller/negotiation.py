@@ -1,5 +1,6 @@
 """In which form a client wants its answer. No AWS."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from urllib.request import parse_http_list
@@ -8,39 +9,50 @@ from flask import Request
 from werkzeug.exceptions import BadRequest
 from werkzeug.http import unquote_header_value
 
-TYPES = ("application/json", "text/html", "text/plain")
-
 
 class Form(Enum):
     JSON = "application/json"
     HTML = "text/html"
     STEM_LINES = "stem:label lines"
     BARE_LINES = "label lines"
+    CSV = "text/csv"
 
 
-def wanted_form(request: Request) -> Form:
-    """The accepted form; BadRequest for an unknown `?format=`. Two clients that have no preference have
-    conventions: files in a field `myfile` are answered with the bare label, files in `inputFile` with
+PAGE = {"application/json": Form.JSON, "text/html": Form.HTML, "text/plain": Form.STEM_LINES}
+"""The forms that everything has, by their media types."""
+ANSWER = {**PAGE, "text/csv": Form.CSV}
+"""Those of a request's answers."""
+LINKED = {"json": Form.JSON, "csv": Form.CSV}
+"""By `?format=`, since a link cannot say `Accept`."""
+
+
+def wanted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
+    """The accepted form of `types`; BadRequest for an unknown `?format=`. Two clients that have no preference
+    have conventions: files in a field `myfile` are answered with the bare label, files in `inputFile` with
     `stem:label`.
     """
-    if (format := request.args.get("format", "json")) != "json":
-        raise BadRequest(
-            f"The format is {format!r}, but can only be json. For others, send an Accept header."
-        )
-    if request.method == "POST" and no_preference(request) and "format" not in request.args:
+    formats = [name for name, form in LINKED.items() if form in types.values()]
+    if "format" in request.args:
+        if (format := request.args["format"]) not in formats:
+            known = " or ".join(formats)
+            raise BadRequest(
+                f"The format is {format!r}, but can only be {known}. For others, send an Accept header."
+            )
+    elif request.method == "POST" and no_preference(request):
         if "myfile" in request.files:
             return Form.BARE_LINES
         if "inputFile" in request.files:
             return Form.STEM_LINES
-    return accepted_form(request)
+    return accepted_form(request, types)
 
 
-def accepted_form(request: Request) -> Form:
-    """What `?format=json` or `Accept` says, without a look into the body; JSON without a preference."""
-    if request.args.get("format") == "json" or no_preference(request):  # a link cannot say Accept
+def accepted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
+    """What `?format=` or `Accept` says, without a look into the body; JSON without a preference."""
+    if linked := LINKED.get(request.args.get("format", "")):
+        return linked
+    if no_preference(request):
         return Form.JSON
-    best = request.accept_mimetypes.best_match(TYPES, default="application/json")
-    return {"text/html": Form.HTML, "text/plain": Form.STEM_LINES}.get(best or "", Form.JSON)
+    return types[request.accept_mimetypes.best_match(types, default="application/json")]
 
 
 def no_preference(request: Request) -> bool:

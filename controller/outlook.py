@@ -51,7 +51,7 @@ def outlook(waiting: int, facts: Facts) -> Wait:
     if facts.boot_ages:
         return launching(facts)
     if not facts.queued:  # the last look was before this request
-        return Wait(state="queued", message="In the queue; the fleet is being looked at.")
+        return Wait(state="queued", message="In the queue; what it needs is being worked out.")
     if facts.next_try is not None and (facts.launch_error or facts.no_capacity):
         return stalled(facts)
     return Wait(state="queued", message="In the queue; the next look at the fleet launches instances for it.")

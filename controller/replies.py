@@ -5,11 +5,11 @@ from typing import Any
 
 from flask import Response, current_app, render_template, request
 from pydantic import BaseModel
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from cloud.errors import CloudError
 from cloud.prediction import Failure
-from controller.answers import RequestAnswer, as_text
+from controller.answers import RequestAnswer, as_csv, as_text
 from controller.intake import BadUpload
 from controller.negotiation import NO_PREFERENCES, Form, Preferences, wanted_form
 from controller.quota import OverQuota
@@ -37,6 +37,8 @@ def render(answer: RequestAnswer, form: Form, status: int, wanted: Preferences =
         response = Response(render_template("request.html", answer=answer), status, mimetype="text/html")
     elif form is Form.JSON:
         response = as_json(answer.model_dump(mode="json"), status)
+    elif form is Form.CSV:
+        response = Response(as_csv(answer, for_excel="format" in request.args), status, mimetype="text/csv")
     else:
         text = as_text(answer, with_stem=form is Form.STEM_LINES)
         response = Response(text, status, mimetype="text/plain")
@@ -76,7 +78,12 @@ def wanted_form_of_refusal() -> Form:
 
 def refuse_http(error: HTTPException) -> Response:
     message = error.description or error.name
-    if isinstance(error, RequestEntityTooLarge):
+    if isinstance(error, NotFound) and message == NotFound.description:
+        message = f"There is nothing at {request.path}."
+    elif isinstance(error, MethodNotAllowed):
+        known = ", ".join(sorted(error.valid_methods or []))
+        message = f"{request.path} does not take {request.method}, only {known}."
+    elif isinstance(error, RequestEntityTooLarge):
         settings = services().settings
         message = (
             f"The upload is too large: at most {settings.max_upload_mb} MB"

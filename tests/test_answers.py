@@ -1,7 +1,9 @@
+import csv
 import json
+from io import StringIO
 
 from cloud.prediction import Prediction
-from controller.answers import RequestAnswer, as_text
+from controller.answers import RequestAnswer, as_csv, as_text
 from controller.watched import Watched
 
 REQUEST = "0123456789abcdef0123456789ab"
@@ -84,3 +86,20 @@ def test_a_stem_is_the_name_without_its_last_suffix():
     ids = [image(0, "a.b.JPG"), image(1, ".jpg"), image(2, "nodot"), image(3, "犬.png")]
     predictions = {i: Prediction.classified(i, [("x", 1.0)]) for i in ids}
     assert as_text(answer(REQUEST, ids, predictions), with_stem=True) == "a.b:x\n.jpg:x\nnodot:x\n犬:x\n"
+
+
+def test_csv_has_a_row_for_each_image_whatever_its_name():
+    names = ['a "b", c.png', "=SUM(A1).png", "犬.png", "@x.png", "notes.txt"]
+    ids = [image(n, name) for n, name in enumerate(names)]
+    found = {ids[0]: Prediction.classified(ids[0], [("tabby, tabby cat", 0.5)], model="m")}
+    found[ids[4]] = Prediction.failed(ids[4], "not_an_image", "This is\na text.")
+    made = answer(REQUEST, ids, found)
+    text = as_csv(made, for_excel=False)
+    head, *rows = list(csv.reader(StringIO(text, newline="")))
+    assert head == ["filename", "status", "label", "confidence", "error", "model", "image_id"]
+    assert [row[0] for row in rows] == ['a "b", c.png', "'=SUM(A1).png", "犬.png", "'@x.png", "notes.txt"]
+    assert rows[0][1:6] == ["classified", "tabby, tabby cat", "0.5", "", "m"]
+    assert rows[2][1:6] == ["waiting", "", "", "", ""]
+    assert rows[4][1:5] == ["failed", "", "", "This is\na text."]
+    assert [row[6] for row in rows] == ids
+    assert as_csv(made, for_excel=True) == "\ufeff" + text

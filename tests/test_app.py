@@ -239,7 +239,7 @@ def test_who_waits_is_told_why_and_who_has_all_answers_is_not(idle, start, photo
     response = post(idle, photo(), headers={"Prefer": "respond-async"})
     wait = response.json["wait"]
     assert (wait["state"], wait["estimate_seconds"]) == ("queued", None)
-    assert wait["message"] == "In the queue; the fleet is being looked at."
+    assert wait["message"] == "In the queue; what it needs is being worked out."
     assert wait["message"] in page(idle.get(response.json["url"], headers=BROWSER))
     idle.application.extensions["services"].autoscaler.look()
     idle.application.extensions["services"].forecast.latest._read_at = 0
@@ -333,12 +333,12 @@ class TestRefusedInTheFormOfTheClient:
             response = client.open(path, method=method, headers=headers)
             assert response.status_code == 405
             assert "GET" in response.headers["Allow"]
-            assert "not allowed" in read(response)
+            assert f"{path} does not take {method}, only " in read(response)
 
     def test_an_unknown_address(self, client, headers, read):
         response = client.get("/no/such/page", headers=headers)
         assert response.status_code == 404
-        assert "not found" in read(response)
+        assert "There is nothing at /no/such/page." in read(response)
 
     def test_an_unknown_request(self, client, headers, read):
         for request_id in (UNKNOWN, "1", "..", UNKNOWN.upper()):

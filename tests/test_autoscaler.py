@@ -41,7 +41,7 @@ def test_quiet_is_believed_when_seen_twice(world, work, counts):
     world.close(request_id)
     counts[:] = [0, 3, 0]
     assert world.look()
-    assert world.why == "the queue is not quiet after all"
+    assert world.why == "new work has come, so that nothing is terminated"
     assert len(world.active) == 1
     world.look()
     assert world.active == []

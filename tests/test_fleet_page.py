@@ -90,7 +90,7 @@ def test_the_page_says_what_there_is(client, view):
         "2 ready",
         "worker-1 i-00000000000000001 ready 1 min 15 s 1 c7i.large, spot 6b05",
         "Launched 1 instance. <b>why</b>.",
-        "1 h 0 min of instances at $0.0900 an hour: $0.0900 for 900 images.",
+        "1 h 0 min of instances at $0.09 an hour: $0.0900 for 900 images.",
         "Per 1,000 images $0.1000",
     ):
         assert words in text

@@ -52,7 +52,7 @@ def test_the_facts_are_those_of_the_last_look():
 
 
 def test_who_never_looked_is_about_to(forecast):
-    assert forecast.wait(1).message == "In the queue; the fleet is being looked at."
+    assert forecast.wait(1).message == "In the queue; what it needs is being worked out."
 
 
 def test_an_s3_that_refuses_is_said(forecast, aws, on_call):

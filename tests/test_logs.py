@@ -22,3 +22,8 @@ def test_a_line_about_an_image_names_its_request():
 def test_a_line_about_nothing_of_the_kind_names_none():
     assert "request_id" not in line()
     assert line(request_id="abc")["request_id"] == "abc"
+
+
+def test_lines_begin_with_their_time_so_that_sort_orders_them():
+    record = logging.makeLogRecord({"name": "worker", "levelname": "INFO", "msg": "received"})
+    assert json_formatter().format(record).startswith('{"timestamp": "20')

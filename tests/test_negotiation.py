@@ -6,7 +6,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest
 from werkzeug.test import EnvironBuilder
 
-from controller.negotiation import Form, Preferences, preferences, wanted_form
+from controller.negotiation import PAGE, Form, Preferences, preferences, wanted_form
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 
@@ -30,6 +30,7 @@ def request(
         ("text/html;q=0.5, application/json", Form.JSON),
         ("text/plain", Form.STEM_LINES),
         ("text/plain;q=0.9, text/html;q=0.1", Form.STEM_LINES),
+        ("text/csv", Form.CSV),
         ("*/*", Form.JSON),
         ("*/*;q=0.8", Form.JSON),
         ("", Form.JSON),
@@ -132,3 +133,14 @@ def test_without_prefer_the_client_waits():
 def test_what_was_honoured_is_said(wanted, complete, waits):
     assert wanted.applied(waits=False) == complete
     assert wanted.applied(waits=True) == waits
+
+
+@pytest.mark.parametrize(("path", "form"), [("/?format=csv", Form.CSV), ("/?format=json", Form.JSON)])
+def test_a_link_can_say_its_form(path, form):
+    assert wanted_form(request(BROWSER, method="GET", path=path)) is form
+
+
+def test_what_has_no_rows_has_no_csv():
+    assert wanted_form(request("text/csv"), PAGE) is Form.JSON
+    with pytest.raises(BadRequest, match="can only be json"):
+        wanted_form(request(path="/?format=csv"), PAGE)

@@ -13,7 +13,7 @@ def facts(**known) -> Facts:
 @pytest.mark.parametrize(
     ("waiting", "known", "state", "message", "seconds"),
     [
-        (3, {}, "queued", "In the queue; the fleet is being looked at.", None),
+        (3, {}, "queued", "In the queue; what it needs is being worked out.", None),
         (
             3,
             {"queued": 3},

@@ -187,9 +187,9 @@ def test_a_refused_file_shows_why_and_asks_for_no_picture(client: FlaskClient, r
     page = get(
         client, requests.holds("notes.txt", "cat.png", answers=answers | requests.classified(1, "cat.png"))
     )
-    assert "Not classified This is <not> a picture." in page.text
+    assert "This is <not> a picture." in page.text
     assert "1 of 2 pictures classified" in page.text
-    assert "1 could not be classified." in page.text
+    assert "1 not classified." in page.text
     assert page.one("img", alt="Your picture notes.txt")["src"] == "/static/no-preview.svg"
 
 
@@ -274,9 +274,23 @@ def test_a_request_shows_the_address_to_share(client: FlaskClient, requests: Req
     assert page.one("meta", name="robots")["content"] == "noindex"
 
 
-def test_a_request_links_to_its_answers_as_json(client: FlaskClient, requests: Requests) -> None:
+def test_the_answers_can_be_saved_without_scripts(client: FlaskClient, requests: Requests) -> None:
     page = get(client, requests.holds("a.png"))
-    assert page.one("a", id="json")["href"] == f"/requests/{requests.id}?format=json"
+    for kind in ("csv", "json"):
+        assert (
+            page.one("a", download=f"{requests.id}.{kind}")["href"]
+            == f"/requests/{requests.id}?format={kind}"
+        )
+
+
+@pytest.mark.parametrize(("code", "hidden"), [("cancelled", "no-label"), ("truncated", "was-cancelled")])
+def test_what_was_cancelled_is_no_failure(
+    client: FlaskClient, requests: Requests, code: str, hidden: str
+) -> None:
+    image = image_id(requests.id, 0, "a.png")
+    page = get(client, requests.holds("a.png", answers={0: Prediction.failed(image, code, "Why.")}))
+    for name in ("no-label", "was-cancelled"):
+        assert ("hidden" in page.one("p", **{"class": name})) is (name == hidden)
 
 
 def test_a_hostile_file_name_is_only_text(

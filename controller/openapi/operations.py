@@ -3,6 +3,8 @@
 from typing import Any
 
 from controller.openapi.parts import (
+    ANSWER_FORMAT,
+    CSV,
     FORMAT,
     HTML,
     IDEMPOTENCY_KEY,
@@ -47,7 +49,7 @@ ANSWER = {
     "counts": {"waiting": 0, "classified": 1, "failed": 0},
     "url": "/requests/6743b2f09a1c5be07d3f42a8c6e1",
 }
-ANSWERS = (model("RequestAnswer", ANSWER), HTML, TEXT)
+ANSWERS = (model("RequestAnswer", ANSWER), HTML, TEXT, CSV)
 LATER = {
     "headers": {"Location": header("Where the answers are collected.")},
     "links": {
@@ -81,10 +83,11 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "upload.classify": {
         "tags": ["Images"],
         "summary": "Classify images",
-        "description": "Answers when all images are classified, or after REQUEST_TIMEOUT with what there is."
-        " A file that is no image gets a `failed` of its own. Without an `Accept`, files in a field `myfile`"
-        " are answered with bare labels, and files in `inputFile` with `stem:label` lines.",
-        "parameters": [PREFER, IDEMPOTENCY_KEY, FORMAT],
+        "description": "Answers when all images are classified, or after the server's REQUEST_TIMEOUT (five"
+        " minutes, unless it was changed) with what there is. A file that is no image gets a `failed` of its"
+        " own. Without an `Accept`, files in a field `myfile` are answered with bare labels, and files in"
+        " `inputFile` with `stem:label` lines.",
+        "parameters": [PREFER, IDEMPOTENCY_KEY, ANSWER_FORMAT],
         "requestBody": {
             "required": True,
             "content": {
@@ -115,7 +118,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "tags": ["Images"],
         "summary": "The answers of a request",
         "description": "What there is by now; `complete` says whether that is all.",
-        "parameters": [REQUEST_ID, WAIT, FORMAT],
+        "parameters": [REQUEST_ID, WAIT, ANSWER_FORMAT],
         "responses": {"200": response("The answers.", *ANSWERS), **refused(400, 404, 503)},
     },
     "requests.cancel_request": {
@@ -123,7 +126,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "summary": "Cancel what still waits",
         "description": "What has no answer is answered `failed` with the code `cancelled`, and its pictures"
         " are deleted. What is answered stays.",
-        "parameters": [REQUEST_ID, FORMAT],
+        "parameters": [REQUEST_ID, ANSWER_FORMAT],
         "responses": {
             "200": response("The answers.", *ANSWERS),
             "303": response("The same for a form in a browser.", headers=LEADS_ON),
@@ -134,7 +137,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "tags": ["Images"],
         "summary": "Send again what failed",
         "description": "Those images whose pictures are still stored, once all of the request is answered.",
-        "parameters": [REQUEST_ID, FORMAT],
+        "parameters": [REQUEST_ID, ANSWER_FORMAT],
         "responses": {
             "200": response("All is answered, by somebody who was faster.", *ANSWERS),
             "202": response("They wait.", *ANSWERS, **LATER),

@@ -12,8 +12,13 @@ REQUEST_ID = {
 FORMAT = {
     "name": "format",
     "in": "query",
-    "description": "JSON whatever `Accept` says, for links.",
+    "description": "Whatever `Accept` says, for links.",
     "schema": {"type": "string", "enum": ["json"]},
+}
+ANSWER_FORMAT = {
+    **FORMAT,
+    "description": "Whatever `Accept` says, for links. `csv` has a byte order mark, for Excel.",
+    "schema": {"type": "string", "enum": ["json", "csv"]},
 }
 PREFER = {
     "name": "Prefer",
@@ -52,6 +57,7 @@ WINDOW = {
 
 HTML = {"text/html": {"schema": {"type": "string"}}}
 TEXT = {"text/plain": {"schema": {"type": "string"}}}
+CSV = {"text/csv": {"schema": {"type": "string"}}}
 
 
 def parameter(name: str, description: str, where: str = "path") -> dict[str, Any]:

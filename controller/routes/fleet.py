@@ -7,7 +7,7 @@ from werkzeug.exceptions import BadRequest
 
 from controller import fleet_chart, fleet_words
 from controller.fleet_view import FleetAnswer
-from controller.negotiation import Form, wanted_form
+from controller.negotiation import PAGE, Form, wanted_form
 from controller.replies import as_json, services
 
 fleet = Blueprint("fleet", __name__)
@@ -25,7 +25,7 @@ def show_fleet() -> Response:
     name = request.args.get("window") or "10m"
     if name not in WINDOWS:
         raise BadRequest(f"window is {name!r}, but it should be one of {', '.join(WINDOWS)}.")
-    window, form = WINDOWS[name], wanted_form(request)
+    window, form = WINDOWS[name], wanted_form(request, PAGE)
     answer = services().fleet_view.recent().lately(window)
     if form is Form.HTML:
         response = Response(page(answer, name, window), mimetype="text/html")
@@ -44,7 +44,6 @@ def page(answer: FleetAnswer, name: str, window: timedelta) -> str:
         "fleet.html",
         fleet=answer,
         new=not answer.instances and not answer.money.instance_seconds,
-        idle_shutdown_seconds=services().settings.idle_shutdown_seconds,
         windows=NAMES,
         window=name,
         charts=[

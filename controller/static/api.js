@@ -36,7 +36,7 @@ function filledIn(form) {
   for (const part of form.querySelectorAll(".parameter")) {
     const { in: where, name } = part.dataset;
     const { value, files } = part.querySelector("input, select");
-    if (where === "files") asked.files = [...files].map((file) => [name, file]);
+    if (where === "files") asked.files = (files.length ? [...files] : [{ name: "cat.jpg" }]).map((file) => [name, file]);
     else if (value === "") continue;
     else if (where === "path") asked.path = asked.path.replace(`{${name}}`, encodeURIComponent(value));
     else if (where === "query") query.set(name, value);

@@ -7,7 +7,7 @@ export function showImage(card, image) {
   if (card.dataset.status === image.status) return false;
   const content = document.getElementById(`card-${image.status}`).content.cloneNode(true);
   if (image.status === "classified") fillAnswer(content, image);
-  if (image.status === "failed") content.querySelector(".reason").textContent = image.error.message;
+  if (image.status === "failed") fillFailure(content, image.error);
   card.querySelector(".answer").replaceChildren(content);
   card.dataset.status = image.status;
   return true;
@@ -21,6 +21,12 @@ function fillAnswer(content, { label, confidence, predictions, cached }) {
   const others = predictions.slice(1).map((other) => fillGuess(blank.cloneNode(true), other));
   details.querySelector("ol").replaceChildren(...others);
   details.hidden = others.length === 0;
+}
+
+function fillFailure(content, { code, message }) {
+  content.querySelector(".no-label").hidden = code === "cancelled";
+  content.querySelector(".was-cancelled").hidden = code !== "cancelled";
+  content.querySelector(".reason").textContent = message;
 }
 
 function fillGuess(guess, { label, confidence }) {

@@ -30,7 +30,7 @@ export function followRequest(results) {
     });
   }
 
-  offerExports(results, () => ask(url));
+  offerExports(results);
   change(results.querySelector("#cancel-request"), () => {}); // the news go on until the end
   change(results.querySelector("#retry"), keepUp);
   if (results.dataset.complete === "false") keepUp();

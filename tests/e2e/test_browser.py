@@ -57,7 +57,7 @@ def test_the_answers_can_be_taken_away(visit, system, files):
     assert '"filename": "notes.txt"' in answers.value.path().read_text()
     for button, expected in [("Copy CSV", rows[1]), ("Copy link", url)]:
         page.click(f"text={button}")
-        eventually(lambda: page.evaluate("document.activeElement.textContent") == "Done")
+        eventually(lambda: page.evaluate("document.activeElement.textContent") == "Copied")
         assert expected in page.evaluate("navigator.clipboard.readText()")
 
 

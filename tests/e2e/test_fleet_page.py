@@ -36,17 +36,17 @@ def test_the_page_follows_a_burst_from_nothing_to_instances_to_nothing(start, op
     assert "has not had any work yet" in page.inner_text(".lead")
     keep(page, "fleet-new")
 
-    system.post(*photos() * 6, headers={"Prefer": "respond-async"})
+    system.post(*photos() * 20, headers={"Prefer": "respond-async"})
     page.locator(".instances tbody tr").first.wait_for(timeout=20_000)
-    assert re.search(r"24 images wait, \d instances? up", page.inner_text("h1"))
+    assert re.search(r"80 images wait, \d instances? up", page.inner_text("h1"))
     page.locator(".state[data-state=ready]").first.wait_for(timeout=60_000)
     keep(page, "fleet-busy")
 
     page.get_by_text("Nothing waits, nothing runs").first.wait_for(timeout=60_000)
     page.locator(".decisions .done b", has_text="Terminated").first.wait_for(timeout=20_000)
     assert page.locator(".decisions .done b", has_text="Launched").count()
-    page.locator(".cost", has_text="for 24 images").wait_for(timeout=20_000)
-    assert "at most 24" in page.get_attribute(".plot >> nth=0", "aria-label")
+    page.locator(".cost", has_text="for 80 images").wait_for(timeout=20_000)
+    assert "at most 80" in page.get_attribute(".plot >> nth=0", "aria-label")
     assert page.inner_text("#spoken") == "Nothing waits, nothing runs"
     assert refused == []
     keep(page, "fleet-after")
@@ -59,7 +59,7 @@ def test_the_page_follows_a_burst_from_nothing_to_instances_to_nothing(start, op
     eventually(lambda: (pids := {p.pid for p in system.controllers()}) and not pids & old)
     after = requests.get(f"{system.url}fleet", timeout=20).json()
     assert after["history"][:-1] == before["history"][:-1]
-    assert after["money"]["images"] == before["money"]["images"] == 24
+    assert after["money"]["images"] == before["money"]["images"] == 80
 
     # What is shown is old while nobody answers, or AWS does not, and the page says so; then it goes on.
     page.route("**/fleet?*", lambda route: route.abort())
