@@ -14,8 +14,8 @@ from controller.routes.health import Readiness
 
 MODELS = (RequestAnswer, FleetAnswer, Readiness, Refusal)
 ABOUT = """\
-Send photos, get back what is on them. Answers are JSON; `Accept: text/plain` gives a line for each image, and
-`Accept: text/html` the page that a browser shows. Refusals come in the same three forms.
+Send photos, get back what is on them. Answers are JSON; `Accept: text/plain` gives a line for each image,
+`text/csv` a table, and `text/html` the page that a browser shows. Refusals are JSON, text or a page as well.
 """
 
 
