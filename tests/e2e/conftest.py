@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from local.__main__ import FALLBACK
 from tests.e2e.browser import chromium
 from tests.e2e.system import System, eventually, marked, running
 from tests.photos import PHOTOS
@@ -14,7 +15,7 @@ from tests.photos import PHOTOS
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One running system for the tests that only use it."""
-    with running(tmp_path_factory.mktemp("system") / "output") as system:
+    with running(tmp_path_factory.mktemp("system") / "output", **FALLBACK) as system:
         yield system
 
 
@@ -26,7 +27,8 @@ def start(tmp_path, request):
 
         def start(**settings: str) -> System:
             output = tmp_path / f"output-{len(systems)}"
-            systems.append(stack.enter_context(running(output, E2E_TEST=str(output), **settings)))
+            settings = {**FALLBACK, "E2E_TEST": str(output), **settings}  # its weights need no network
+            systems.append(stack.enter_context(running(output, **settings)))
             return systems[-1]
 
         yield start

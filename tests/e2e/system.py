@@ -17,6 +17,8 @@ import boto3
 import psutil
 import requests
 
+from local.__main__ import DEFAULTS, FALLBACK
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -86,6 +88,28 @@ class System:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
         return time.monotonic() - started
+
+
+@contextmanager
+def worker_by_hand(system: System, log: Path, **settings: str) -> Iterator[None]:
+    """One that stays, in place of all instances: there is no capacity for any."""
+    json = {"instance_type": "c7i.large", "available": 0}
+    requests.post(f"{system.endpoint}/_local/capacity", json=json, timeout=10).raise_for_status()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+    aws = {"AWS_ENDPOINT_URL": system.endpoint, "AWS_REGION": "us-east-1"}
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker"],
+            cwd=ROOT,
+            env={**environment, **DEFAULTS, **FALLBACK, **settings, **aws, **keys},
+            stderr=output,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def having(words: str, processes: list[psutil.Process]) -> list[psutil.Process]:

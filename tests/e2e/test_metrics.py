@@ -1,17 +1,12 @@
 """What an operator reads: counters of all processes, and an image's story in the logs of both tiers."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.e2e.system import ROOT, System, eventually, free_port
+from tests.e2e.system import ROOT, System, eventually, free_port, worker_by_hand
 from tests.exposition import faults, read, value
 from tests.photos import PHOTOS
 
@@ -26,31 +21,16 @@ SETTINGS = {
 @pytest.fixture
 def system(start) -> System:
     """Two processes, and no instance: the worker is started by hand, and stays."""
-    system = start(WEB_CONCURRENCY="2", **SETTINGS)
-    json = {"instance_type": "c7i.large", "available": 0}
-    requests.post(f"{system.endpoint}/_local/capacity", json=json, timeout=10).raise_for_status()
-    return system
+    return start(WEB_CONCURRENCY="2", **SETTINGS)
 
 
-@pytest.fixture
-def worker(system: System, tmp_path: Path) -> Iterator[str]:
-    """The address of its metrics. Its log is worker.log."""
-    port = free_port()
-    aws = {"AWS_ENDPOINT_URL": system.endpoint, "AWS_REGION": "us-east-1"}
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    with (tmp_path / "worker.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "worker"],
-            cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "METRICS_PORT": str(port), **SETTINGS, **aws, **keys},
-            stderr=log,
-        )
-    yield f"http://127.0.0.1:{port}/metrics"
-    process.send_signal(signal.SIGTERM)
-    process.wait(20)
+def test_the_numbers_are_right_across_processes_and_the_logs_tell_each_images_story(system, tmp_path):
+    log, port = tmp_path / "worker.log", free_port()
+    with worker_by_hand(system, log, METRICS_PORT=str(port), **SETTINGS):
+        look_at_both(system, f"http://127.0.0.1:{port}/metrics", log)
 
 
-def test_the_numbers_are_right_across_processes_and_the_logs_tell_each_images_story(system, worker, tmp_path):
+def look_at_both(system: System, worker: str, log: Path) -> None:
     files = ("cat.jpg", PHOTOS["cat"][0]), ("notes.txt", b"no picture")
     answers = [system.post(*files).json() for _ in range(6)]
 
@@ -70,7 +50,7 @@ def test_the_numbers_are_right_across_processes_and_the_logs_tell_each_images_st
     assert faults(found.values()) == []
 
     image = answers[0]["images"][0]
-    logs = [*(ROOT / ".local" / str(system.port)).rglob("*.log"), tmp_path / "worker.log"]
+    logs = [*(ROOT / ".local" / str(system.port)).rglob("*.log"), log]
     lines = eventually(lambda: [] if len(told := story(logs, image["image_id"])) < 5 else told)
     by_message = {line["message"]: line for line in lines}
     assert len(lines) == len(by_message) == 5

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.system import System
+from tests.e2e.system import System, worker_by_hand
 
 SCHEMATHESIS = [sys.executable, "-m", "schemathesis.cli", "run", "--seed", "1", "--request-timeout", "60"]
 
@@ -34,5 +34,7 @@ def find_faults(system: System, folder: Path, *options: str) -> None:
     assert re.search(r"Tested: [1-9]", done.stdout), done.stdout
 
 
-def test_the_system_does_what_the_document_says(system: System, tmp_path: Path):
-    find_faults(system, tmp_path, "--checks", "all", "--max-examples", "10")
+def test_the_system_does_what_the_document_says(start, tmp_path: Path):
+    system = start()
+    with worker_by_hand(system, tmp_path / "worker.log"):
+        find_faults(system, tmp_path, "--checks", "all", "--max-examples", "10")

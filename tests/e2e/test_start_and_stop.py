@@ -24,6 +24,14 @@ def test_ctrl_c_and_sigterm_leave_no_process_within_ten_seconds(start):
         assert not marked(str(system.output))
 
 
+def test_where_no_weights_can_be_fetched_it_says_so_and_uses_those_that_are_there(start, tmp_path):
+    system = start(MODEL="", TORCH_HOME=str(tmp_path / "torch"), HTTPS_PROXY="http://127.0.0.1:9")
+    assert "The weights of resnet18 cannot be fetched" in system.log()
+    assert "Using efficientnet_lite0 instead" in system.log()
+    images = system.post(*photos()).json()["images"]
+    assert {(i["model"], i["status"]) for i in images} == {("efficientnet_lite0 (imagenet)", "classified")}
+
+
 def test_nothing_is_left_when_it_is_killed(start):
     system = start()
     system.post(*photos(), headers={"Prefer": "respond-async"})
