@@ -29,6 +29,7 @@ class System:
     process: subprocess.Popen[str]
     output: Path
     environment: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, Any] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -39,13 +40,16 @@ class System:
         return f"http://127.0.0.1:{self.cloud_port}"
 
     def client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        """Made once: to make one takes longer than a call."""
+        if service not in self.clients:
+            self.clients[service] = boto3.client(
+                service,
+                endpoint_url=self.endpoint,
+                region_name="us-east-1",
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+            )
+        return self.clients[service]
 
     def post(self, *files: tuple[str, bytes], field: str = "image_file", **more: Any) -> requests.Response:
         parts = [(field, file) for file in files]
