@@ -87,6 +87,11 @@ class FleetState(BaseModel):
     """The last one that went into the history."""
 
     @property
+    def seen(self) -> dict[str, int]:
+        """What the last look saw, by the names of `Seen`; nothing before the first one."""
+        return self.decisions[-1].seen if self.decisions else {}
+
+    @property
     def images_per_second(self) -> float | None:
         """Of one worker, learned from those that have ended; None until enough is known to act on."""
         return self.first_images_per_second if self.ended_images >= IMAGES_TO_LEARN_FROM else None

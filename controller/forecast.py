@@ -21,7 +21,7 @@ class Forecast:
 
 def facts(state: FleetState, policy: Policy) -> Facts:
     staying = [launched for launched in state.launched.values() if not launched.ending]
-    seen = state.decisions[-1].seen if state.decisions else {}
+    seen = state.seen
     return Facts(
         queued=max(
             sum(seen.get(name, 0) for name in ("visible", "in_flight", "delayed")), seen.get("just_sent", 0)

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from threading import Lock
 from time import monotonic
 
@@ -29,11 +30,12 @@ class LatestState:
     def get(self) -> FleetState | None:
         """None when S3 does not say how it is now."""
         with self._lock:
-            if self._reading is None and self.clock() - self._read_at >= FRESH_SECONDS:
-                self._reading = self.pool.submit(self._read)
             reading = self._reading
+            if (reading is None or reading.done()) and self.clock() - self._read_at >= FRESH_SECONDS:
+                reading = self._reading = self.pool.submit(self._read)
         if reading:
-            wait([reading], PATIENCE_SECONDS)
+            with suppress(TimeoutError):
+                reading.result(PATIENCE_SECONDS)
         return self._state if self.clock() - self._read_at < STALE_SECONDS else None
 
     def _read(self) -> None:
@@ -42,5 +44,4 @@ class LatestState:
         except CloudError as error:
             log.warning("%s", error)
             state = None
-        with self._lock:
-            self._state, self._read_at, self._reading = state, self.clock(), None
+        self._state, self._read_at = state, self.clock()

@@ -78,7 +78,7 @@ class FleetCollector:
         )
         if state is None:
             return
-        seen = state.decisions[-1].seen if state.decisions else {}
+        seen = state.seen
         queue = GaugeMetricFamily(
             "classifier_queue_images", "Images in the queue at the last look.", labels=["state"]
         )

@@ -1,9 +1,10 @@
 """What Prometheus would read, and what its linter would say."""
 
 import re
+from collections import Counter as Outcomes
 from collections.abc import Iterable
 
-from prometheus_client import Metric
+from prometheus_client import Counter, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 OF_THE_LIBRARY = ("python_", "process_")
@@ -28,6 +29,12 @@ def value(families: dict[str, Metric], name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def by_outcome(counter: Counter) -> Outcomes[str]:
+    """What it has counted so far in this process. The difference of two has those that have grown."""
+    [family] = counter.collect()
+    return Outcomes({s.labels["outcome"]: int(s.value) for s in family.samples if s.name.endswith("_total")})
 
 
 def samples(families: dict[str, Metric]) -> set[str]:

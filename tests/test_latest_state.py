@@ -91,6 +91,17 @@ def test_nobody_waits_for_an_s3_that_is_silent_and_what_is_old_is_not_told(
     assert latest.get() is None
     assert monotonic() - began < 10
     speaks.set()
-    eventually_read = latest._reading
-    assert eventually_read is None or eventually_read.result(20) is None
+    latest._reading.result(20)
+    assert latest.get().launch_error == "first"
+
+
+def test_what_nobody_expected_is_raised_and_the_next_one_reads_anew(latest, shared, monkeypatch):
+    def fail():
+        raise RuntimeError("a bug")
+
+    note(shared, "first")
+    with monkeypatch.context() as context:
+        context.setattr(shared, "peek", fail)
+        with pytest.raises(RuntimeError, match="a bug"):
+            latest.get()
     assert latest.get().launch_error == "first"

@@ -1,4 +1,4 @@
-"""`GET /metrics`, from one process; with several, see test_deploy_gunicorn.py and e2e/test_metrics.py."""
+"""`GET /metrics`, from one process; with several, see e2e/test_metrics.py and e2e/test_behind_nginx.py."""
 
 import json
 import re

@@ -10,6 +10,7 @@ from controller.metrics import IMAGES
 from controller.open_requests import OpenRequests
 from controller.watched import Watched
 from tests.conftest import refusal
+from tests.exposition import by_outcome
 from tests.test_submission import submit
 
 
@@ -170,16 +171,10 @@ def test_a_process_that_has_no_thread_left_leaves_the_request_to_s3(make, output
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_each_outcome_is_counted_once_also_when_it_is_cancelled(make, outputs, elsewhere):
-    def counted(outcome: str) -> float:
-        return IMAGES.labels(outcome)._value.get()
-
-    before = {outcome: counted(outcome) for outcome in ("classified", "failed")}
+    before = by_outcome(IMAGES)
     process = make()
     watched = submit(process, "a.png", "b.png", "c.png")
     outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
     (make() if elsewhere else process).second_thoughts.cancel(watched.request_id)
     assert watched.finished.wait(10)
-    assert {outcome: counted(outcome) - was for outcome, was in before.items()} == {
-        "classified": 1,
-        "failed": 2,
-    }
+    assert by_outcome(IMAGES) - before == {"classified": 1, "failed": 2}

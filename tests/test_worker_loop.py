@@ -1,4 +1,5 @@
 import logging
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
@@ -14,6 +15,7 @@ from cloud.image_id import image_id, new_request_id
 from cloud.prediction import Prediction
 from cloud.request_queue import Message, RequestQueue
 from tests.conftest import refusal
+from tests.exposition import by_outcome
 from worker import metrics
 from worker.heartbeat import Heartbeat
 from worker.loop import BATCH, Loop
@@ -145,16 +147,11 @@ def test_a_redelivered_image_is_decoded_apart_and_answered_all_the_same(make_loo
     assert outputs.get_prediction(one).label == "white"
 
 
-def outcomes() -> dict[str, float]:
-    names = ("classified", "failed", "answered_already", "returned")
-    return {name: metrics.IMAGES.labels(name)._value.get() for name in names}
-
-
 @pytest.fixture
-def grown() -> Callable[[], dict[str, float]]:
+def grown() -> Callable[[], Counter[str]]:
     """By how much each outcome's counter has grown, if at all."""
-    before = outcomes()
-    return lambda: {name: now - before[name] for name, now in outcomes().items() if now > before[name]}
+    before = by_outcome(metrics.IMAGES)
+    return lambda: by_outcome(metrics.IMAGES) - before
 
 
 def test_what_comes_back_is_counted_and_what_is_done_with_is_not(make_loop, ask, outputs, model, grown):

@@ -5,7 +5,7 @@ export function offerExports(results) {
   const { url } = results.dataset;
   const texts = {
     "copy-link": async () => new URL(url, location.href).href,
-    "copy-csv": async () => (await fetch(`${url}?format=csv`, { cache: "no-store" })).text(),
+    "copy-csv": () => csv(url),
   };
   const bar = results.querySelector("#exports");
   bar.addEventListener("click", async ({ target }) => {
@@ -15,6 +15,12 @@ export function offerExports(results) {
     report(button, done);
   });
   bar.hidden = false;
+}
+
+async function csv(url) {
+  const answer = await fetch(`${url}?format=csv`, { cache: "no-store" });
+  if (!answer.ok) throw new Error(answer.statusText);
+  return answer.text();
 }
 
 /** Takes a promise, because Safari allows a copy only right in the click. */

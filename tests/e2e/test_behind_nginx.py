@@ -15,6 +15,7 @@ import requests
 from local.__main__ import DEFAULTS, FALLBACK
 from tests import front
 from tests.e2e.system import System, eventually, free_port
+from tests.exposition import read, value
 from tests.front import Nginx
 from tests.photos import PHOTOS
 
@@ -123,3 +124,14 @@ def test_each_process_has_clients_and_an_autoscaler_of_its_own_and_the_first_has
     eventually(
         lambda: all(loaded(pid) and psutil.Process(pid).num_threads() > 1 for pid in processes(gunicorn))
     )
+
+
+def test_prometheus_gets_the_numbers_of_both_processes(nginx: Nginx):
+    def posts() -> float:
+        found = read(requests.get(f"http://{nginx.for_prometheus}/metrics", timeout=10).text)
+        return value(found, "classifier_http_requests_total", route="/", method="POST", status="200")
+
+    before = posts()
+    for _ in range(8):
+        requests.post(nginx.url, files={"image_file": ("notes.txt", b"text")}, timeout=20).raise_for_status()
+    assert [posts() - before for _ in range(8)] == [8] * 8
