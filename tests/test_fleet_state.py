@@ -94,7 +94,7 @@ def test_while_one_holds_it_the_others_are_told_that_it_is_busy(shared):
         started = time.monotonic()
         with pytest.raises(Busy), shared.hold(0.2):
             pytest.fail("two holders")
-        assert 0.2 <= time.monotonic() - started < 2
+        assert 0.2 <= time.monotonic() - started < 10
 
 
 def test_who_waits_gets_it_when_it_is_free(shared):

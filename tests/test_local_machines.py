@@ -121,8 +121,11 @@ def test_an_instance_that_is_terminated_while_it_boots_runs_nothing(
     assert machines.stop_all() == []
 
 
-def test_several_instances_live_at_the_same_time(ec2: Any, endpoint: Endpoint, machines: Machines) -> None:
+def test_several_instances_live_and_end_at_the_same_time(
+    ec2: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
     endpoint.reset()
+    machines = Machines(endpoint, tmp_path, grace=3)
     started = launch(ec2, f"echo up; {STUBBORN}", count=4)
     for instance_id in started:
         wait_for_log(machines, instance_id, "up")
@@ -130,8 +133,9 @@ def test_several_instances_live_at_the_same_time(ec2: Any, endpoint: Endpoint, m
     ec2.terminate_instances(InstanceIds=started)
     for instance_id in started:
         wait_for_state(ec2, instance_id, "terminated")
-    assert GRACE <= time.monotonic() - start < 3 * GRACE
+    assert 3 <= time.monotonic() - start < 4 * 3
     assert endpoint.record()["most_instances_at_once"] == 4
+    assert machines.stop_all() == []
 
 
 def test_termination_lets_processes_finish_within_the_grace_period(ec2: Any, machines: Machines) -> None:
@@ -231,7 +235,7 @@ def test_stopping_all_ends_every_machine_and_whatever_else_has_the_mark(
     other = subprocess.Popen(["sleep", "60"], env=os.environ | machines.mark)
     start = time.monotonic()
     assert machines.stop_all(grace=GRACE) == []
-    assert time.monotonic() - start < GRACE + 1.5
+    assert time.monotonic() - start < 15
     assert other.wait(5) < 0
     assert [state(ec2, instance_id) for instance_id in started] == ["terminated"] * 2
 

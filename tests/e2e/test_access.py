@@ -36,6 +36,8 @@ def open_page(browser: Browser, restricted: System) -> Iterator[Page]:
 def sign_in(page: Page) -> None:
     page.fill("#token", TOKEN)
     page.click("button[type=submit]")
+    page.locator("#token").wait_for(state="detached")
+    page.wait_for_load_state()
 
 
 def test_a_person_signs_in_once_without_scripts_and_comes_back_by_a_foreign_link(

@@ -1,5 +1,7 @@
 """What a person does in a real browser, and sees."""
 
+from playwright.sync_api import expect
+
 from tests.e2e.browser import expect_answers, keep, send
 from tests.e2e.system import eventually
 
@@ -15,7 +17,7 @@ def test_five_files_of_which_one_is_a_text_show_four_labels_and_one_reason(visit
     failed = page.locator(".card[data-status=failed]").inner_text()
     assert "notes.txt" in failed
     assert "This is not a picture." in failed
-    assert page.locator(".card img").nth(0).evaluate("img => img.naturalWidth") > 0
+    eventually(lambda: page.locator(".card img").nth(0).evaluate("img => img.naturalWidth"))
     page.locator("summary").first.click()
     assert page.locator("details[open] li").count() == 4
     page.locator("summary").first.click()
@@ -69,7 +71,7 @@ def test_the_latest_requests_are_remembered_until_they_are_forgotten(visit, syst
     second = send(page, files)
     page.click("text=Classify more")
     links = page.locator("#latest a")
-    assert [link.inner_text() for link in links.all()] == ["cat.jpg and 4 more", "cat.jpg"]
+    expect(links).to_have_text(["cat.jpg and 4 more", "cat.jpg"])
     assert all(time.startswith("today, ") for time in page.locator("#latest time").all_inner_texts())
     assert [link.evaluate("link => link.href") for link in links.all()] == [second, first]
     links.first.click()
