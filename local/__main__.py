@@ -61,6 +61,7 @@ def run(stop: Event) -> None:
         "TORCH_HOME", str(Path.home() / ".cache" / "torch")
     )  # instances have a home of their own
     settings = Settings.from_environment("ami_id")
+    check_files("WEIGHTS", "LABELS")
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
     check_free(port, "PORT")
     logs = HERE / ".local" / str(port)
@@ -116,6 +117,16 @@ def instance_environment(settings: Settings) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "TORCH_HOME": os.environ["TORCH_HOME"],
     }
+
+
+def check_files(*names: str) -> None:
+    """A worker would say it too, but only in the log of an instance, once there is work."""
+    for name in names:
+        path = os.environ.get(name, "")
+        if path in ("", "imagenet") or path.startswith("s3://"):
+            continue
+        if not (HERE / path).exists():
+            raise CannotStart(f"{name} is {path!r}, but there is no such file")
 
 
 def choose_weights(stop: Event) -> None:

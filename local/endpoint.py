@@ -1,7 +1,8 @@
 """An AWS endpoint on 127.0.0.1: moto's server for S3, SQS and EC2, mended where it falls short of AWS.
 
 Its SQS as shipped counts the whole queue for each message and loses messages under threads; that is mended
-here, and EC2 in `local.ec2`. moto keeps its state in globals, so a process can have one endpoint at a time.
+here, EC2 in `local.ec2` and S3 in `local.s3`. moto keeps its state in globals, so a process can have one
+endpoint at a time.
 
 Beside AWS's own API it serves, under ``/_local/``:
 
@@ -35,7 +36,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from local import budgets
+from local import budgets, s3
 from local.calls import Calls
 from local.ec2 import LocalEC2
 from local.instances import MARKETS, Instances
@@ -169,6 +170,7 @@ class Endpoint:
         moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
         _use_backends(LocalSQS, LocalEC2)
         budgets.complete_moto()
+        s3.mend_moto()
         self.reset()
         signed = f"AWS4-HMAC-SHA256 Credential=local/20000101/{self.region}/ec2/aws4_request, "
         form = {"Action": "DescribeInstances", "Version": "2016-11-15"}

@@ -4,7 +4,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +70,14 @@ def slow_machines(endpoint: Endpoint) -> Iterator[None]:
     instances.on_launch, instances.on_stop = hooks
 
 
+@pytest.fixture
+def threads_interrupt_each_other() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
 def launch(ec2: Any, least: int = 1, most: int = 1, **parameters: Any) -> list[dict[str, Any]]:
     parameters = {"ImageId": "ami-12c6146b", "InstanceType": "t3.small"} | parameters
     return ec2.run_instances(MinCount=least, MaxCount=most, **parameters)["Instances"]
@@ -119,7 +127,8 @@ def test_a_thousand_messages_pass_with_none_lost_and_none_doubled(endpoint: Endp
     assert {len(times) for times in seen.values()} == {1}
 
 
-def test_threads_that_interrupt_each_other_all_the_time_lose_and_double_no_message() -> None:
+@pytest.mark.usefixtures("threads_interrupt_each_other")
+def test_threads_lose_and_double_no_message() -> None:
     backend = LocalSQS("us-east-1", "123456789012")
     backend.create_queue("requests")
     bodies = [str(number) for number in range(1000)]
@@ -136,17 +145,10 @@ def test_threads_that_interrupt_each_other_all_the_time_lose_and_double_no_messa
                 seen.append(message.body)
                 backend.delete_message("requests", message.receipt_handle or "")
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            work = [pool.submit(produce, part) for part in range(4)] + [
-                pool.submit(consume) for _ in range(4)
-            ]
-            for future in work:
-                future.result()
-    finally:
-        sys.setswitchinterval(interval)
+    with ThreadPoolExecutor(8) as pool:
+        work = [pool.submit(produce, part) for part in range(4)] + [pool.submit(consume) for _ in range(4)]
+        for future in work:
+            future.result()
     assert sorted(seen) == sorted(bodies)
 
 
@@ -402,3 +404,40 @@ def test_what_is_asked_wrongly_of_the_endpoint_itself_is_refused_with_a_reason(e
     reply = requests.post(f"{endpoint.url}/_local/capacity", json=wrong, timeout=5)
     assert reply.status_code == 400
     assert "spot or on-demand" in reply.text
+
+
+# S3
+
+
+@pytest.fixture
+def s3(endpoint: Endpoint) -> Any:
+    s3 = client(endpoint, "s3")
+    s3.create_bucket(Bucket="leases")
+    return s3
+
+
+@pytest.mark.usefixtures("threads_interrupt_each_other")
+def test_of_conditional_calls_at_once_one_wins(s3: Any) -> None:
+    together = threading.Barrier(8)
+
+    def wins(operation: Callable[..., Any], parameters: dict[str, Any]) -> bool:
+        together.wait(10)
+        try:
+            operation(Bucket="leases", **parameters)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("PreconditionFailed", "NoSuchKey"):
+                return False
+            raise
+        return True
+
+    def winners(operation: Callable[..., Any], **parameters: Any) -> int:
+        return sum(pool.map(wins, [operation] * 8, [parameters] * 8))
+
+    def etag(key: str) -> str:
+        return s3.head_object(Bucket="leases", Key=key)["ETag"]
+
+    with ThreadPoolExecutor(8) as pool:
+        for key in map(str, range(15)):
+            assert winners(s3.put_object, Key=key, Body=b"1", IfNoneMatch="*") == 1
+            assert winners(s3.put_object, Key=key, Body=b"2", IfMatch=etag(key)) == 1
+            assert winners(s3.delete_object, Key=key, IfMatch=etag(key)) == 1

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 import requests
 
 from tests.e2e.system import ROOT, eventually, free_port, having, marked
@@ -62,19 +63,23 @@ def test_a_taken_port_is_one_clear_line():
             assert f"port {port} is taken" in done.stderr
 
 
-def test_a_wrong_setting_is_named_with_what_would_be_right():
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [("MAX_INSTANCES", "many", "integer"), ("WEIGHTS", "/nowhere/birds.pt", "there is no such file")],
+)
+def test_a_wrong_setting_is_named_with_what_would_be_right(name, value, right):
     done = subprocess.run(
         [sys.executable, "-m", "local"],
         cwd=ROOT,
-        env={"MAX_INSTANCES": "many", "PATH": "/usr/bin:/bin"},
+        env={name: value, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 1
-    assert "MAX_INSTANCES" in done.stderr
-    assert "integer" in done.stderr
+    assert name in done.stderr
+    assert right in done.stderr
     assert "Traceback" not in done.stderr
 
 
