@@ -1,8 +1,8 @@
 """S3's calls, one at a time, where moto's threads get in each other's way.
 
 moto first looks whether a condition (If-Match, If-None-Match) holds and then writes, so that two writers can
-both win; and it reads an object that another thread closes, or works out an ETag from what two threads read in
-turns.
+both win; and it reads an object that another thread closes, or works out an ETag from what two threads read
+in turns.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
