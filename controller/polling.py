@@ -103,31 +103,32 @@ class Polling:
         return request is not None and not self.open_requests.progress(request).complete
 
     def _watch(self, watched: Watched) -> None:
-        """The polling thread."""
+        """The polling thread. Its last look is when the time is over."""
+        over = False
         try:
-            while watched.seconds < self.request_timeout:
+            while watched.unanswered and not over:
+                over = watched.seconds >= self.request_timeout
                 try:
-                    self._poll(watched)
+                    self._poll(watched, alone=over or not is_young(watched))
                 except CloudError as error:
                     log.warning("%s", error, extra={"request_id": watched.request_id})
                 except Exception:
                     log.exception("a poll failed", extra={"request_id": watched.request_id})
-                if not watched.unanswered:
-                    break
-                Event().wait(self._pause(watched.seconds))
+                if watched.unanswered and not over:
+                    Event().wait(self._pause(watched.seconds))
         finally:
             self._forget(watched)
             self._end(watched)
             if not self.waiting().requests:
                 self.look_at_fleet()
 
-    def _poll(self, watched: Watched) -> None:
-        if is_young(watched):
+    def _poll(self, watched: Watched, alone: bool) -> None:
+        if alone:
+            answered = self.stored.outputs.answered(watched.request_id)
+        else:
             with self._lock:
                 young = [w.request_id for w in self._watched.values() if is_young(w)]
             answered = self.feed.answered(watched.request_id, [watched.request_id, *young])
-        else:
-            answered = self.stored.outputs.answered(watched.request_id)
         self._learn(watched, answered)
         for prediction in self.known_answers.answer_copies(watched):
             note_answer(prediction, "cached")

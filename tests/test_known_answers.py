@@ -11,7 +11,7 @@ from cloud.model_version import model_version
 from cloud.prediction import Prediction
 from controller.open_requests import OpenRequests
 from controller.recovery import Recovery
-from tests.conftest import picture, refusal
+from tests.conftest import join_polling_threads, picture, refusal
 from tests.test_app import post
 
 PHOTOS = [picture("PNG"), picture("JPEG"), picture("BMP")]
@@ -82,6 +82,7 @@ def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs):
     cached = post(client, photo(0)).json
     assert start().test_client().get(cached["url"]).json == cached
     assert client.get(f"{cached['url']}/images/0000-a.png").data == PHOTOS[0]
+    join_polling_threads()
     assert OpenRequests(inputs, outputs).ids() == []
 
 

@@ -45,10 +45,11 @@ def test_a_request_is_open_until_it_is_answered(make, inputs, outputs, work):
 
 
 def test_a_request_that_waits_too_long_gets_what_there_is_and_stays_open(make, inputs, outputs, queue):
-    process = make(request_timeout=1)
+    process = make()
     watched = submit(process, "a.png", "b.png")
     first, _ = watched.image_ids
     outputs.put_prediction(Prediction.classified(first, [("tabby", 0.9)]))
+    process.polling.request_timeout = 0
     assert watched.finished.wait(10)
     assert [i.status for i in watched.answer().images] == ["classified", "waiting"]
     assert OpenRequests(inputs, outputs).ids() == [watched.request_id]
