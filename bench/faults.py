@@ -83,8 +83,8 @@ class Faults:
     def spot_notice(self) -> bool:
         found = self.system.instances("running")
         if found:
-            address = f"_local/instances/{self.draw.choice(found)['InstanceId']}/spot-interruption"
-            self.tell(address, {"seconds": 10})
+            instance_id = self.draw.choice(found)["InstanceId"]
+            self.system.tell(f"instances/{instance_id}/spot-interruption", seconds=10)
         return bool(found)
 
     def kill_a_controller(self) -> bool:
@@ -94,19 +94,16 @@ class Faults:
         return bool(found)
 
     def no_capacity(self) -> bool:
-        self.tell("_local/capacity", {"instance_type": "c7i.large", "available": 0})
+        self.system.limit(0)
         self.over.wait(5)
-        self.tell("_local/capacity", {"instance_type": "c7i.large", "available": None})
+        self.system.limit(None)
         return True
 
     def slow_naming(self) -> bool:
-        self.tell("_local/delay", {"operation": "CreateTags", "seconds": 2})
+        self.system.delay("CreateTags", 2)
         self.over.wait(5)
-        self.tell("_local/delay", {"operation": "CreateTags", "seconds": 0})
+        self.system.delay("CreateTags", 0)
         return True
-
-    def tell(self, path: str, body: dict[str, Any]) -> None:
-        requests.post(f"{self.system.endpoint}/{path}", json=body, timeout=10).raise_for_status()
 
 
 def load(system: System, draw: random.Random, over: Event, addresses: dict[str, int]) -> None:

@@ -10,7 +10,7 @@ import argparse
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -20,6 +20,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from local.endpoint import Endpoint
+from tests.test_local_endpoint import send
 
 ROUNDS, MESSAGES, BATCH = 3, 1000, 10
 
@@ -44,21 +45,17 @@ def serve(start: Callable[[], str], connection: Any) -> None:
 
 
 @contextmanager
-def served(start: Callable[[], str]) -> Any:
+def served(start: Callable[[], str]) -> Iterator[str]:
     """The address of a server that runs in a process of its own."""
     spawn = get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=serve, args=(start, there), daemon=True)
     process.start()
-    yield here.recv()
-    process.terminate()
-    process.join()
-
-
-def send(sqs: Any, queue: str, numbers: range) -> None:
-    for first in range(0, len(numbers), BATCH):
-        entries = [{"Id": str(n), "MessageBody": str(n)} for n in numbers[first : first + BATCH]]
-        sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+    try:
+        yield here.recv()
+    finally:
+        process.terminate()
+        process.join()
 
 
 def take(sqs: Any, queue: str) -> tuple[list[str], float]:
@@ -81,9 +78,12 @@ def messages_a_second(url: str) -> tuple[float, int]:
     queue = clients[0].create_queue(QueueName="requests")["QueueUrl"]
     began = time.perf_counter()
     with ThreadPoolExecutor(8) as pool:
-        for part, client in enumerate(clients[:4]):
-            pool.submit(send, client, queue, range(part, MESSAGES, 4))
-        taken = [future.result() for future in [pool.submit(take, c, queue) for c in clients[4:]]]
+        bodies = [str(number) for number in range(MESSAGES)]
+        sending = [pool.submit(send, clients[part], queue, bodies[part::4], BATCH) for part in range(4)]
+        taking = [pool.submit(take, client, queue) for client in clients[4:]]
+    for future in sending:
+        future.result()
+    taken = [future.result() for future in taking]
     passed = len({body for bodies, _ in taken for body in bodies})
     return passed / (max(ended for _, ended in taken) - began), passed
 

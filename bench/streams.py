@@ -20,7 +20,7 @@ import requests
 from bench.run import percentile
 from controller.streams import KEEP_ALIVE_SECONDS
 from tests.e2e.system import System, running
-from tests.e2e.test_streams import ask, capacity, stream
+from tests.e2e.test_streams import ask, stream
 from tests.photos import PHOTOS
 
 STREAMS = (0, 100, 300)
@@ -35,7 +35,7 @@ def main() -> None:
     health: dict[int, list[float]] = {count: [] for count in STREAMS}
     opened: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "output") as system:
-        capacity(system, 0)
+        system.limit(0)
         address = ask(system)
         for _ in range(ROUNDS):
             for count in STREAMS:

@@ -104,9 +104,8 @@ class Polling:
 
     def _watch(self, watched: Watched) -> None:
         """The polling thread. Its last look is when the time is over."""
-        over = False
         try:
-            while watched.unanswered and not over:
+            while True:
                 over = watched.seconds >= self.request_timeout
                 try:
                     self._poll(watched, alone=over or not is_young(watched))
@@ -114,8 +113,9 @@ class Polling:
                     log.warning("%s", error, extra={"request_id": watched.request_id})
                 except Exception:
                     log.exception("a poll failed", extra={"request_id": watched.request_id})
-                if watched.unanswered and not over:
-                    Event().wait(self._pause(watched.seconds))
+                if over or not watched.unanswered:
+                    break
+                Event().wait(self._pause(watched.seconds))
         finally:
             self._forget(watched)
             self._end(watched)

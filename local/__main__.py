@@ -61,7 +61,7 @@ def run(stop: Event) -> None:
         "TORCH_HOME", str(Path.home() / ".cache" / "torch")
     )  # instances have a home of their own
     settings = Settings.from_environment("ami_id")
-    check_files("WEIGHTS", "LABELS")
+    check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
     check_free(port, "PORT")
     logs = HERE / ".local" / str(port)
@@ -119,13 +119,11 @@ def instance_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def check_files(*names: str) -> None:
+def check_files(settings: Settings) -> None:
     """A worker would say it too, but only in the log of an instance, once there is work."""
-    for name in names:
-        path = os.environ.get(name, "")
-        if path in ("", "imagenet") or path.startswith("s3://"):
-            continue
-        if not (HERE / path).exists():
+    weights = "" if settings.weights == "imagenet" else settings.weights
+    for name, path in (("WEIGHTS", weights), ("LABELS", settings.labels)):
+        if path and not path.startswith("s3://") and not (HERE / path).exists():
             raise CannotStart(f"{name} is {path!r}, but there is no such file")
 
 

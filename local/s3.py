@@ -16,7 +16,7 @@ from moto.s3.responses import S3Response
 
 AFTER_THE_BODY_CAME = {name: getattr(S3Response, name) for name in ("_bucket_response", "_key_response")}
 
-_lock = threading.RLock()
+_lock = threading.Lock()
 
 
 def _locked(response: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,6 +20,15 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
+def no_capacity(system: System) -> Iterator[None]:
+    """Nothing is classified until the test gives EC2 its instances back; no earlier instance runs either."""
+    system.limit(0)
+    eventually(lambda: not system.active(), 60)
+    yield
+    system.limit(None)
+
+
+@pytest.fixture
 def start(tmp_path, request):
     """Starts a system with settings of the test's own. At its end no process may be left of it."""
     systems: list[System] = []

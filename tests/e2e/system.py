@@ -60,6 +60,18 @@ class System:
         found: dict[str, Any] = requests.get(f"{self.endpoint}/_local/record", timeout=10).json()
         return found
 
+    def limit(self, available: int | None) -> None:
+        """EC2 has the capacity for only so many more instances; None: for all that are asked for."""
+        self.tell("capacity", instance_type="c7i.large", available=available)
+
+    def delay(self, operation: str, seconds: float) -> None:
+        """AWS takes so much longer over each such call."""
+        self.tell("delay", operation=operation, seconds=seconds)
+
+    def tell(self, path: str, **body: Any) -> None:
+        """What the local AWS is asked beside AWS's own calls: see local/endpoint.py."""
+        requests.post(f"{self.endpoint}/_local/{path}", json=body, timeout=10).raise_for_status()
+
     def instances(self, *states: str) -> list[dict[str, Any]]:
         reply = self.client("ec2").describe_instances()
         found = [i for r in reply["Reservations"] for i in r["Instances"]]
@@ -97,8 +109,7 @@ class System:
 @contextmanager
 def worker_by_hand(system: System, log: Path, **settings: str) -> Iterator[None]:
     """One that stays, in place of all instances: there is no capacity for any."""
-    json = {"instance_type": "c7i.large", "available": 0}
-    requests.post(f"{system.endpoint}/_local/capacity", json=json, timeout=10).raise_for_status()
+    system.limit(0)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     aws = {"AWS_ENDPOINT_URL": system.endpoint, "AWS_REGION": "us-east-1"}
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}

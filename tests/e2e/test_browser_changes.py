@@ -6,16 +6,6 @@ from playwright.sync_api import Page
 from tests.e2e.browser import barriers, expect_answers, keep, send
 from tests.e2e.system import eventually
 from tests.e2e.test_second_thoughts import fail
-from tests.e2e.test_streams import capacity
-
-
-@pytest.fixture
-def no_capacity(system):
-    """Nothing is classified until the test gives EC2 its instances back."""
-    eventually(lambda: not system.active(), 60)
-    capacity(system, 0)
-    yield
-    capacity(system, None)
 
 
 def press_until(page: Page, key: str, name: str) -> None:
@@ -45,7 +35,7 @@ def test_from_choosing_to_trying_again_with_the_keyboard_alone(visit, system, fi
     keep(page, "stalled")
     fail(system, page.locator(".card").first.get_attribute("data-image-id"))  # as when no instance comes
     page.locator(".card[data-status=failed]").wait_for(timeout=30_000)
-    capacity(system, None)
+    system.limit(None)
     page.wait_for_selector("#results[data-complete=true]", timeout=90_000)
     again = page.locator("#retry")
     again.wait_for()
@@ -126,14 +116,14 @@ def test_no_page_keeps_anybody_out(visit, system, files, scheme):
     page.set_input_files("#files", files)
     assert barriers(page) == []
     eventually(lambda: not system.active(), 60)
-    capacity(system, 0)
+    system.limit(0)
     try:
         page.click("#submit")
         page.wait_for_selector("#results[data-state=stalled]", timeout=60_000)
         assert barriers(page) == []
         keep(page, f"stalled-{scheme}")
     finally:
-        capacity(system, None)
+        system.limit(None)
     expect_answers(page, 4, 1)
     page.locator("summary").first.click()
     assert barriers(page) == []

@@ -138,23 +138,18 @@ def test_a_killed_gunicorn_worker_is_replaced_and_its_request_is_finished(begin)
 
 def test_a_controller_that_dies_between_launch_and_naming_leaves_no_instance_unnamed(begin):
     system = begin(LOCAL_BOOT_SECONDS="25")
-    slow_down(system, "CreateTags", 3)
+    system.delay("CreateTags", 3)
     address = ask(system, *photos(30))
     eventually(system.active, 10, every=0.01)
     for process in system.controllers():
         process.kill()
-    slow_down(system, "CreateTags", 0)
+    system.delay("CreateTags", 0)
 
     def names() -> list[str]:
         return sorted(t["Value"] for i in system.active() for t in i["Tags"] if t["Key"] == "Name")
 
     eventually(lambda: names() == ["app-tier-instance-1", "app-tier-instance-2"], 40, every=0.2)
     assert all_classified(settled(system, address))
-
-
-def slow_down(system: System, operation: str, seconds: float) -> None:
-    json = {"operation": operation, "seconds": seconds}
-    requests.post(f"{system.endpoint}/_local/delay", json=json, timeout=10).raise_for_status()
 
 
 def test_ten_requests_at_once_from_two_controllers_never_exceed_the_maximum(begin):
@@ -221,7 +216,7 @@ def test_an_image_that_kills_its_workers_is_answered_failed(begin):
 
 def test_a_launch_without_capacity_is_tried_again_until_there_is_some(begin):
     system = begin()
-    set_capacity(system, 0)
+    system.limit(0)
     address = ask(system, *photos(2))
     decisions = eventually(
         lambda: [d for d in fleet(system)["decisions"] if any("no capacity" in why for why in d["why"])], 20
@@ -231,13 +226,8 @@ def test_a_launch_without_capacity_is_tried_again_until_there_is_some(begin):
         lambda: (w := requests.get(address, timeout=10).json()["wait"])["state"] == "stalled" and w
     )
     assert wait["message"].startswith("EC2 has no capacity right now: trying again in about ")
-    set_capacity(system, None)
+    system.limit(None)
     assert all_classified(settled(system, address))
-
-
-def set_capacity(system: System, available: int | None) -> None:
-    json = {"instance_type": "c7i.large", "available": available}
-    requests.post(f"{system.endpoint}/_local/capacity", json=json, timeout=10).raise_for_status()
 
 
 def fleet(system: System) -> dict[str, Any]:

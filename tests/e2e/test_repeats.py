@@ -89,22 +89,17 @@ def test_controllers_that_are_killed_in_an_upload_leave_a_key_that_works(system:
     before, sent = request_ids(system), calls(system, "sqs", "SendMessageBatch")
     key, files = str(uuid4()), fresh(4)
     with ThreadPoolExecutor(1) as pool:
-        delay(system, "PutObject", 1.5)
+        system.delay("PutObject", 1.5)
         first = pool.submit(insist, system, key, files)
         eventually(lambda: keys(system, "input-images", "open/"), every=0.02)
         for process in system.controllers():
             process.kill()
-        delay(system, "PutObject", 0)
+        system.delay("PutObject", 0)
         answer = first.result(90)
     assert answer["counts"]["classified"] == 4
     assert request_ids(system) - before == {answer["request_id"]}
     assert calls(system, "sqs", "SendMessageBatch") - sent == 1
     eventually(lambda: not keys(system, "input-images", "open/"))
-
-
-def delay(system: System, operation: str, seconds: float) -> None:
-    json = {"operation": operation, "seconds": seconds}
-    requests.post(f"{system.endpoint}/_local/delay", json=json, timeout=10).raise_for_status()
 
 
 def test_photos_that_were_classified_before_are_answered_without_an_instance(system: System):

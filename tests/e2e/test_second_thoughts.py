@@ -6,7 +6,7 @@ from typing import Any
 import requests
 
 from tests.e2e.system import System, eventually
-from tests.e2e.test_streams import ask, capacity, events, no_capacity, stream  # noqa: F401
+from tests.e2e.test_streams import ask, events, stream
 
 BROWSER = {"Accept": "text/html"}
 
@@ -20,7 +20,7 @@ def backlog(system: System) -> int:
     return sum(requests.get(f"{system.url}fleet", timeout=10).json()["queue"].values())
 
 
-def test_what_is_cancelled_calls_for_no_instance_and_no_model(system: System, no_capacity: None):  # noqa: F811
+def test_what_is_cancelled_calls_for_no_instance_and_no_model(system: System, no_capacity: None):
     launched = len(system.record()["instances"])
     address = ask(system)
     with stream(address) as followed:
@@ -28,7 +28,7 @@ def test_what_is_cancelled_calls_for_no_instance_and_no_model(system: System, no
         assert events(followed)[-1][2]["state"] == "done"
     assert reply.status_code == 200
     assert {image["error"]["code"] for image in reply.json()["images"]} == {"cancelled"}
-    capacity(system, None)
+    system.limit(None)
     eventually(lambda: not backlog(system))
     assert read(address) == reply.json()
     with_another = ask(system)  # whose workers would take what is left of the first one
@@ -49,11 +49,11 @@ def test_a_request_that_is_cancelled_while_it_is_worked_on_lets_its_instances_go
     eventually(lambda: not backlog(system))
 
 
-def test_what_failed_is_classified_when_a_person_tries_it_again(system: System, no_capacity: None):  # noqa: F811
+def test_what_failed_is_classified_when_a_person_tries_it_again(system: System, no_capacity: None):
     address = ask(system)
     [first, *_] = read(address)["images"]
     fail(system, first["image_id"])
-    capacity(system, None)
+    system.limit(None)
     answer = eventually(lambda: (found := read(address))["complete"] and found, 60)
     assert answer["images"][0]["error"]["code"] == "no_workers"
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -18,23 +17,9 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 @pytest.fixture
-def no_capacity(system: System) -> Iterator[None]:
-    """Nor does any instance of an earlier test run."""
-    capacity(system, 0)
-    eventually(lambda: not system.active(), 60)
-    yield
-    capacity(system, None)
-
-
-@pytest.fixture
 def waiting(system: System, no_capacity: None) -> str:
     """The address of a request that waits until there is capacity."""
     return ask(system)
-
-
-def capacity(system: System, available: int | None) -> None:
-    json = {"instance_type": "c7i.large", "available": available}
-    requests.post(f"{system.endpoint}/_local/capacity", json=json, timeout=10).raise_for_status()
 
 
 def ask(system: System) -> str:
@@ -81,7 +66,7 @@ def test_hundreds_of_open_streams_starve_nobody(system: System, waiting: str):
             reply.close()
         eventually(lambda: stream(waiting).status_code == 200, 60, every=0.5)
 
-        capacity(system, None)
+        system.limit(None)
         for last in pool.map(lambda reply: events(reply)[-1], taken[50:]):
             assert (last[0], last[2]["state"]) == ("state", "done")
     for address in uploads:
@@ -97,7 +82,7 @@ def test_a_stream_goes_on_with_the_next_process_and_holds_up_no_reload(system: S
         found = events(reply)
     eventually(lambda: not psutil.pid_exists(old.pid), 30)
     assert [name for name, _, _ in found] == ["state"] * len(found)
-    capacity(system, None)
+    system.limit(None)
     with stream(waiting, last=found[-1][1]) as reply:
         found = events(reply)
     images = [data["image_id"] for name, _, data in found if name == "image"]
