@@ -22,6 +22,7 @@ from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
 from controller.app import create_app
 from controller.services import Services, assemble
+from local.s3 import mend_moto
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("patient")
@@ -65,8 +66,9 @@ def unmocked_clients() -> Clients:
 
 @pytest.fixture
 def clients(unmocked_clients: Clients, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
-    """An empty AWS."""
+    """An empty AWS, whose conditional writes are atomic."""
     monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, anew for each test
+    mend_moto()
     with mock_aws():
         yield unmocked_clients
 
