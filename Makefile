@@ -11,7 +11,7 @@ run: $(STAMP)
 	PORT=$(PORT) CLOUD_PORT=$(CLOUD_PORT) exec .venv/bin/python -m local
 
 test: $(STAMP)
-	.venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

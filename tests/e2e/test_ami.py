@@ -22,6 +22,7 @@ from tests.e2e.clean_root import CleanRoot, debootstrap
 from tests.e2e.system import ROOT, eventually
 from tests.photos import PHOTOS
 
+pytestmark = pytest.mark.timeout(600)  # a machine that does much else needs minutes for the installs
 STOCK = "ami-1e749f67"
 TORCH = ("--torch-index-url", "https://pypi.org/simple")  # for what torch, which is there already, needs
 SETTINGS = Settings(
