@@ -82,7 +82,7 @@ class Plan:
             "AWS_ENDPOINT_URL": self.endpoint.url,
             "AWS_ACCESS_KEY_ID": "terraform",
             "AWS_SECRET_ACCESS_KEY": "terraform",
-            "AWS_MAX_ATTEMPTS": "2",
+            "AWS_MAX_ATTEMPTS": "5",
         }
         variables = {f"TF_VAR_{name}": value for name, value in VARIABLES.items()}
         self.environment = kept | aws | variables | {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}

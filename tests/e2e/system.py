@@ -21,6 +21,9 @@ from local.__main__ import DEFAULTS, FALLBACK
 
 ROOT = Path(__file__).parent.parent.parent
 
+_first_port = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = iter(range(_first_port, _first_port + 1000))
+
 
 @dataclass
 class System:
@@ -150,9 +153,12 @@ def marked(value: str) -> list[psutil.Process]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+    """A port that stays free until it is used: the kernel gives it to no connection, as it may do with one of
+    its own choice, and no other process of pytest-xdist takes it."""
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no free port is left for the tests")
 
 
 def eventually(what: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
