@@ -13,6 +13,8 @@ from typing import NamedTuple
 REQUEST_ID = re.compile(r"[0-9a-f]{28}")
 IMAGE_ID = re.compile(r"(?P<request_id>[0-9a-f]{28})/(?P<number>\d{4,})-(?P<filename>.+)", re.DOTALL)
 MAX_FILENAME_BYTES = 255  # of an S3 key's 1,024
+MAX_SUFFIX_BYTES = 16
+LONGEST_READ = 1000  # characters of a name; the time that its normal form takes grows with their square
 
 
 class ImageId(NamedTuple):
@@ -47,15 +49,25 @@ def parse(text: str) -> ImageId:
 
 
 def clean_filename(filename: str) -> str:
-    """The last component of the path, without control characters; letters of any script stay."""
-    name = re.split(r"[/\\]", filename)[-1]
+    """The last component of the path, without control characters; letters of any script stay.
+
+    A name that is too long is cut before its suffix.
+    """
+    name = shortened(re.split(r"[/\\]", filename)[-1], LONGEST_READ)
     name = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c)[0] != "C").strip()
     if name.strip(".") == "":
         return "unnamed"
     stem, dot, suffix = name.rpartition(".")
-    if not dot or len(suffix.encode()) > 16:
+    if not dot or len(suffix.encode()) > MAX_SUFFIX_BYTES:
         return cut(name, MAX_FILENAME_BYTES)
     return cut(stem, MAX_FILENAME_BYTES - len(suffix.encode()) - 1) + dot + suffix
+
+
+def shortened(name: str, length: int) -> str:
+    """At most so many characters, a short suffix among them."""
+    _, dot, suffix = name[-MAX_SUFFIX_BYTES - 1 :].rpartition(".")
+    end = dot + suffix if dot else ""
+    return name if len(name) <= length else name[: length - len(end)] + end
 
 
 def cut(text: str, size: int) -> str:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +85,17 @@ def test_a_long_name_keeps_its_suffix():
     name = clean_filename("犬" * 200 + ".jpeg")
     assert name.endswith("犬.jpeg")
     assert len(name.encode()) <= 255
+
+
+@pytest.mark.parametrize("mark", ["\u0300\u0316", "\u0f71\u0f72", "a\u0301"])
+def test_no_name_holds_the_process(mark):
+    """Their normal form sorts the marks of a letter, in a time that grows with the square of their number."""
+    name = f'{mark!r} * 215_000 + ".jpg"'
+    code = f"from cloud.image_id import clean_filename; print(clean_filename({name}), end='')"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout.endswith(".jpg")
+    assert len(done.stdout.encode()) <= 255
 
 
 def test_a_long_suffix_is_part_of_the_name():
