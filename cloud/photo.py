@@ -11,10 +11,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import imagesize
 from PIL import ExifTags, Image, ImageFile
-from pillow_heif import register_heif_opener
+from pillow_heif import get_file_mimetype, register_heif_opener
 
 register_heif_opener()
+Image.init()  # fills Image.OPEN
 Image.MAX_IMAGE_PIXELS = None  # ours is below
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "HEIF", "AVIF")
@@ -24,6 +26,14 @@ FORMAT_NAMES = "JPEG, PNG, GIF, WebP, BMP, TIFF, HEIC or AVIF"
 
 MAX_PIXELS = 120_000_000
 """Width times height. Phones make 108 million; Pillow holds 1 to 4 bytes a pixel while it decodes."""
+
+PREFIX_BYTES = 1_000_000
+"""What is read of a file to recognise it. Cameras put metadata of up to some hundred kB before a picture's
+size.
+"""
+
+OS2_HEADER = b"\x0c\0\0\0"
+"""Where the header of a bitmap is of OS/2's kind, in which imagesize does not find the size."""
 
 SHORT_SIDE = 768
 """Decoding shrinks photos by whole factors to no less than this: three times what the models resize to."""
@@ -64,15 +74,21 @@ class BadImage(Exception):
 
 
 def check_header(stream: BinaryIO) -> str:
-    """The MIME type of the picture in `stream`, from its header alone; BadImage if it is none that we take.
+    """The MIME type of the picture in `stream`; BadImage if it is none that we take.
 
-    The stream is rewound before and after.
+    Told from its first bytes, and its size from PREFIX_BYTES at most: what a stranger has sent is parsed by
+    the worker alone, where it can do no harm to others. The stream is rewound before and after.
     """
-    try:
-        image = _open(stream)
-        return "image/jpeg" if image.format == "MPO" else image.get_format_mimetype() or ""
-    finally:
-        stream.seek(0)
+    stream.seek(0)
+    prefix = stream.read(PREFIX_BYTES)
+    stream.seek(0)
+    name = _recognise(prefix)
+    width, height = imagesize.get(BytesIO(prefix), exif_rotation=False)  # -1 where it cannot tell
+    if not (name == "BMP" and prefix[14:18] == OS2_HEADER):
+        _check_size(width, height)
+    if name == "HEIF":
+        return get_file_mimetype(prefix[:32]) or Image.MIME[name]
+    return Image.MIME[name]
 
 
 def decode(data: bytes) -> Image.Image:
@@ -80,7 +96,7 @@ def decode(data: bytes) -> Image.Image:
 
     A large one comes shrunk by a whole factor, its short side still at least SHORT_SIDE pixels.
     """
-    image = _open(BytesIO(data))
+    image = _open(data)
     try:
         image.draft(None, (SHORT_SIDE, SHORT_SIDE))
         image.load()
@@ -119,36 +135,40 @@ def decode_in_a_child(data: bytes) -> Image.Image:
     raise BadImage("crashes_decoder", message)
 
 
-def _open(stream: BinaryIO) -> ImageFile.ImageFile:
+def _open(data: bytes) -> ImageFile.ImageFile:
     if all(rule[2] != REMARKS for rule in warnings.filters):  # catch_warnings would not be thread-safe
         warnings.filterwarnings("ignore", module=REMARKS.pattern)
-    stream.seek(0)
-    head = stream.read(32)
-    if not head:
-        raise BadImage("empty_file", f"The file is empty. Send a picture: {FORMAT_NAMES}.")
+    name = _recognise(data)
     try:
-        image = Image.open(stream, formats=FORMATS)
+        image = Image.open(BytesIO(data), formats=FORMATS)
     except MemoryError:
         raise
     except Exception as error:
-        raise _not_opened(head) from error
-    if image.width * image.height > MAX_PIXELS:
-        limit = f"{MAX_PIXELS // 1_000_000} million"
-        raise BadImage("too_many_pixels", f"The picture has over {limit} pixels. Send a smaller one.")
+        message = f"This begins as {name} does, but its header is broken. Send it anew."
+        raise BadImage("broken", message) from error
+    _check_size(image.width, image.height)
     return image
 
 
-def _not_opened(head: bytes) -> BadImage:
+def _recognise(data: bytes) -> str:
+    """One of FORMATS, by its magic bytes; or BadImage."""
+    if not data:
+        raise BadImage("empty_file", f"The file is empty. Send a picture: {FORMAT_NAMES}.")
+    head = data[:32]
     for name in FORMATS:
         accept = Image.OPEN[name][1]
         if accept and accept(head) is True:
-            return BadImage("broken", f"This begins as {name} does, but its header is broken. Send it anew.")
+            return name
     other = next((what for magic, what in OTHER_FILES.items() if head.startswith(magic)), None)
     if other or head[4:8] == b"ftyp":
-        return BadImage(
-            "unsupported_format", f"This is {other or 'a video'}. Send a picture: {FORMAT_NAMES}."
-        )
-    return BadImage("not_an_image", f"This is not a picture. Send one: {FORMAT_NAMES}.")
+        raise BadImage("unsupported_format", f"This is {other or 'a video'}. Send a picture: {FORMAT_NAMES}.")
+    raise BadImage("not_an_image", f"This is not a picture. Send one: {FORMAT_NAMES}.")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        limit = f"{MAX_PIXELS // 1_000_000} million"
+        raise BadImage("too_many_pixels", f"The picture has over {limit} pixels. Send a smaller one.")
 
 
 def _reducible(image: Image.Image) -> Image.Image:
