@@ -14,6 +14,14 @@ resource "aws_iam_role_policy" "controller" {
   policy = templatefile("${path.module}/../iam/controller.json", local.policy)
 }
 
+# RunInstances is checked against the key that the launch template names.
+resource "aws_iam_role_policy" "key" {
+  count  = var.key_name == "" ? 0 : 1
+  name   = "key"
+  role   = aws_iam_role.controller.id
+  policy = templatefile("${path.module}/../iam/controller-key.json", merge(local.policy, { key_name = var.key_name }))
+}
+
 resource "aws_iam_role_policy" "worker" {
   name   = "worker"
   role   = aws_iam_role.worker.id
