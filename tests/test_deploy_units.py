@@ -58,3 +58,9 @@ def test_a_stop_leaves_time_for_what_is_in_progress():
     wait = Settings.model_fields["request_timeout"].default
     assert seconds("image-classifier-controller.service", "TimeoutStopSec") > wait + 30  # GRACEFUL_TIMEOUT
     assert seconds("image-classifier-worker.service", "TimeoutStopSec") >= 30
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_child_that_the_kernel_kills_does_not_stop_the_unit(unit: Path):
+    """systemd's default for OOMPolicy is to stop all of it."""
+    assert "OOMPolicy=continue" in unit.read_text().splitlines()
