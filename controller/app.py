@@ -5,6 +5,7 @@ from werkzeug.exceptions import HTTPException
 
 from cloud.errors import CloudError
 from controller import replies
+from controller.cross_site import refuse_cross_site
 from controller.guard import guard
 from controller.intake import BadUpload
 from controller.metrics import end_request, start_request
@@ -36,6 +37,7 @@ def create_app(services: Services) -> Flask:
     for routes in (upload, requests, events, fleet, metrics, health, api):
         app.register_blueprint(routes)
     app.before_request(start_request)
+    app.before_request(refuse_cross_site)
     if services.access.restricted:
         app.register_blueprint(sign_in)
         app.before_request(guard)

@@ -5,6 +5,7 @@ from flask import Flask
 from pydantic.json_schema import models_json_schema
 
 from controller.answers import RequestAnswer
+from controller.cross_site import SAFE_METHODS
 from controller.fleet_view import FleetAnswer
 from controller.guard import COOKIE, OPEN
 from controller.openapi.operations import OPERATIONS
@@ -25,7 +26,7 @@ def document(app: Flask, restricted: bool) -> dict[str, Any]:
     for rule in app.url_map.iter_rules():
         for method in sorted(rule.methods or ()):
             if method not in ("HEAD", "OPTIONS"):  # Flask answers these by itself
-                described = operation(rule.endpoint, restricted)
+                described = operation(rule.endpoint, method, restricted)
                 paths.setdefault(path(rule.rule), {})[method.lower()] = described
     schemas = models_json_schema(
         [(model, "serialization") for model in MODELS], ref_template="#/components/schemas/{model}"
@@ -55,8 +56,10 @@ def path(rule: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
-def operation(endpoint: str, restricted: bool) -> dict[str, Any]:
+def operation(endpoint: str, method: str, restricted: bool) -> dict[str, Any]:
     described = {"operationId": endpoint.replace(".", "_"), **OPERATIONS[endpoint]}
+    if method not in SAFE_METHODS:
+        described["responses"] = {**described["responses"], **refused(403)}
     if not restricted or endpoint in OPEN:
         return described
     return {

@@ -113,6 +113,11 @@ REFUSALS = {
         "This needs an API token.",
         **{"WWW-Authenticate": header("Says that a bearer token is needed.")},
     ),
+    "403": refusal(
+        "A page of another site has sent the request.",
+        "cross_site",
+        "A page of another site has sent this. Send it from this site's own page, or from a program.",
+    ),
     "404": refusal("There is nothing at this address.", "not_found", "There is no request '1'."),
     "409": refusal(
         "The request is not in a state for it; the message says what would be right.",
