@@ -84,7 +84,7 @@ class Faults:
         found = self.system.instances("running")
         if found:
             instance_id = self.draw.choice(found)["InstanceId"]
-            self.system.tell(f"instances/{instance_id}/spot-interruption", seconds=10)
+            self.system.interrupt(instance_id, 10)
         return bool(found)
 
     def kill_a_controller(self) -> bool:

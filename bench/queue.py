@@ -19,14 +19,15 @@ from typing import Any
 import boto3
 from moto.server import ThreadedMotoServer
 
+from local.access import AccessKey
 from local.endpoint import Endpoint
-from tests.test_local_endpoint import send
 
 ROUNDS, MESSAGES, BATCH = 3, 1000, 10
+KEY = AccessKey("bench", "bench")
 
 
 def local_sqs() -> str:
-    endpoint = Endpoint()
+    endpoint = Endpoint(key=KEY)
     endpoint.start()
     return endpoint.url
 
@@ -58,6 +59,12 @@ def served(start: Callable[[], str]) -> Iterator[str]:
         process.join()
 
 
+def send(sqs: Any, queue: str, bodies: list[str]) -> None:
+    for start in range(0, len(bodies), BATCH):
+        entries = [{"Id": body, "MessageBody": body} for body in bodies[start : start + BATCH]]
+        sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+
+
 def take(sqs: Any, queue: str) -> tuple[list[str], float]:
     """The bodies of the messages that it received and deleted, and when the last of them was deleted."""
     bodies: list[str] = []
@@ -73,13 +80,13 @@ def take(sqs: Any, queue: str) -> tuple[list[str], float]:
 
 def messages_a_second(url: str) -> tuple[float, int]:
     """The rate at which different messages passed, and how many passed."""
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    keys = {"aws_access_key_id": KEY.id, "aws_secret_access_key": KEY.secret}
     clients = [boto3.client("sqs", endpoint_url=url, region_name="us-east-1", **keys) for _ in range(8)]
     queue = clients[0].create_queue(QueueName="requests")["QueueUrl"]
     began = time.perf_counter()
     with ThreadPoolExecutor(8) as pool:
         bodies = [str(number) for number in range(MESSAGES)]
-        sending = [pool.submit(send, clients[part], queue, bodies[part::4], BATCH) for part in range(4)]
+        sending = [pool.submit(send, clients[part], queue, bodies[part::4]) for part in range(4)]
         taking = [pool.submit(take, client, queue) for client in clients[4:]]
     for future in sending:
         future.result()

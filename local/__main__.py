@@ -18,6 +18,7 @@ from cloud.errors import CloudError
 from cloud.provision import provision
 from cloud.settings import Settings, SettingsError
 from cloud.signals import stop_on
+from local.access import AccessKey
 from local.endpoint import Endpoint
 from local.machines import Machines
 
@@ -56,7 +57,8 @@ def main() -> int:
 
 def run(stop: Event) -> None:
     port, cloud_port = port_from("PORT", 8000), port_from("CLOUD_PORT", 4566)
-    os.environ.update(local_environment(cloud_port))
+    key = AccessKey.new()
+    os.environ.update(local_environment(cloud_port, key))
     os.environ.setdefault(
         "TORCH_HOME", str(Path.home() / ".cache" / "torch")
     )  # instances have a home of their own
@@ -66,9 +68,9 @@ def run(stop: Event) -> None:
     check_free(port, "PORT")
     logs = HERE / ".local" / str(port)
     shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(parents=True)
+    logs.mkdir(parents=True, mode=0o700)
     try:
-        endpoint = Endpoint(cloud_port, os.environ["AWS_REGION"])
+        endpoint = Endpoint(cloud_port, os.environ["AWS_REGION"], key)
     except OSError:
         raise CannotStart(taken(cloud_port, "CLOUD_PORT")) from None
     machines = Machines(
@@ -80,13 +82,14 @@ def run(stop: Event) -> None:
         say=say,
     )
     endpoint.start()
+    aws_env = write_aws_env(logs / "aws.env", endpoint)
     try:
         choose_weights(stop)
         clients = make_clients()
         provision(clients.s3, clients.sqs, Settings.from_environment())
         with controller(port, logs / "controller.log", machines.mark) as process:
             wait_until_ready(port, process, logs / "controller.log", stop)
-            announce(port, endpoint.url, logs)
+            announce(port, endpoint.url, logs, aws_env)
             while not stop.is_set():
                 if process.poll() is not None:
                     raise CannotStart(f"the controller ended: {last_lines(logs / 'controller.log')}")
@@ -97,15 +100,23 @@ def run(stop: Event) -> None:
         endpoint.stop()
 
 
-def local_environment(cloud_port: int) -> dict[str, str]:
+def local_environment(cloud_port: int, key: AccessKey) -> dict[str, str]:
     """The caller's settings; but AWS's own are those of the local AWS, so that no account is touched."""
     given = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") or k == "AWS_REGION"}
-    cloud = {
-        "AWS_ENDPOINT_URL": f"http://{HOST}:{cloud_port}",
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-    }
+    cloud = {"AWS_ENDPOINT_URL": f"http://{HOST}:{cloud_port}", **key.environment()}
     return DEFAULTS | {k: v for k, v in given.items() if v} | cloud
+
+
+def write_aws_env(path: Path, endpoint: Endpoint) -> Path:
+    """What the shell of whoever runs this, and of nobody else, reads to call the local AWS."""
+    access = {
+        "AWS_ENDPOINT_URL": endpoint.url,
+        **endpoint.key.environment(),
+        "AWS_DEFAULT_REGION": endpoint.region,
+    }
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={value}\n" for name, value in access.items()))
+    return path
 
 
 def instance_environment(settings: Settings) -> dict[str, str]:
@@ -183,14 +194,14 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path, sto
         stop.wait(0.1)
 
 
-def announce(port: int, endpoint: str, logs: Path) -> None:
+def announce(port: int, endpoint: str, logs: Path, aws_env: Path) -> None:
     print(
         f"""
   The image classifier runs. Ctrl-C stops it.
 
   page         http://{HOST}:{port}/
   with curl    curl -F image_file=@photo.jpg http://{HOST}:{port}/
-  local AWS    {endpoint}  (S3, SQS, EC2)
+  local AWS    {endpoint}  (S3, SQS, EC2); for the AWS CLI: . {aws_env.relative_to(HERE)}
   logs         {logs}
 """,
         flush=True,

@@ -1,16 +1,15 @@
 """Which AWS call an HTTP request is, and how many of each there were."""
 
-import re
 from collections import Counter
 from io import BytesIO
 from threading import Lock
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 from moto.core.request import Request
 from moto.core.routing import NotFound, get_service_router
 
-SERVICE = re.compile(r"Credential=[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request")
+from local.access import signed_with
 
 
 class Calls:
@@ -38,9 +37,7 @@ class Calls:
 
 
 def _service_and_operation(environ: dict[str, Any]) -> tuple[str, str]:
-    signature = environ.get("HTTP_AUTHORIZATION") or unquote(environ.get("QUERY_STRING", ""))
-    signed = SERVICE.search(signature)
-    service = signed[1] if signed else "s3"  # where moto, too, takes what is unsigned
+    service = signed_with(environ)[1] or "s3"  # where moto, too, takes what is unsigned
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return service, target.split(".")[-1]
     if service == "s3":

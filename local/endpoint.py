@@ -4,14 +4,15 @@ Its SQS as shipped counts the whole queue for each message and loses messages un
 here, EC2 in `local.ec2` and S3 in `local.s3`. moto keeps its state in globals, so a process can have one
 endpoint at a time.
 
-Beside AWS's own API it serves, under ``/_local/``:
+Who may call it, `local.access` says. Beside AWS's own API it serves, under ``/_local/`` and with its access
+key by basic authentication:
 
 * ``GET /_local/record``: see `Endpoint.record`;
 * ``POST /_local/capacity`` with JSON ``{"instance_type": "t3.small", "market": "spot", "available": 1}``:
   only so many more instances of that type can be launched (0: InsufficientInstanceCapacity) in that market,
   "spot", "on-demand" or (null) each of the two; "available": null lifts it;
 * ``POST /_local/delay`` with JSON ``{"operation": "CreateTags", "seconds": 3}``: a slow AWS; 0 lifts it;
-* ``/_local/instances/<instance-id>/…``: the instance's metadata service, see `local.metadata`.
+* ``/_local/instances/<instance-id>/<secret>/…``: the instance's metadata service, see `local.metadata`.
 """
 
 import functools
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flask
+import moto.moto_server.werkzeug_app
 import moto.sqs.models
 import moto.sqs.urls
 from moto.core.request import Request
@@ -37,6 +39,7 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from local import budgets, s3
+from local.access import AccessKey, refusal
 from local.calls import Calls
 from local.ec2 import LocalEC2
 from local.instances import MARKETS, Instances
@@ -148,10 +151,12 @@ class _Handler(MotoRequestHandler):
 class Endpoint:
     """Serves from `start` to `stop`. `port` 0 is a free one; one that is taken raises OSError at once."""
 
-    def __init__(self, port: int = 0, region: str = "us-east-1") -> None:
+    def __init__(self, port: int = 0, region: str = "us-east-1", key: AccessKey | None = None) -> None:
         self.instances = Instances()
         self.region = region
-        self._metadata = Metadata(self.instances)
+        self.key = key or AccessKey.new()
+        """That signs its user's calls."""
+        self._metadata = Metadata(self.instances, self.key)
         self._moto = DomainDispatcherApplication(create_backend_app)
         find = functools.cache(self._moto.get_backend_for_host)  # it lists moto's folder at every request
         self._moto.get_backend_for_host = find  # type: ignore[method-assign]
@@ -167,6 +172,7 @@ class Endpoint:
         """Take moto's backends over, make EC2's first call, which takes more than a second, and serve."""
         LocalEC2.instances = self.instances
         moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
+        moto.moto_server.werkzeug_app.DISABLE_GLOBAL_CORS = True
         moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
         _use_backends(LocalSQS, LocalEC2)
         budgets.complete_moto()
@@ -176,6 +182,10 @@ class Endpoint:
         form = {"Action": "DescribeInstances", "Version": "2016-11-15"}
         Client(self._moto).post("/", data=form, headers={"Authorization": signed})
         self._thread.start()
+
+    def metadata_url(self, instance_id: str) -> str:
+        """The instance's AWS_EC2_METADATA_SERVICE_ENDPOINT."""
+        return self.url + self.key.metadata_path(instance_id)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -188,6 +198,7 @@ class Endpoint:
         """Forget everything: buckets, queues, instances and the record."""
         moto_api_backend.reset()
         self.instances.clear()
+        self._metadata.clear()
         self._calls.clear()
         self._delays.clear()
 
@@ -196,6 +207,8 @@ class Endpoint:
         return {"calls": self._calls.record(), **self.instances.record()}
 
     def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if refused := refusal(environ, self._server.port, self.key, self._metadata.issued):
+            return refused(environ, start_response)
         if environ["PATH_INFO"].startswith("/_local/"):  # no name of a bucket may begin so
             try:
                 return self._local(Request(environ))(environ, start_response)
@@ -207,7 +220,7 @@ class Endpoint:
         return self._moto(environ, start_response)
 
     def _local(self, request: Request) -> Response:
-        match request.method, *request.path.split("/", 4)[2:]:
+        match request.method, *request.path.split("/", 5)[2:]:
             case "GET", "record":
                 return Response(json.dumps(self.record()), mimetype="application/json")
             case "POST", "delay":
@@ -222,6 +235,6 @@ class Endpoint:
                     )
                 self.instances.limit(asked["instance_type"], asked.get("market"), asked["available"])
                 return Response(status=204)
-            case _, "instances", instance_id, path:
-                return self._metadata.answer(request, instance_id, path)
+            case _, "instances", instance_id, secret, path:
+                return self._metadata.answer(request, instance_id, secret, path)
         raise NotFound("see local/endpoint.py for what there is")

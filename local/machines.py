@@ -200,7 +200,7 @@ class Machines:
             **self._environment,
             **self.mark,
             "PATH": f"{self._bin}:{self._environment.get('PATH', PATH)}",
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self._endpoint.url}/_local/instances/{machine.id}",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self._endpoint.metadata_url(machine.id),
             INSTANCE_MARK: machine.id,
             BUTTON: str(machine.fifo),
         }

@@ -1,6 +1,6 @@
 """The instance metadata service (IMDSv2), one per instance, behind a path of its own.
 
-``AWS_EC2_METADATA_SERVICE_ENDPOINT=<endpoint>/_local/instances/<instance-id>`` leads an SDK there. Beside
+`Endpoint.metadata_url` is the AWS_EC2_METADATA_SERVICE_ENDPOINT that leads an instance's SDK there. Beside
 AWS's own paths, what EC2 would announce can be announced from outside:
 
 * ``POST …/spot-interruption`` with optional JSON ``{"seconds": 120}``: ``spot/instance-action`` appears, and
@@ -10,6 +10,7 @@ AWS's own paths, what EC2 would announce can be announced from outside:
 Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
 """
 
+import hmac
 import json
 import secrets
 import time
@@ -19,6 +20,7 @@ from threading import Timer
 from moto.ec2.models.instances import Instance
 from werkzeug.wrappers import Request, Response
 
+from local.access import AccessKey
 from local.instances import Instances
 
 LONGEST_TOKEN = 21600  # seconds
@@ -27,15 +29,20 @@ WARNING_BEFORE_INTERRUPTION = 120.0  # seconds
 
 
 class Metadata:
-    def __init__(self, instances: Instances) -> None:
-        self._instances = instances
+    def __init__(self, instances: Instances, key: AccessKey) -> None:
+        self._instances, self._key = instances, key
+        self.clear()
+
+    def clear(self) -> None:
+        self.issued: set[str] = set()
+        """Ids of the access keys that instances were given."""
         self._tokens: dict[str, tuple[str, float]] = {}  # token → instance id, end
         self._notices: dict[str, dict[str, str]] = {}  # instance id → path below latest/meta-data/ → JSON
 
-    def answer(self, request: Request, instance_id: str, path: str) -> Response:
-        """The answer to what was asked below ``/_local/instances/<instance-id>/``."""
+    def answer(self, request: Request, instance_id: str, secret: str, path: str) -> Response:
+        """The answer to what was asked below ``/_local/instances/<instance-id>/<secret>/``."""
         instance = self._instances.find(instance_id)
-        if instance is None:
+        if instance is None or not hmac.compare_digest(secret, self._key.of_instance(instance_id).secret):
             return Response(f"No instance {instance_id} lives here.\n", 404)
         match request.method, path:
             case "PUT", "latest/api/token":
@@ -64,7 +71,9 @@ class Metadata:
         owner, end = self._tokens.get(token, ("", 0.0))
         if owner != instance.id or time.monotonic() >= end:
             return Response("A token from PUT latest/api/token is needed.\n", 401)
-        values = _values(instance) | self._notices.get(instance.id, {})
+        key = self._key.of_instance(instance.id)
+        values = _values(instance, key) | self._notices.get(instance.id, {})
+        self.issued.add(key.id)
         if path in values:
             return Response(values[path])
         folder = path.rstrip("/") + "/"
@@ -85,14 +94,14 @@ class Metadata:
         return Response(status=204)
 
 
-def _values(instance: Instance) -> dict[str, str]:
+def _values(instance: Instance, key: AccessKey) -> dict[str, str]:
     """Path below the service's root → value."""
     profile = instance.iam_instance_profile or {"Arn": "arn:aws:iam::123456789012:instance-profile/local"}
     arn = profile["Arn"]
     values = {
         "ami-id": instance.image_id,
         "iam/info": json.dumps({"Code": "Success", "LastUpdated": _iso(), "InstanceProfileArn": arn}),
-        f"iam/security-credentials/{arn.split('/')[-1]}": json.dumps(_credentials(instance.id)),
+        f"iam/security-credentials/{arn.split('/')[-1]}": json.dumps(_credentials(key)),
         "instance-id": instance.id,
         "instance-life-cycle": instance.lifecycle or "on-demand",
         "instance-type": instance.instance_type,
@@ -114,17 +123,13 @@ def _values(instance: Instance) -> dict[str, str]:
     return below | {"latest/dynamic/instance-identity/document": json.dumps(identity)}
 
 
-def access_key(instance_id: str) -> str:
-    return "ASIA" + instance_id[2:18].upper()
-
-
-def _credentials(instance_id: str) -> dict[str, str]:
+def _credentials(key: AccessKey) -> dict[str, str]:
     """With a profile or not: IAM is not enforced here. The access key tells whose calls are whose."""
     return {
         "Code": "Success",
         "LastUpdated": _iso(),
-        "AccessKeyId": access_key(instance_id),
-        "SecretAccessKey": secrets.token_hex(20),
+        "AccessKeyId": key.id,
+        "SecretAccessKey": key.secret,
         "Token": secrets.token_urlsafe(64),
         "Expiration": _iso(CREDENTIALS_LAST),
     }

@@ -33,8 +33,8 @@ def client(endpoint: Endpoint, service: str) -> Any:
         service,  # type: ignore[call-overload]
         endpoint_url=endpoint.url,
         region_name=endpoint.region,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
+        aws_access_key_id=endpoint.key.id,
+        aws_secret_access_key=endpoint.key.secret,
         config=Config(retries={"total_max_attempts": 1}),
     )
 
@@ -190,10 +190,11 @@ def test_a_client_that_died_in_a_long_poll_takes_no_message_along(
     sqs: Any, endpoint: Endpoint, queue: str
 ) -> None:
     dying = http.client.HTTPConnection(urlsplit(endpoint.url).netloc)
+    scope = f"{endpoint.key.id}/20260101/us-east-1/sqs"
     headers = {
         "X-Amz-Target": "AmazonSQS.ReceiveMessage",
         "Content-Type": "application/x-amz-json-1.0",
-        "Authorization": "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/sqs/aws4_request, ",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}/aws4_request, ",
     }
     dying.request("POST", "/", json.dumps({"QueueUrl": queue, "WaitTimeSeconds": 20}), headers)
     wait_for_call(endpoint, "ReceiveMessage", 1)
@@ -330,7 +331,8 @@ def test_a_refused_launch_can_be_repeated_with_its_client_token(ec2: Any, endpoi
 
 def limit(endpoint: Endpoint, available: int | None, **market: str) -> None:
     capacity = {"instance_type": "t3.small", "available": available, **market}
-    requests.post(f"{endpoint.url}/_local/capacity", json=capacity, timeout=5).raise_for_status()
+    address = f"{endpoint.url}/_local/capacity"
+    requests.post(address, json=capacity, auth=endpoint.key, timeout=5).raise_for_status()
 
 
 def test_without_capacity_a_launch_is_refused_as_the_servers_fault(ec2: Any, endpoint: Endpoint) -> None:
@@ -376,7 +378,7 @@ def test_the_record_counts_calls_and_keeps_the_life_of_each_instance(ec2: Any, e
     ec2.terminate_instances(InstanceIds=[first])
     [third] = ids(launch(ec2))
 
-    record = requests.get(f"{endpoint.url}/_local/record", timeout=5).json()
+    record = requests.get(f"{endpoint.url}/_local/record", auth=endpoint.key, timeout=5).json()
     assert record["calls"] == {
         "ec2": {"RunInstances": 2, "TerminateInstances": 1},
         "s3": {"CreateBucket": 1, "GetObject": 1, "ListObjectsV2": 1, "PutObject": 1},
@@ -399,9 +401,9 @@ def test_a_taken_port_is_an_error_at_once() -> None:
 
 
 def test_what_is_asked_wrongly_of_the_endpoint_itself_is_refused_with_a_reason(endpoint: Endpoint) -> None:
-    assert requests.get(f"{endpoint.url}/_local/other", timeout=5).status_code == 404
+    assert requests.get(f"{endpoint.url}/_local/other", auth=endpoint.key, timeout=5).status_code == 404
     wrong = {"instance_type": "t3.small", "available": 0, "market": "black"}
-    reply = requests.post(f"{endpoint.url}/_local/capacity", json=wrong, timeout=5)
+    reply = requests.post(f"{endpoint.url}/_local/capacity", json=wrong, auth=endpoint.key, timeout=5)
     assert reply.status_code == 400
     assert "spot or on-demand" in reply.text
 

@@ -36,7 +36,7 @@ def machines(endpoint: Endpoint, tmp_path: Path) -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def ec2(endpoint: Endpoint) -> Any:
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    keys = {"aws_access_key_id": endpoint.key.id, "aws_secret_access_key": endpoint.key.secret}
     return boto3.client("ec2", endpoint_url=endpoint.url, region_name=endpoint.region, **keys)
 
 
@@ -95,7 +95,7 @@ def test_user_data_has_a_small_clean_environment(
     environment = dict(line.split("=", 1) for line in lines if "=" in line)
     assert environment["APP_DIR"] == "/app"
     assert environment["HOME"] in lines
-    metadata = f"{endpoint.url}/_local/instances/{instance_id}"
+    metadata = endpoint.metadata_url(instance_id)
     assert environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] == metadata
     assert "AWS_SECRET_ACCESS_KEY" not in environment
 
@@ -250,7 +250,7 @@ from local.machines import Machines
 endpoint = Endpoint()
 machines = Machines(endpoint, Path(sys.argv[1]), grace=0.5)
 endpoint.start()
-keys = {{"aws_access_key_id": "local", "aws_secret_access_key": "local"}}
+keys = {{"aws_access_key_id": endpoint.key.id, "aws_secret_access_key": endpoint.key.secret}}
 ec2 = boto3.client("ec2", endpoint_url=endpoint.url, region_name="us-east-1", **keys)
 user_data = "#!/bin/sh\\nsetsid sleep 60 &\\n{STUBBORN}\\n"
 ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, UserData=user_data)

@@ -19,7 +19,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def client(endpoint: Endpoint, service: str) -> Any:
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    keys = {"aws_access_key_id": endpoint.key.id, "aws_secret_access_key": endpoint.key.secret}
     return boto3.client(service, endpoint_url=endpoint.url, region_name=endpoint.region, **keys)
 
 
@@ -43,13 +43,9 @@ def instance_id(ec2: Any) -> str:
     return launch(ec2)
 
 
-def service_of(endpoint: Endpoint, instance_id: str) -> str:
-    return f"{endpoint.url}/_local/instances/{instance_id}"
-
-
 @pytest.fixture
 def service(endpoint: Endpoint, instance_id: str) -> str:
-    return service_of(endpoint, instance_id)
+    return endpoint.metadata_url(instance_id)
 
 
 def token_of(service: str, seconds: str = "60") -> str:
@@ -85,7 +81,7 @@ def test_folders_are_listed(service: str) -> None:
 
 
 def test_a_token_of_ones_own_is_needed(ec2: Any, endpoint: Endpoint, service: str) -> None:
-    other = token_of(service_of(endpoint, launch(ec2)))
+    other = token_of(endpoint.metadata_url(launch(ec2)))
     assert requests.get(f"{service}/latest/meta-data/instance-id", timeout=5).status_code == 401
     assert get(service, "meta-data/instance-id", other).status_code == 401
     assert get(service, "meta-data/instance-id", token_of(service)).status_code == 200
@@ -115,7 +111,7 @@ def test_botocore_takes_its_credentials_and_calls_with_them(
 
 def test_the_role_is_named_as_the_instance_profile(ec2: Any, endpoint: Endpoint) -> None:
     client(endpoint, "iam").create_instance_profile(InstanceProfileName="worker")
-    service = service_of(endpoint, launch(ec2, IamInstanceProfile={"Name": "worker"}))
+    service = endpoint.metadata_url(launch(ec2, IamInstanceProfile={"Name": "worker"}))
     assert get(service, "meta-data/iam/security-credentials/").text == "worker"
     assert (
         get(service, "meta-data/iam/info").json()["InstanceProfileArn"].endswith(":instance-profile/worker")
@@ -127,8 +123,8 @@ def test_tags_are_shown_only_to_an_instance_that_was_launched_so(ec2: Any, endpo
     plain = launch(ec2, TagSpecifications=tags)
     shown = launch(ec2, TagSpecifications=tags, MetadataOptions={"InstanceMetadataTags": "enabled"})
     path = "meta-data/tags/instance/Name"
-    assert get(service_of(endpoint, plain), path).status_code == 404
-    assert get(service_of(endpoint, shown), path).text == "app-tier-instance-1"
+    assert get(endpoint.metadata_url(plain), path).status_code == 404
+    assert get(endpoint.metadata_url(shown), path).text == "app-tier-instance-1"
 
 
 def test_a_spot_interruption_is_announced_and_then_comes(ec2: Any, service: str, instance_id: str) -> None:
@@ -147,7 +143,7 @@ def test_a_rebalance_recommendation_is_announced(ec2: Any, endpoint: Endpoint, s
     assert get(service, path).status_code == 404
     requests.post(f"{service}/rebalance-recommendation", timeout=5).raise_for_status()
     assert list(json.loads(get(service, path).text)) == ["noticeTime"]
-    assert get(service_of(endpoint, launch(ec2)), path).status_code == 404
+    assert get(endpoint.metadata_url(launch(ec2)), path).status_code == 404
 
 
 def test_a_terminated_instance_has_no_metadata(ec2: Any, service: str, instance_id: str) -> None:

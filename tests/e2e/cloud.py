@@ -63,8 +63,7 @@ def bare_cloud(**more: object) -> Iterator[Cloud]:
     access = {
         "AWS_ENDPOINT_URL": endpoint.url,
         "AWS_REGION": endpoint.region,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        **endpoint.key.environment(),
     }
     settings = Settings(
         **{

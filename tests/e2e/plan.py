@@ -28,6 +28,7 @@ VARIABLES = {
     "model": "efficientnet_lite0",
     "visibility_timeout": "3",
     "max_instances": "1",
+    "key_name": "somebody",
 }
 SECONDS = 300
 CALLER = re.compile(r"Credential=([^/]+)/")
@@ -80,8 +81,7 @@ class Plan:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TF_"))}
         aws = {
             "AWS_ENDPOINT_URL": self.endpoint.url,
-            "AWS_ACCESS_KEY_ID": "terraform",
-            "AWS_SECRET_ACCESS_KEY": "terraform",
+            **self.endpoint.key.environment(),
             "AWS_MAX_ATTEMPTS": "5",
         }
         variables = {f"TF_VAR_{name}": value for name, value in VARIABLES.items()}
@@ -128,8 +128,8 @@ class Plan:
             service,  # type: ignore[call-overload]
             endpoint_url=self.endpoint.url,
             region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=self.endpoint.key.id,
+            aws_secret_access_key=self.endpoint.key.secret,
         )
 
 
@@ -176,6 +176,7 @@ def planned(folder: Path) -> Iterator[Plan]:
         },
     )
     endpoint.start()
+    plan.client("ec2").create_key_pair(KeyName=VARIABLES["key_name"])
     try:
         yield plan
     finally:

@@ -18,6 +18,7 @@ import psutil
 import requests
 
 from local.__main__ import DEFAULTS, FALLBACK
+from local.access import AccessKey
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -42,6 +43,17 @@ class System:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.cloud_port}"
 
+    @property
+    def key(self) -> AccessKey:
+        """That of this run, as the file has it which `make run` names."""
+        lines = self.aws_env.read_text().splitlines()
+        access = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        return AccessKey(access["AWS_ACCESS_KEY_ID"], access["AWS_SECRET_ACCESS_KEY"])
+
+    @property
+    def aws_env(self) -> Path:
+        return ROOT / ".local" / str(self.port) / "aws.env"
+
     def client(self, service: str) -> Any:
         """Made once: to make one takes longer than a call."""
         if service not in self.clients:
@@ -49,8 +61,8 @@ class System:
                 service,
                 endpoint_url=self.endpoint,
                 region_name="us-east-1",
-                aws_access_key_id="test",
-                aws_secret_access_key="test",
+                aws_access_key_id=self.key.id,
+                aws_secret_access_key=self.key.secret,
             )
         return self.clients[service]
 
@@ -60,7 +72,8 @@ class System:
 
     def record(self) -> dict[str, Any]:
         """The endpoint's own record of calls and instances."""
-        found: dict[str, Any] = requests.get(f"{self.endpoint}/_local/record", timeout=10).json()
+        reply = requests.get(f"{self.endpoint}/_local/record", auth=self.key, timeout=10)
+        found: dict[str, Any] = reply.json()
         return found
 
     def limit(self, available: int | None) -> None:
@@ -71,9 +84,16 @@ class System:
         """AWS takes so much longer over each such call."""
         self.tell("delay", operation=operation, seconds=seconds)
 
+    def interrupt(self, instance_id: str, seconds: float) -> None:
+        """EC2 takes the spot instance away after so many seconds, and says so now."""
+        service = self.endpoint + self.key.metadata_path(instance_id)
+        reply = requests.post(f"{service}/spot-interruption", json={"seconds": seconds}, timeout=10)
+        reply.raise_for_status()
+
     def tell(self, path: str, **body: Any) -> None:
         """What the local AWS is asked beside AWS's own calls: see local/endpoint.py."""
-        requests.post(f"{self.endpoint}/_local/{path}", json=body, timeout=10).raise_for_status()
+        reply = requests.post(f"{self.endpoint}/_local/{path}", json=body, auth=self.key, timeout=10)
+        reply.raise_for_status()
 
     def instances(self, *states: str) -> list[dict[str, Any]]:
         reply = self.client("ec2").describe_instances()
@@ -115,7 +135,7 @@ def worker_by_hand(system: System, log: Path, **settings: str) -> Iterator[None]
     system.limit(0)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     aws = {"AWS_ENDPOINT_URL": system.endpoint, "AWS_REGION": "us-east-1"}
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    keys = system.key.environment()
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker"],

@@ -54,8 +54,7 @@ def access(endpoint: Endpoint) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": endpoint.url,
         "AWS_REGION": endpoint.region,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        **endpoint.key.environment(),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 

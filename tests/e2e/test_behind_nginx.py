@@ -30,11 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gunicorn(folder: Path, system: System) -> Iterator[subprocess.Popen[bytes]]:
     """On the AWS, and beside the controller, of the running system."""
-    access = {
-        "AWS_ENDPOINT_URL": system.endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }
+    access = {"AWS_ENDPOINT_URL": system.endpoint, **system.key.environment()}
     settings = DEFAULTS | FALLBACK | access
     with front.gunicorn("controller.wsgi:app", folder, WEB_CONCURRENCY="2", **settings) as process:
         yield process

@@ -123,8 +123,7 @@ def test_a_spot_notice_drains_the_worker_and_another_takes_over(begin):
     address = ask(system, *photos(40))
     eventually(lambda: in_flight(system), 60, every=0.01)
     noticed = system.active()[0]["InstanceId"]
-    reply = requests.post(f"{system.endpoint}/_local/instances/{noticed}/spot-interruption", timeout=10)
-    assert reply.ok
+    system.interrupt(noticed, 120)
     assert all_classified(settled(system, address))
 
 

@@ -15,7 +15,6 @@ from PIL import Image
 
 from cloud.provision import provision
 from cloud.settings import Settings
-from local.metadata import access_key
 from tests.e2e.plan import Call, Plan, planned
 from tests.e2e.system import ROOT, eventually
 from tests.iam import Need, refused, s3_needs, sqs_needs, unused
@@ -220,10 +219,18 @@ def large_png() -> bytes:
 @pytest.mark.parametrize("tier", ["controller", "worker"])
 def test_a_role_may_do_what_its_tier_does_and_nothing_more(busy: Plan, tier: str):
     role = f"image-classifier-{tier}"
-    policy = busy.client("iam").get_role_policy(RoleName=role, PolicyName=tier)["PolicyDocument"]
+    policy = policy_of(busy, role)
     needs = [need for call in calls_of(busy, role) for need in needs_of(busy, call)]
     assert refused(policy, needs) == []
     assert unused(policy, needs) == []
+
+
+def policy_of(plan: Plan, role: str) -> dict[str, Any]:
+    """All that the role's policies say, as one."""
+    iam = plan.client("iam")
+    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
+    return {"Statement": [statement for document in documents for statement in document["Statement"]]}
 
 
 def calls_of(plan: Plan, role: str) -> list[Call]:
@@ -232,7 +239,7 @@ def calls_of(plan: Plan, role: str) -> list[Call]:
     instances = [instance for reservation in reservations for instance in reservation["Instances"]]
     fleet = {i["InstanceId"] for i in instances if "fleet" in {tag["Key"] for tag in i["Tags"]}}
     others = {i["InstanceId"] for i in instances} - fleet
-    keys = {access_key(i) for i in (fleet if role.endswith("worker") else others)}
+    keys = {plan.endpoint.key.of_instance(i).id for i in (fleet if role.endswith("worker") else others)}
     calls = [call for call in plan.endpoint.calls if call.caller in keys]
     assert calls
     return calls
@@ -303,6 +310,7 @@ def launch_needs(plan: Plan, asked: dict[str, str]) -> list[Need]:
         *(f"security-group/{group}" for group in template["SecurityGroupIds"]),
         f"subnet/{asked['SubnetId']}",
         "network-interface/*",
+        *([f"key-pair/{template['KeyName']}"] if "KeyName" in template else []),
     ]
     return [
         *(Need("ec2:RunInstances", resource, tagged) for resource in made),

@@ -1,12 +1,13 @@
 """What a person or a program gets that sends pictures to the running system."""
 
+import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
-from tests.e2e.system import System, eventually
+from tests.e2e.system import ROOT, System, eventually
 from tests.photos import PHOTOS  # name → (JPEG bytes, the labels that are right)
 
 PNG_CUT = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -72,17 +73,19 @@ def test_two_requests_at_once_are_both_answered_and_never_exceed_the_maximum(sys
     eventually(lambda: not system.active(), 30)
 
 
+def test_the_keys_of_this_run_are_for_its_user_alone(system: System):
+    assert stat.S_IMODE(system.aws_env.stat().st_mode) == 0o600
+    assert stat.S_IMODE(system.aws_env.parent.stat().st_mode) == 0o700
+    assert str(system.aws_env.relative_to(ROOT)) in system.log()
+
+
 def test_the_aws_command_line_sees_instances_come_and_go(system: System):
     def states() -> set[str]:
-        command = ["aws", "--endpoint-url", system.endpoint, "ec2", "describe-instances", "--output", "text"]
-        query = ["--query", "Reservations[].Instances[].State.Name"]
-        keys = {
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        environment = system.environment | keys
-        done = subprocess.run([*command, *query], env=environment, capture_output=True, text=True, check=True)
+        query = "Reservations[].Instances[].State.Name"
+        command = f". {system.aws_env}; aws ec2 describe-instances --output text --query '{query}'"
+        done = subprocess.run(
+            ["sh", "-c", command], env=system.environment, capture_output=True, text=True, check=True
+        )
         return set(done.stdout.split())
 
     eventually(lambda: not states() & {"pending", "running"}, 30)
