@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from cloud.photo import decode
-from worker.classifier import load_classifier
-from worker.loop import BATCH
+from cloud.image_file import decode
+from worker.consumer import BATCH
+from worker.engine import load_classifier
 
 
 def main(model: str, weights: str, rounds: int, files: list[str]) -> None:

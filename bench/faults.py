@@ -21,8 +21,8 @@ from typing import Any
 import psutil
 import requests
 
-from tests.e2e.system import System, eventually, running
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import System, eventually, running
 
 MAX_INSTANCES = 2
 VISIBILITY_TIMEOUT = 5

@@ -22,8 +22,8 @@ from typing import Any
 
 import psutil
 
-from tests.e2e.system import ROOT, System, eventually, running
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import ROOT, System, eventually, running
 
 SINGLES = 50
 BURST, CLIENTS = 200, 100

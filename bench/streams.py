@@ -17,12 +17,11 @@ from pathlib import Path
 
 import requests
 
+from bench.photos import PHOTOS
 from bench.run import percentile
-from controller.streams import KEEP_ALIVE_SECONDS
-from tests.e2e.system import System, running
-from tests.e2e.test_streams import ask, stream
-from tests.photos import PHOTOS
+from local.driver import System, ask, running, stream
 
+GONE_SECONDS = 30.0  # twice the interval at which the controller writes to each stream
 STREAMS = (0, 100, 300)
 ROUNDS, UPLOADS = 3, 60  # uploads of each round, one after the other
 
@@ -36,7 +35,7 @@ def main() -> None:
     opened: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "output") as system:
         system.limit(0)
-        address = ask(system)
+        address = ask(system, *((f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()))
         for _ in range(ROUNDS):
             for count in STREAMS:
                 with ExitStack() as held, ThreadPoolExecutor(50) as pool:
@@ -49,7 +48,7 @@ def main() -> None:
                         started = time.perf_counter()
                         requests.get(f"{system.url}healthz", timeout=60).raise_for_status()
                         health[count].append(time.perf_counter() - started)
-                time.sleep(2 * KEEP_ALIVE_SECONDS)  # until the controller has found out that they are gone
+                time.sleep(GONE_SECONDS)  # until the controller has found out that they are gone
         left = requests.get(address, timeout=60).json()["counts"]["waiting"]
         assert left, "the request of the streams is answered, so they have ended"
     print(f"\n{os.cpu_count()} cores, {ROUNDS * UPLOADS} uploads for each load\n")

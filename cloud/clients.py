@@ -26,7 +26,7 @@ PATIENT = Config(
     max_pool_connections=64,
 )
 # EC2's calls are not retried, and end before the lease under which they are made does
-# (controller/fleet_state.py); who looks at the fleet looks again anyway.
+# (controller/autoscaling/fleet_state.py); who looks at the fleet looks again anyway.
 BRIEF = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=8)
 
 

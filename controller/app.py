@@ -1,24 +1,20 @@
 """The Flask app: routes, limits, headers and errors, put together."""
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
 
-from cloud.errors import CloudError
-from controller import replies
-from controller.cross_site import refuse_cross_site
-from controller.guard import guard
-from controller.intake import BadUpload
-from controller.metrics import end_request, start_request
-from controller.quota import OverQuota
-from controller.routes.api import api
-from controller.routes.events import events
-from controller.routes.fleet import fleet
-from controller.routes.health import health
-from controller.routes.metrics import metrics
-from controller.routes.requests import requests
-from controller.routes.sign_in import sign_in
-from controller.routes.upload import upload
-from controller.services import Services
+from controller.web.cross_site import refuse_cross_site
+from controller.web.errors import register_error_handlers
+from controller.web.metrics import end_request, start_request
+from controller.web.routes.api import api
+from controller.web.routes.events import events
+from controller.web.routes.fleet import fleet
+from controller.web.routes.health import health
+from controller.web.routes.metrics import metrics
+from controller.web.routes.requests import requests
+from controller.web.routes.sign_in import sign_in
+from controller.web.routes.upload import upload
+from controller.web.services import Services
+from controller.web.token_guard import guard
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
@@ -38,15 +34,12 @@ def create_app(services: Services) -> Flask:
         app.register_blueprint(routes)
     app.before_request(start_request)
     app.before_request(refuse_cross_site)
-    if services.access.restricted:
+    if services.tokens.restricted:
         app.register_blueprint(sign_in)
         app.before_request(guard)
     app.after_request(end_request)
     app.after_request(secure)
-    app.register_error_handler(HTTPException, replies.refuse_http)
-    app.register_error_handler(BadUpload, replies.refuse_upload)
-    app.register_error_handler(OverQuota, replies.refuse_over_quota)
-    app.register_error_handler(CloudError, replies.refuse_unavailable)
+    register_error_handlers(app)
     return app
 
 

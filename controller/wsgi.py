@@ -6,7 +6,7 @@ from cloud import logs
 from cloud.clients import make_clients
 from cloud.settings import Settings, SettingsError
 from controller.app import create_app
-from controller.services import assemble
+from controller.container import assemble, start_autoscaler
 
 GUNICORN_GIVES_UP = 4  # gunicorn's own exit code for "the app cannot be loaded: do not restart it"
 
@@ -19,5 +19,5 @@ except SettingsError as error:
 
 logs.configure(settings.log_level)
 services = assemble(settings, clients)
-services.start()
+start_autoscaler(services.autoscaler)
 app = create_app(services)

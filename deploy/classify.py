@@ -10,9 +10,9 @@ from pathlib import Path
 from cloud.buckets import Bucket
 from cloud.clients import make_clients
 from cloud.errors import CloudError
-from cloud.photo import BadImage, decode
+from cloud.image_file import BadImage, decode
 from cloud.settings import Settings, SettingsError
-from worker.classifier import ClassifierError, load_classifier
+from worker.engine import ClassifierError, load_classifier
 
 
 def main() -> int:

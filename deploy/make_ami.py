@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError
 
 from cloud.clients import Client
 from cloud.errors import CloudError, calling
-from controller.userdata import render
+from controller.autoscaling.user_data import render
 from deploy import parcel
 
 HERE = Path(__file__).parent

@@ -1,6 +1,5 @@
 """AWS in this process (moto), empty for each test and provisioned as `cloud.provision` does it."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -9,10 +8,8 @@ from typing import Any
 
 import hypothesis
 import pytest
-from botocore.exceptions import ClientError
 from flask import Flask
 from moto import mock_aws
-from PIL import Image
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.clients import Client, Clients, make_clients
@@ -21,8 +18,11 @@ from cloud.provision import provision
 from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
 from controller.app import create_app
-from controller.services import Services, assemble
+from controller.container import assemble
+from controller.web.services import Services
 from local.s3 import mend_moto
+from tests.support.pictures import picture
+from tests.support.polling_threads import join_polling_threads
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("patient")
@@ -180,10 +180,6 @@ def hidden(aws, on_reply):
     return ids
 
 
-def refusal(code: str, operation: str = "RunInstances") -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": f"{code} says AWS"}}, operation)
-
-
 @pytest.fixture
 def work(queue: RequestQueue, outputs: OutputBucket) -> Callable[[], None]:
     """A worker's round: everything in the queue is a cat."""
@@ -196,12 +192,6 @@ def work(queue: RequestQueue, outputs: OutputBucket) -> Callable[[], None]:
             queue.delete(messages)
 
     return round_
-
-
-def join_polling_threads() -> None:
-    for thread in threading.enumerate():
-        if thread.name.startswith("poll-"):
-            thread.join(10)
 
 
 @pytest.fixture
@@ -237,12 +227,6 @@ def start(make: Callable[..., Services]) -> Callable[..., Flask]:
     return lambda **changes: create_app(make(**changes))
 
 
-def picture(format: str = "PNG") -> bytes:
-    stream = BytesIO()
-    Image.new("RGB", (8, 8), "orange").save(stream, format)
-    return stream.getvalue()
-
-
 @pytest.fixture(scope="session")
 def png() -> bytes:
     return picture("PNG")
@@ -251,3 +235,19 @@ def png() -> bytes:
 @pytest.fixture(scope="session")
 def jpeg() -> bytes:
     return picture("JPEG")
+
+
+@pytest.fixture
+def idle(start):
+    """Without workers, and with little patience."""
+    app = start()
+    app.extensions["services"].polling.request_timeout = 0.2
+    return app.test_client()
+
+
+@pytest.fixture
+def photo(png):
+    def photo(name="cat.png", content=png):
+        return BytesIO(content), name
+
+    return photo

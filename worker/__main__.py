@@ -12,18 +12,18 @@ from functools import partial
 from threading import Event
 
 from cloud import logs
-from cloud.answer_cache import AnswerCache
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import Clients, make_clients
 from cloud.errors import CloudError
-from cloud.fleet_reports import FleetReports, WorkerReport
 from cloud.model_version import model_version
+from cloud.prediction_cache import PredictionCache
 from cloud.request_queue import RequestQueue
 from cloud.settings import NOT_THE_WORKERS, Settings, SettingsError
 from cloud.signals import stop_on
-from worker import metrics, notices
+from cloud.worker_reports import WorkerReport, WorkerReports
+from worker import instance_metadata, metrics
+from worker.consumer import Classifier, Consumer, no_cache
 from worker.heartbeat import Heartbeat
-from worker.loop import Classifier, Loop, no_cache
 
 log = logging.getLogger("worker")
 
@@ -33,7 +33,7 @@ REPORT_SECONDS = 5
 class Reporter:
     """Writes this worker's report: when it is ready, then at most every few seconds, and at its end."""
 
-    def __init__(self, reports: FleetReports, instance_id: str, model: str) -> None:
+    def __init__(self, reports: WorkerReports, instance_id: str, model: str) -> None:
         now = datetime.now(UTC)
         self.reports = reports
         self.report = WorkerReport(instance_id=instance_id, model=model, ready_at=now, seen_at=now)
@@ -63,19 +63,19 @@ def main() -> int:
             logging.basicConfig(level=logging.INFO, format="%(message)s")  # for the person who waits
         else:
             logs.configure(settings.log_level)
-        from worker import classifier  # here, since torch takes seconds and --help should not
+        from worker import engine  # here, since torch takes seconds and --help should not
 
         if options.fetch_weights:
-            classifier.fetch_weights(settings.model)
+            engine.fetch_weights(settings.model)
             return 0
         clients = make_clients()
         before = version(settings, clients)
-        loaded = classifier.load_classifier(
+        loaded = engine.load_classifier(
             settings.model, settings.weights, settings.labels or None, lambda url: read_s3(clients, url)
         )
     except (SettingsError, CloudError) as error:
         return refuse(error)
-    except classifier.ClassifierError as error:
+    except engine.ClassifierError as error:
         return refuse(error)
     same = before == version(settings, clients)  # nothing was replaced while it was loaded
     return work(settings, clients, loaded, before if same else "")
@@ -94,21 +94,21 @@ def version(settings: Settings, clients: Clients) -> str:
 
 def work(settings: Settings, clients: Clients, classifier: Classifier, version: str) -> int:
     stop, ended = stop_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP), Event()
-    metadata, instance_id = notices.find_metadata(
-        os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", notices.LINK_LOCAL)
+    metadata, instance_id = instance_metadata.find_metadata(
+        os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", instance_metadata.LINK_LOCAL)
     )
     if metadata:
-        notices.watch(metadata, stop)
+        instance_metadata.watch(metadata, stop)
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
     queue = RequestQueue(clients.sqs, settings.request_queue)
     outputs = OutputBucket(clients.s3, settings.output_bucket)
     heartbeat = Heartbeat(queue, settings.visibility_timeout, on_hang=end_at_once)
     heartbeat.start(ended)
-    report = Reporter(FleetReports(outputs), instance_id, classifier.model)
+    report = Reporter(WorkerReports(outputs), instance_id, classifier.model)
     report.write()
     log.info("ready", extra={"instance_id": instance_id, "model": classifier.model})
-    Loop(
+    Consumer(
         queue,
         InputBucket(clients.s3, settings.input_bucket),
         outputs,
@@ -118,7 +118,7 @@ def work(settings: Settings, clients: Clients, classifier: Classifier, version: 
         max_receives=settings.max_receives,
         idle_seconds=settings.idle_shutdown_seconds,
         on_progress=report,
-        remember=partial(AnswerCache(outputs).put, version) if version else no_cache,
+        remember=partial(PredictionCache(outputs).put, version) if version else no_cache,
     ).run(stop)
     ended.set()
     report.report.draining = True

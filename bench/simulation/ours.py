@@ -1,4 +1,6 @@
-"""Our policy: calls the functions of controller/scaling.py in the order in which its autoscaler does."""
+"""Our policy: calls the functions of controller/autoscaling/scaling.py in the order in which its autoscaler
+does.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,9 @@ from math import inf
 from bench.simulation.policy import Policy
 from bench.simulation.proposal import next_request_within, wanted_at_rate
 from bench.simulation.world import World
-from controller.autoscaler import BUSY_SECONDS, QUIET_AGAIN_SECONDS
-from controller.ledger import CAPACITY_AGAIN_SECONDS
-from controller.polling import LAG_SECONDS
-from controller.scaling import (
+from controller.autoscaling.autoscaler import BUSY_SECONDS, QUIET_AGAIN_SECONDS
+from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
+from controller.autoscaling.scaling import (
     HOLD_SECONDS,
     Seen,
     Sent,
@@ -21,6 +22,7 @@ from controller.scaling import (
     instances_to_launch,
     wanted_instances,
 )
+from controller.image_requests.polling import LAG_SECONDS
 
 SENT_STEP, SENT_KEPT = 2.0, 300.0  # seconds
 KNOWN_IMAGES = 100  # how many images' times are known from an earlier load

@@ -1,4 +1,5 @@
-"""What controller/scaling.py could know besides the backlog: how fast images come, and how fast they go.
+"""What controller/autoscaling/scaling.py could know besides the backlog: how fast images come, and how fast
+they go.
 
 Pure functions over plain numbers, as in scaling.py. A backlog alone says nothing of the load that goes
 on: while the first workers boot it grows to many times what those workers could do, and once they have
@@ -8,7 +9,7 @@ done it, it is nearly nothing though all of them may be needed.
 from collections.abc import Sequence
 from math import ceil
 
-from controller.scaling import Sent, instances_for_rate, wanted_instances
+from controller.autoscaling.scaling import Sent, instances_for_rate, wanted_instances
 
 SECONDS_WORTH_A_LAUNCH = 20.0  # EC2 bills a minute at least, and a boot takes some 40 s of it
 GAPS = 4.0  # mean gaps between requests without a request, after which no more are expected

@@ -20,7 +20,7 @@ from bench.simulation.sqs import Queue
 from bench.simulation.traces import Trace
 
 RECEIVE = 10  # messages at once, as cloud.request_queue.MAX_BATCH
-BATCH = 5  # images per forward pass, as worker.loop.BATCH
+BATCH = 5  # images per forward pass, as worker.consumer.BATCH
 GRACE = 3600.0  # seconds after the trace's end, for what still waits
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from bench.photos import PHOTOS
 from local.__main__ import FALLBACK
-from tests.e2e.browser import chromium
-from tests.e2e.system import System, eventually, marked, running
-from tests.photos import PHOTOS
+from local.driver import System, eventually, marked, running
+from tests.support.browser import chromium
 
 
 @pytest.fixture(scope="session")

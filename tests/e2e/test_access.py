@@ -7,10 +7,10 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page
 
-from tests.e2e.browser import keep
-from tests.e2e.system import ROOT, System, running
-from tests.e2e.test_openapi import find_faults
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import ROOT, System, running
+from tests.support.browser import keep
+from tests.support.schemathesis_run import find_faults
 
 TOKEN = "tests-0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from bench.photos import PHOTOS
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.clients import Clients, make_clients
 from cloud.image_id import image_id, new_request_id
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
 from cloud.settings import Settings
-from controller.userdata import render
+from controller.autoscaling.user_data import render
+from local.driver import ROOT, eventually
 from local.endpoint import Endpoint
-from tests.e2e.clean_root import CleanRoot, debootstrap
-from tests.e2e.system import ROOT, eventually
-from tests.photos import PHOTOS
+from tests.support.clean_root import CleanRoot, debootstrap
 
 pytestmark = pytest.mark.timeout(600)  # a machine that does much else needs minutes for the installs
 STOCK = "ami-1e749f67"

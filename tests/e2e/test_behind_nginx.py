@@ -12,12 +12,12 @@ import psutil
 import pytest
 import requests
 
+from bench.photos import PHOTOS
 from local.__main__ import DEFAULTS, FALLBACK
-from tests import front
-from tests.e2e.system import System, eventually, free_port
-from tests.exposition import read, value
-from tests.front import Nginx
-from tests.photos import PHOTOS
+from local.driver import System, eventually, free_port
+from tests.support import front
+from tests.support.exposition import read, value
+from tests.support.front import Nginx
 
 CLIENTS = 100
 

@@ -2,8 +2,8 @@
 
 from playwright.sync_api import expect
 
-from tests.e2e.browser import expect_answers, keep, send
-from tests.e2e.system import eventually
+from local.driver import eventually
+from tests.support.browser import expect_answers, keep, send
 
 
 def test_five_files_of_which_one_is_a_text_show_four_labels_and_one_reason(visit, system, files):

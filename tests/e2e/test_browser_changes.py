@@ -3,9 +3,9 @@
 import pytest
 from playwright.sync_api import Page
 
-from tests.e2e.browser import barriers, expect_answers, keep, send
-from tests.e2e.system import eventually
-from tests.e2e.test_second_thoughts import fail
+from local.driver import eventually
+from tests.support.browser import barriers, expect_answers, keep, send
+from tests.support.requests_of_users import fail
 
 
 def press_until(page: Page, key: str, name: str) -> None:

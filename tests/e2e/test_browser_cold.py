@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
-from tests.e2e.browser import expect_answers, keep
-from tests.e2e.system import eventually, running
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import eventually, running
+from tests.support.browser import expect_answers, keep
 
 # After every change of the page: what it says of the request, and of each of its pictures.
 WATCH = """() => {

@@ -3,9 +3,9 @@
 import pytest
 from playwright.sync_api import Error
 
-from tests.e2e.browser import expect_answers, keep, send
-from tests.e2e.system import eventually
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import eventually
+from tests.support.browser import expect_answers, keep, send
 
 BAD = {
     "notes.txt": b"no picture",

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.plan import provider_folder
-from tests.e2e.system import ROOT, running
-from tests.programs import need, unable
+from local.driver import ROOT, running
+from tests.support.plan import provider_folder
+from tests.support.programs import need, unable
 
 PAGE = (ROOT / "deploy" / "README.md").read_text()
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

@@ -18,8 +18,8 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.e2e.system import ROOT, System, eventually, free_port
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import ROOT, System, eventually, free_port
 
 MAX_INSTANCES = 2
 ASYNC = {"Prefer": "respond-async"}

@@ -7,9 +7,9 @@ import pytest
 import requests
 from playwright.sync_api import Page
 
-from tests.e2e.browser import keep
-from tests.e2e.system import eventually
-from tests.e2e.test_upload import photos
+from local.driver import eventually
+from tests.support.browser import keep
+from tests.support.requests_of_users import photos
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.system import ROOT, System, eventually, free_port, worker_by_hand
-from tests.exposition import faults, read, value
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import ROOT, System, eventually, free_port, worker_by_hand
+from tests.support.exposition import faults, read, value
 
 SETTINGS = {
     "INPUT_BUCKET": "metrics-input",

@@ -13,12 +13,12 @@ import pytest
 import requests
 from PIL import Image
 
+from bench.photos import PHOTOS
 from cloud.provision import provision
 from cloud.settings import Settings
-from tests.e2e.plan import Call, Plan, planned
-from tests.e2e.system import ROOT, eventually
-from tests.iam import Need, refused, s3_needs, sqs_needs, unused
-from tests.photos import PHOTOS
+from local.driver import ROOT, eventually
+from tests.support.iam import Need, refused, s3_needs, sqs_needs, unused
+from tests.support.plan import Call, Plan, planned
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 PRESENT = ("pending", "running", "shutting-down")
@@ -117,7 +117,7 @@ def test_only_the_web_ports_of_the_controller_are_open(plan: Plan):
 
 def test_the_doctor_finds_nothing_wrong(plan: Plan):
     environment = plan.environment | plan.settings()
-    command = [sys.executable, "-m", "cloud.doctor"]
+    command = [sys.executable, "-m", "deploy.doctor"]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 import requests
 
-from tests.e2e.system import System, eventually, running
-from tests.photos import PHOTOS
+from bench.photos import PHOTOS
+from local.driver import System, eventually, running
 
 FILES = [(f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()]
 

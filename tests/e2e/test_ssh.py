@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.cloud import Cloud, bare_cloud
-from tests.e2e.system import ROOT, eventually, free_port, marked
-from tests.front import accepts
-from tests.photos import PHOTOS
-from tests.programs import need
+from bench.photos import PHOTOS
+from local.driver import ROOT, eventually, free_port, marked
+from tests.support.bare_cloud import Cloud, bare_cloud
+from tests.support.front import accepts
+from tests.support.programs import need
 
 SSHD = """
 ListenAddress 127.0.0.1:{port}

@@ -9,8 +9,8 @@ import time
 import pytest
 import requests
 
-from tests.e2e.system import ROOT, eventually, free_port, having, marked
-from tests.e2e.test_upload import photos
+from local.driver import ROOT, eventually, free_port, having, marked
+from tests.support.requests_of_users import photos
 
 
 def test_ctrl_c_and_sigterm_leave_no_process_within_ten_seconds(start):

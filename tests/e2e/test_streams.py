@@ -1,6 +1,5 @@
 """Server-sent events of the running system, and what becomes of everybody else meanwhile."""
 
-import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -9,8 +8,8 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.system import System, eventually
-from tests.photos import PHOTOS
+from local.driver import System, ask, eventually, stream
+from tests.support.requests_of_users import events, photos
 
 STREAMS = 300
 ASYNC = {"Prefer": "respond-async"}
@@ -19,32 +18,7 @@ ASYNC = {"Prefer": "respond-async"}
 @pytest.fixture
 def waiting(system: System, no_capacity: None) -> str:
     """The address of a request that waits until there is capacity."""
-    return ask(system)
-
-
-def ask(system: System) -> str:
-    """The address at which the answers will be."""
-    reply = system.post(*((f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()), headers=ASYNC)
-    assert reply.status_code == 202
-    return system.url.rstrip("/") + reply.headers["Location"]
-
-
-def stream(address: str, last: str = "") -> requests.Response:
-    headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
-    return requests.get(f"{address}/events", headers=headers, stream=True, timeout=60)
-
-
-def events(reply: requests.Response) -> list[tuple[str, str, dict]]:
-    """(name, id, data) of each, until the stream ends."""
-    found, fields = [], {}
-    for line in reply.iter_lines(decode_unicode=True):
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        elif fields.keys() >= {"event", "data"}:
-            found.append((fields["event"], fields["id"], json.loads(fields["data"])))
-            fields = {}
-    return found
+    return ask(system, *photos())
 
 
 def test_hundreds_of_open_streams_starve_nobody(system: System, waiting: str):
@@ -58,7 +32,7 @@ def test_hundreds_of_open_streams_starve_nobody(system: System, waiting: str):
 
         assert requests.get(f"{system.url}healthz", timeout=20).ok
         assert requests.get(waiting, timeout=20).json()["wait"]["message"]
-        uploads = list(pool.map(lambda _: ask(system), range(20)))
+        uploads = list(pool.map(lambda _: ask(system, *photos()), range(20)))
         bad = system.post(("notes.txt", b"milk"))
         assert bad.json()["counts"]["failed"] == 1
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.userdata import PLACE, render
-from tests.e2e.cloud import Cloud, bare_cloud
-from tests.e2e.system import ROOT, eventually
-from tests.machine import Machine, booted
-from tests.photos import PHOTOS
-from tests.test_userdata import AWKWARD
+from bench.photos import PHOTOS
+from controller.autoscaling.user_data import PLACE, render
+from local.driver import ROOT, eventually
+from tests.support.awkward_values import AWKWARD
+from tests.support.bare_cloud import Cloud, bare_cloud
+from tests.support.machine import Machine, booted
 
 WORKER, CONTROLLER = "image-classifier-worker", "image-classifier-controller"
 

@@ -7,14 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.e2e.system import ROOT, System, eventually
-from tests.photos import PHOTOS  # name → (JPEG bytes, the labels that are right)
+from bench.photos import PHOTOS  # name → (JPEG bytes, the labels that are right)
+from local.driver import ROOT, System, eventually
+from tests.support.requests_of_users import photos
 
 PNG_CUT = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
-
-
-def photos() -> list[tuple[str, bytes]]:
-    return [(f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()]
 
 
 def test_curl_gets_json_in_upload_order_with_the_right_labels(system: System, tmp_path):

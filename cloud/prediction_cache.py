@@ -1,0 +1,42 @@
+import logging
+
+from pydantic import ValidationError
+
+from cloud.buckets import OutputBucket
+from cloud.errors import CloudError, NotFound
+from cloud.prediction import Prediction
+
+log = logging.getLogger(__name__)
+
+PREFIX = "cache/"
+
+
+class PredictionCache:
+    """What a model answered to some bytes: `cache/<model version>/<SHA-256>` in the output bucket.
+
+    It only ever saves work: what cannot be read or written is logged, and not missed.
+    """
+
+    def __init__(self, outputs: OutputBucket) -> None:
+        self.outputs = outputs
+
+    def get(self, version: str, sha256: str) -> Prediction | None:
+        try:
+            body, _ = self.outputs.read(f"{PREFIX}{version}/{sha256}")
+            prediction = Prediction.model_validate_json(body)
+        except NotFound:
+            return None
+        except (CloudError, ValidationError) as error:
+            log.warning("s3://%s/%s%s/%s is not used: %s", self.outputs.name, PREFIX, version, sha256, error)
+            return None
+        return prediction if prediction.status == "classified" and prediction.label else None
+
+    def put(self, version: str, sha256: str, prediction: Prediction) -> None:
+        """A failure is not kept: the next try may do better."""
+        if prediction.status != "classified":
+            return
+        body = prediction.model_dump_json(exclude_none=True).encode()
+        try:
+            self.outputs.write(f"{PREFIX}{version}/{sha256}", body, ContentType="application/json")
+        except CloudError as error:
+            log.warning("%s", error)

@@ -1,0 +1,47 @@
+from datetime import datetime
+
+from pydantic import BaseModel, ValidationError
+
+from cloud.buckets import OutputBucket
+from cloud.errors import CloudError, NotFound
+
+PREFIX = "fleet/workers/"
+
+
+class WorkerReport(BaseModel):
+    """What a worker says of itself. That there is one means: it booted and its model is loaded."""
+
+    instance_id: str
+    model: str
+    ready_at: datetime
+    seen_at: datetime
+    images: int = 0
+    """Answered so far."""
+    busy_seconds: float = 0
+    """In which it had images in hand."""
+    draining: bool = False
+
+
+class WorkerReports:
+    """The workers' reports, in the output bucket under `fleet/workers/<instance-id>`."""
+
+    def __init__(self, outputs: OutputBucket) -> None:
+        self.outputs = outputs
+
+    def put(self, report: WorkerReport) -> None:
+        self.outputs.write(f"{PREFIX}{report.instance_id}", report.model_dump_json().encode())
+
+    def get(self, instance_id: str) -> WorkerReport | None:
+        try:
+            return WorkerReport.model_validate_json(self.outputs.read(f"{PREFIX}{instance_id}")[0])
+        except NotFound:
+            return None
+        except ValidationError as error:
+            raise CloudError(f"the report of {instance_id} is broken: {error}") from error
+
+    def seen(self) -> dict[str, datetime]:
+        """When each instance that has ever reported did so last."""
+        return {key.removeprefix(PREFIX): at for key, at in self.outputs.listing(PREFIX)}
+
+    def delete(self, instance_id: str) -> None:
+        self.outputs.delete(f"{PREFIX}{instance_id}")

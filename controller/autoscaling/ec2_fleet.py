@@ -1,0 +1,196 @@
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import product
+from typing import Any, Literal
+
+from cloud.clients import Client
+from cloud.errors import CloudError, calling
+from controller.autoscaling.scaling import lowest_free_numbers
+
+log = logging.getLogger(__name__)
+
+ACTIVE = {"pending", "running"}
+NO_CAPACITY = {
+    "InsufficientInstanceCapacity",
+    "InsufficientCapacity",
+    "InsufficientHostCapacity",
+    "InsufficientReservedInstanceCapacity",
+    "InsufficientFreeAddressesInSubnet",
+    "InstanceLimitExceeded",
+    "VcpuLimitExceeded",
+    "MaxSpotInstanceCountExceeded",
+    "SpotMaxPriceTooLow",
+    "Unsupported",
+    "RequestLimitExceeded",
+}  # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+NOT_TO_BE_ENDED = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
+
+
+class NoCapacity(CloudError):
+    """EC2 has none of these instances to give right now, or the account may have no more."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    instance_id: str
+    name: str
+    state: str
+    instance_type: str
+    market: str
+    launched_at: datetime
+    request_id: str
+    """The request that it was launched for."""
+    reason: str
+    """Why it is in its state, in EC2's words."""
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """What a worker instance is made of."""
+
+    ami_id: str
+    instance_types: Sequence[str]
+    """In order of preference: when there is no capacity for one, the next is tried."""
+    market: Literal["on-demand", "spot"]
+    """Spot falls back to on-demand."""
+    subnet_ids: Sequence[str]
+    security_group_ids: Sequence[str]
+    instance_profile: str
+    key_name: str
+    user_data: str
+    launch_template: str = ""
+    """Its name. What is given here beside it counts more than what it says."""
+
+    def choices(self) -> Iterator[tuple[str, str, str]]:
+        """(market, type, subnet), the best first."""
+        markets = ["spot", "on-demand"] if self.market == "spot" else ["on-demand"]
+        return product(markets, self.instance_types, self.subnet_ids or [""])
+
+    def arguments(self, market: str, instance_type: str, subnet_id: str) -> dict[str, Any]:
+        """RunInstances' arguments, but for count, tags and token."""
+        optional = {
+            "SubnetId": subnet_id,
+            "SecurityGroupIds": list(self.security_group_ids),
+            "IamInstanceProfile": self.instance_profile and {"Name": self.instance_profile},
+            "KeyName": self.key_name,
+            "LaunchTemplate": self.launch_template
+            and {"LaunchTemplateName": self.launch_template, "Version": "$Default"},
+            "InstanceMarketOptions": market == "spot" and {"MarketType": "spot"},
+        }
+        return {
+            "ImageId": self.ami_id,
+            "InstanceType": instance_type,
+            "UserData": self.user_data,
+            "InstanceInitiatedShutdownBehavior": "terminate",
+            "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
+            **{key: value for key, value in optional.items() if value},
+        }
+
+
+class Fleet:
+    """The worker instances: those that carry the tag `fleet=<worker name>`."""
+
+    def __init__(self, ec2: Client, worker_name: str, plan: LaunchPlan) -> None:
+        self.ec2, self.worker_name, self.plan = ec2, worker_name, plan
+
+    def instances(self) -> list[Instance]:
+        """All that EC2 still knows of, the terminated ones of the last hour or so too; oldest first."""
+        filters = [{"Name": "tag:fleet", "Values": [self.worker_name]}]
+        with calling("list the worker instances"):
+            pages = self.ec2.get_paginator("describe_instances").paginate(Filters=filters)
+            found = [i for page in pages for r in page["Reservations"] for i in r["Instances"]]
+        return sorted(map(read_instance, found), key=lambda i: (i.launched_at, i.instance_id))
+
+    def launch(
+        self, count: int, request_id: str, token: str, may_launch: Callable[[], bool] = lambda: True
+    ) -> list[str]:
+        """One RunInstances for all of them; EC2 may start fewer. Their ids. NoCapacity when there is none.
+
+        `token` makes a repeated launch the same launch (ClientToken). `may_launch` is asked before each
+        further try: a lease may be over before the last choice is.
+        """
+        refused: CloudError | None = None
+        for n, (market, instance_type, subnet_id) in enumerate(self.plan.choices()):
+            if refused and not may_launch():
+                break
+            try:
+                return self._run(count, request_id, f"{token}-{n}", market, instance_type, subnet_id)
+            except CloudError as error:
+                if error.code not in NO_CAPACITY:
+                    raise
+                log.warning("no %s %s: %s", market, instance_type, error)
+                refused = error
+        raise NoCapacity(str(refused), refused.code if refused else "")
+
+    def _run(
+        self, count: int, request_id: str, token: str, market: str, instance_type: str, subnet_id: str
+    ) -> list[str]:
+        tags = {"Name": self.worker_name, "fleet": self.worker_name, "request": request_id}
+        specification = [{"Key": key, "Value": value} for key, value in tags.items()]
+        with calling(f"launch {count} {market} {instance_type} from {self.plan.ami_id}"):
+            reply = self.ec2.run_instances(
+                MinCount=1,
+                MaxCount=count,
+                ClientToken=token,
+                TagSpecifications=[
+                    {"ResourceType": "instance", "Tags": specification},
+                    {"ResourceType": "volume", "Tags": specification},
+                ],
+                **self.plan.arguments(market, instance_type, subnet_id),
+            )
+        return [instance["InstanceId"] for instance in reply["Instances"]]
+
+    def number(self, instances: Sequence[Instance], new: Sequence[str] = ()) -> None:
+        """Gives `<worker name>-<number>` to all that have no number yet, the lowest free ones first.
+
+        RunInstances gives one Name to all that it launches, so the number comes after; a launcher
+        that dies in between leaves it to the next look.
+        """
+        numbered = re.compile(re.escape(self.worker_name) + r"-(\d+)")
+        active = [i for i in instances if i.active]
+        found = {i.instance_id: numbered.fullmatch(i.name) for i in active}
+        unnumbered = [*(instance_id for instance_id, match in found.items() if not match), *new]
+        taken = {int(match[1]) for match in found.values() if match}
+        for instance_id, number in zip(unnumbered, lowest_free_numbers(taken, len(unnumbered)), strict=True):
+            with calling(f"name {instance_id}"):
+                self.ec2.create_tags(
+                    Resources=[instance_id], Tags=[{"Key": "Name", "Value": f"{self.worker_name}-{number}"}]
+                )
+
+    def terminate(self, instance_ids: Sequence[str]) -> list[str]:
+        """One call for all. Returns those that EC2 lets go: not one that is protected, or gone already.
+
+        EC2 refuses all of a call for one such instance, so then it is one call for each.
+        """
+        try:
+            with calling(f"terminate {', '.join(instance_ids)}"):
+                self.ec2.terminate_instances(InstanceIds=list(instance_ids))
+            return list(instance_ids)
+        except CloudError as error:
+            if error.code not in NOT_TO_BE_ENDED:
+                raise
+            log.warning("%s", error)
+            if len(instance_ids) == 1:
+                return []
+            return [i for instance_id in instance_ids for i in self.terminate([instance_id])]
+
+
+def read_instance(found: Any) -> Instance:
+    tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+    return Instance(
+        instance_id=found["InstanceId"],
+        name=tags.get("Name", ""),
+        state=found["State"]["Name"],
+        instance_type=found["InstanceType"],
+        market=found.get("InstanceLifecycle", "on-demand"),
+        launched_at=found["LaunchTime"],
+        request_id=tags.get("request", ""),
+        reason=found.get("StateReason", {}).get("Code", ""),
+    )

@@ -1,0 +1,138 @@
+"""What the controller is made of, put together."""
+
+import atexit
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event, Thread
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.clients import Clients
+from cloud.request_queue import RequestQueue
+from cloud.settings import Settings
+from cloud.tokens import read_tokens
+from cloud.worker_reports import WorkerReports
+from controller.autoscaling.autoscaler import Autoscaler
+from controller.autoscaling.ec2_fleet import Fleet, LaunchPlan
+from controller.autoscaling.fleet_history import FleetHistory
+from controller.autoscaling.fleet_state import SharedState
+from controller.autoscaling.instance_ledger import InstanceLedger
+from controller.autoscaling.observation import Policy
+from controller.autoscaling.user_data import render
+from controller.dashboard.fleet_collector import FleetCollector
+from controller.dashboard.fleet_view import FleetView
+from controller.dashboard.forecast import Forecast
+from controller.dashboard.latest_state import LatestState
+from controller.image_requests.cancel_retry import CancelRetry
+from controller.image_requests.deduplication import Deduplication
+from controller.image_requests.follower import Follower
+from controller.image_requests.idempotency import IdempotencyKeys
+from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.polling import Polling
+from controller.image_requests.recovery import Recovery
+from controller.image_requests.stored_requests import StoredRequests
+from controller.image_requests.submission import Submissions
+from controller.web.authentication import KnownTokens
+from controller.web.rate_limits import Quota
+from controller.web.server_sent_events import EventStreams
+from controller.web.services import Services
+from controller.web.wait_limits import WaitLimits
+
+LAST_LOOK_SECONDS = 2.0  # that the end of a process waits for
+USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
+
+
+def assemble(settings: Settings, clients: Clients) -> Services:
+    inputs = InputBucket(clients.s3, settings.input_bucket)
+    outputs = OutputBucket(clients.s3, settings.output_bucket)
+    queue = RequestQueue(clients.sqs, settings.request_queue)
+    open_requests = OpenRequests(inputs, outputs)
+    pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
+    stored = StoredRequests(inputs, outputs, pool)
+    deduplication = Deduplication(settings, clients.s3, outputs, pool)
+    polling = Polling(stored, open_requests, deduplication, settings.request_timeout)
+    submissions = Submissions(inputs, outputs, queue, open_requests, deduplication, polling, pool)
+    fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
+    recovery = Recovery(queue, outputs, open_requests)
+    shared, reports = SharedState(outputs), WorkerReports(outputs)
+    history = FleetHistory(outputs)
+    autoscaler = Autoscaler(
+        queue=queue,
+        fleet=fleet,
+        shared=shared,
+        history=history,
+        ledger=InstanceLedger(reports, settings.boot_timeout, silent_after(settings.visibility_timeout)),
+        open_requests=open_requests,
+        recovery=recovery,
+        policy=Policy(settings.max_instances, settings.max_images_per_instance),
+        waiting=polling.waiting,
+    )
+    polling.look_at_fleet = autoscaler.wake.set
+    fleet_view = FleetView(
+        queue,
+        fleet,
+        shared,
+        reports,
+        history,
+        max_instances=settings.max_instances,
+        max_images_per_instance=settings.max_images_per_instance,
+        price_per_hour=settings.price_per_hour,
+    )
+    access = KnownTokens(read_tokens(settings.api_tokens.get_secret_value()))
+    latest = LatestState(shared, pool)
+    forecast = Forecast(latest, autoscaler.policy)
+    dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
+    return Services(
+        settings,
+        access,
+        Quota(settings.images_per_minute),
+        inputs,
+        submissions,
+        polling,
+        IdempotencyKeys(inputs),
+        autoscaler,
+        fleet_view,
+        forecast,
+        CancelRetry(queue, stored, open_requests, polling, recovery),
+        Follower(polling, stored),
+        EventStreams(forecast),
+        WaitLimits(settings.web_threads),
+        FleetCollector(latest),
+        dependencies,
+    )
+
+
+def launch_plan(settings: Settings, region: str) -> LaunchPlan:
+    return LaunchPlan(
+        ami_id=settings.ami_id,
+        instance_types=split(settings.instance_type),
+        market=settings.market,
+        subnet_ids=split(settings.subnet_ids),
+        security_group_ids=split(settings.security_group_ids),
+        instance_profile=settings.instance_profile,
+        key_name=settings.key_name,
+        launch_template=settings.launch_template,
+        user_data=render(USER_DATA.read_text(), {**settings.for_workers(), "AWS_REGION": region}),
+    )
+
+
+def silent_after(visibility_timeout: float) -> float:
+    """Seconds. A worker that hangs ends itself after two visibility timeouts; if it cannot, after three."""
+    return max(60.0, 3 * visibility_timeout)
+
+
+def split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def start_autoscaler(autoscaler: Autoscaler) -> None:
+    """In a thread; after a fork, never before. At exit it finishes what it does, and its lease."""
+    stop = Event()
+    thread = Thread(target=autoscaler.run, args=[stop], name="autoscaler", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        autoscaler.wake.set()
+        thread.join(LAST_LOOK_SECONDS)
+
+    atexit.register(end)

@@ -1,0 +1,43 @@
+"""For Prometheus: queue and fleet."""
+
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import GaugeMetricFamily
+
+from controller.dashboard.latest_state import LatestState
+
+
+class FleetCollector:
+    """Gauges of queue and fleet as of the last look."""
+
+    def __init__(self, latest: LatestState) -> None:
+        self.latest = latest
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        state = self.latest.get()
+        yield GaugeMetricFamily(
+            "classifier_fleet_state_readable",
+            "Whether the fleet's state could be read; if not, queue and instances are missing here.",
+            value=int(state is not None),
+        )
+        if state is None:
+            return
+        seen = state.seen
+        queue = GaugeMetricFamily(
+            "classifier_queue_images", "Images in the queue at the last look.", labels=["state"]
+        )
+        queue.add_metric(["visible"], seen.get("visible", 0) + seen.get("delayed", 0))
+        queue.add_metric(["in_flight"], seen.get("in_flight", 0))
+        yield queue
+        instances = GaugeMetricFamily(
+            "classifier_instances", "Worker instances at the last look.", labels=["state"]
+        )
+        for name in ("pending", "running"):
+            instances.add_metric([name], seen.get(name, 0))
+        yield instances
+        wanted = state.decisions[-1].wanted if state.decisions else 0
+        yield GaugeMetricFamily(
+            "classifier_instances_wanted",
+            "Instances that the backlog called for at the last look.",
+            value=wanted,
+        )

@@ -1,0 +1,114 @@
+"""What the page of the fleet says, in words. No AWS."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.autoscaling.fleet_state import Decision
+from controller.autoscaling.wording import some
+from controller.dashboard.fleet_view import FleetAnswer, InstanceView
+
+STATES = {
+    "pending": "starting",
+    "running": "booting",
+    "ready": "ready",
+    "draining": "draining",
+    "shutting-down": "shutting down",
+    "stopping": "stopping",
+}
+"""A state of an instance, as people say it, in the order of an instance's life."""
+
+
+def headline(answer: FleetAnswer) -> str:
+    backlog = sum(answer.queue.values())
+    if not answer.instances and not backlog:
+        return "Nothing waits, nothing runs"
+    images = some(backlog, "image waits", "images wait") if backlog else "Nothing waits"
+    instances = some(len(answer.instances), "instance", "instances") if answer.instances else "no instance"
+    return f"{images}, {instances} up"
+
+
+def by_state(instances: Sequence[InstanceView]) -> str:
+    found = Counter(instance.state for instance in instances)
+    return ", ".join(f"{found[state]:,} {word}" for state, word in STATES.items() if found[state])
+
+
+@dataclass(frozen=True)
+class Told:
+    """A decision, as it is told to people."""
+
+    at: datetime
+    done: str
+    """What was done, or nothing."""
+    why: list[str]
+    """Sentences."""
+
+
+def told(decisions: Sequence[Decision], most: int) -> list[Told]:
+    """The newest first, as `decisions` are. Of those in a row that did nothing and differ only in numbers,
+    the newest.
+    """
+    found: list[Told] = []
+    shape = None
+    for decision in decisions:
+        done = done_by(decision)
+        same = (bool(done), re.sub(r"[\d,:]+", "", " ".join(decision.why)))
+        if done or same != shape:
+            found.append(Told(decision.at, done, [sentence(why) for why in decision.why]))
+        shape = same
+        if len(found) == most:
+            break
+    return found
+
+
+def done_by(decision: Decision) -> str:
+    launched, terminated = len(decision.launched), len(decision.terminated)
+    parts = [f"launched {some(launched, 'instance', 'instances')}"] if launched else []
+    if terminated:
+        parts.append(f"terminated {some(terminated, 'instance', 'instances')}")
+    return sentence(" and ".join(parts)) if parts else ""
+
+
+def sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
+
+
+def duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{int(minutes)} min {int(seconds % 60)} s"
+    return f"{int(hours)} h {int(minutes % 60)} min" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def dollars(amount: float) -> str:
+    """With as many decimals as tell something."""
+    return f"${amount:,.2f}" if amount >= 1 or not amount else f"${amount:.4f}"
+
+
+def clock(at: datetime, today: datetime) -> str:
+    """UTC; with the date where it is another day."""
+    return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%d %b %H:%M:%S}"
+
+
+def as_text(answer: FleetAnswer) -> str:
+    """For a shell."""
+    money = answer.money
+    cost = f"{dollars(money.dollars)} for {some(money.images, 'image', 'images')}"
+    if money.dollars_per_1000_images is not None:
+        cost += f", {dollars(money.dollars_per_1000_images)} per 1,000"
+    lines = [
+        headline(answer),
+        "queue      " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in answer.queue.items()),
+        f"cost       {cost}",
+    ]
+    for i in answer.instances:
+        state, images = STATES.get(i.state, i.state), some(i.images, "image", "images")
+        lines.append(f"instance   {i.instance_id}  {state}  {duration(i.age_seconds)}  {images}")
+    for d in told(answer.decisions, 10):
+        lines.append(f"{clock(d.at, answer.at):<10} {' '.join([d.done, *d.why]).strip()}")
+    return "\n".join(lines) + "\n"

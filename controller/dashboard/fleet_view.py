@@ -1,0 +1,184 @@
+"""What `GET /fleet` shows: the queue, the instances, what was decided and why, and the money."""
+
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from threading import Lock
+from typing import Any
+
+from pydantic import BaseModel
+
+from cloud.clock import now
+from cloud.errors import CloudError
+from cloud.request_queue import QueueCounts, RequestQueue
+from cloud.worker_reports import WorkerReport, WorkerReports
+from controller.autoscaling.ec2_fleet import Fleet, Instance
+from controller.autoscaling.fleet_history import FleetHistory, Sample
+from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
+from controller.autoscaling.instance_ledger import billed
+from controller.dashboard.fleet_chart import since
+
+ENDED = {"terminated", "stopped"}
+FRESH_SECONDS = 1.0
+READING_SHARE = 0.2  # of the time, at most: a large fleet has many reports to read
+REQUEST_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{16}\b")
+
+
+class InstanceView(BaseModel):
+    instance_id: str
+    name: str
+    state: str
+    """EC2's, but `ready` once the worker in it has reported, `draining` once it takes no more."""
+    instance_type: str
+    market: str
+    age_seconds: float
+    images: int
+    """That it has answered."""
+    request_id: str
+    """The request it was launched for, abridged: whoever has all of it may see the request's pictures."""
+
+
+class Money(BaseModel):
+    instance_seconds: float
+    """Of all instances so far, as EC2 bills them: a minute of each at the least."""
+    price_per_hour: float
+    dollars: float
+    images: int
+    """That they have answered."""
+    dollars_per_1000_images: float | None
+
+
+class FleetAnswer(BaseModel):
+    at: datetime
+    queue: dict[str, int]
+    max_instances: int
+    max_images_per_instance: int
+    instances: list[InstanceView]
+    money: Money
+    decisions: list[Decision]
+    """The newest first."""
+    history: list[Sample]
+    """Oldest first; each holds until the next one, and the last is this moment's."""
+
+    def lately(self, window: timedelta) -> "FleetAnswer":
+        """With as much history."""
+        return self.model_copy(update={"history": since(self.history, self.at - window)})
+
+
+class FleetView:
+    def __init__(
+        self,
+        queue: RequestQueue,
+        fleet: Fleet,
+        shared: SharedState,
+        reports: WorkerReports,
+        history: FleetHistory,
+        *,
+        max_instances: int,
+        max_images_per_instance: int,
+        price_per_hour: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.queue, self.fleet, self.shared, self.reports = queue, fleet, shared, reports
+        self.history = history
+        self.max_instances, self.max_images_per_instance = max_instances, max_images_per_instance
+        self.price_per_hour, self.clock = price_per_hour, clock
+        self._lock = Lock()
+        self._last: FleetAnswer | CloudError | None = None
+        self._read_again_at = 0.0
+
+    def recent(self) -> FleetAnswer:
+        """As of a moment ago: one reading, or one failure, serves all who look at about the same time."""
+        with self._lock:
+            if self._last is None or self.clock() >= self._read_again_at:
+                started = self.clock()
+                try:
+                    self._last = self.read()
+                except CloudError as error:
+                    self._last = error
+                took = self.clock() - started
+                self._read_again_at = self.clock() + max(FRESH_SECONDS, took / READING_SHARE)
+            last = self._last
+        if isinstance(last, CloudError):
+            raise last
+        return last
+
+    def read(self) -> FleetAnswer:
+        """CloudError when AWS does not answer."""
+        with ThreadPoolExecutor(16) as pool:
+            counts, state = pool.submit(self.queue.counts), pool.submit(self.shared.peek)
+            history = pool.submit(self.history.read)
+            found = self.fleet.instances()
+            # Also those whose end is not booked yet, for the money.
+            known = [i for i in found if i.state not in ENDED or i.instance_id in state.result().launched]
+            reports = list(pool.map(self.reports.get, [i.instance_id for i in known]))
+        views = [view(i, report) for i, report in zip(known, reports, strict=True)]
+        decisions = state.result().decisions[::-1]
+        at = now()
+        sample = sample_of(counts.result(), views, decisions[0].wanted if decisions else 0, at)
+        return FleetAnswer(
+            at=at,
+            queue={
+                "visible": counts.result().visible,
+                "in_flight": counts.result().in_flight,
+                "delayed": counts.result().delayed,
+            },
+            max_instances=self.max_instances,
+            max_images_per_instance=self.max_images_per_instance,
+            instances=[i for i in views if i.state not in ENDED],
+            money=self._money(state.result(), views),
+            decisions=[abridged(decision) for decision in decisions],
+            history=[*(s for s in history.result() if s.at < at), sample],
+        )
+
+    def _money(self, state: FleetState, instances: list[InstanceView]) -> Money:
+        booked = [i for i in instances if i.instance_id in state.launched]
+        seconds = state.ended_seconds + sum(billed(i.age_seconds) for i in booked)
+        images = state.ended_images + sum(i.images for i in booked)
+        dollars = seconds / 3600 * self.price_per_hour
+        return Money(
+            instance_seconds=round(seconds, 1),
+            price_per_hour=self.price_per_hour,
+            dollars=round(dollars, 6),
+            images=images,
+            dollars_per_1000_images=round(dollars / images * 1000, 6) if images else None,
+        )
+
+
+def sample_of(counts: QueueCounts, instances: list[InstanceView], wanted: int, at: datetime) -> Sample:
+    states = [i.state for i in instances]
+    return Sample(
+        at=at,
+        visible=counts.visible + counts.delayed,
+        in_flight=counts.in_flight,
+        starting=states.count("pending") + states.count("running"),
+        ready=states.count("ready") + states.count("draining"),
+        wanted=wanted,
+    )
+
+
+def view(instance: Instance, report: WorkerReport | None) -> InstanceView:
+    shared: dict[str, Any] = {
+        name: getattr(instance, name) for name in ("instance_id", "name", "instance_type", "market")
+    }
+    state = instance.state
+    if state == "running" and report:
+        state = "draining" if report.draining else "ready"
+    return InstanceView(
+        **shared,
+        request_id=abridge(instance.request_id),
+        state=state,
+        age_seconds=max(0.0, round((now() - instance.launched_at).total_seconds(), 1)),
+        images=report.images if report else 0,
+    )
+
+
+def abridged(decision: Decision) -> Decision:
+    return decision.model_copy(update={"why": [abridge(why) for why in decision.why]})
+
+
+def abridge(text: str) -> str:
+    """With all request-ids in it cut: they are keys."""
+    return REQUEST_ID.sub(r"\1…", text)

@@ -1,0 +1,39 @@
+"""The outlook for requests that wait, from the fleet's shared state."""
+
+from controller.autoscaling.fleet_state import FleetState
+from controller.autoscaling.instance_ledger import age, since
+from controller.autoscaling.observation import Policy
+from controller.dashboard.latest_state import LatestState
+from controller.dashboard.wait_estimate import Facts, Wait, outlook
+
+
+class Forecast:
+    def __init__(self, latest: LatestState, policy: Policy) -> None:
+        self.latest, self.policy = latest, policy
+
+    def wait(self, waiting: int) -> Wait:
+        """Of a request with so many unanswered images."""
+        state = self.latest.get()
+        if state is None:
+            return Wait(state="queued", message="In the queue. How the fleet is cannot be read right now.")
+        return outlook(waiting, facts(state, self.policy))
+
+
+def facts(state: FleetState, policy: Policy) -> Facts:
+    staying = [launched for launched in state.launched.values() if not launched.ending]
+    seen = state.seen
+    return Facts(
+        queued=max(
+            sum(seen.get(name, 0) for name in ("visible", "in_flight", "delayed")), seen.get("just_sent", 0)
+        ),
+        ready=sum(launched.ready for launched in staying),
+        boot_ages=[age(launched) for launched in staying if not launched.ready],
+        max_instances=policy.max_instances,
+        max_images_per_instance=policy.max_images_per_instance,
+        boot_seconds=state.boot_seconds,
+        images_per_second=state.first_images_per_second,
+        next_try=None if state.no_launch_before is None else max(0.0, -since(state.no_launch_before)),
+        no_capacity=state.no_capacity,
+        launch_error=state.launch_error if state.launch_failures else "",
+        not_ready=len(state.not_ready),
+    )

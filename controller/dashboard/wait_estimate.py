@@ -1,0 +1,143 @@
+"""Why a request waits, and about how long: words and arithmetic on plain numbers. No AWS, no clock."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel
+
+BOOT_GUESS_SECONDS = 60.0  # until the first boot has taught better; EC2's take about so long
+LATE = 2.0  # times as long as usual
+
+
+class Wait(BaseModel):
+    """What is being done for a request that has unanswered images."""
+
+    state: Literal["queued", "launching", "classifying", "stalled"]
+    message: str
+    """One or two sentences, for people."""
+    estimate_seconds: int | None = None
+    """Until what the message foretells: the last answer, the first worker, or the next try."""
+
+
+class Facts(NamedTuple):
+    """Of the fleet, as the last look left it. Times in seconds."""
+
+    queued: int
+    """Messages in the queue, those in workers' hands included."""
+    ready: int
+    """Workers that take images."""
+    boot_ages: Sequence[float]
+    """For how long those instances have been starting whose worker is not ready yet."""
+    max_instances: int
+    max_images_per_instance: int
+    boot_seconds: float | None = None
+    """From launch to a worker that is ready, as learned; None until one was."""
+    images_per_second: float | None = None
+    """Of one worker, as learned; None until enough is known."""
+    next_try: float | None = None
+    """Until the next launch, when the last one failed."""
+    no_capacity: str = ""
+    """EC2's reason why it had no instances to give, when that was its last answer."""
+    launch_error: str = ""
+    """Why the last launch failed otherwise."""
+    not_ready: int = 0
+    """How many instances in a row ended without ever being ready."""
+
+
+def outlook(waiting: int, facts: Facts) -> Wait:
+    """Of a request with so many unanswered images."""
+    if facts.ready:
+        return classifying(waiting, facts)
+    if facts.boot_ages:
+        return launching(facts)
+    if not facts.queued:  # the last look was before this request
+        return Wait(state="queued", message="In the queue; what it needs is being worked out.")
+    if facts.next_try is not None and (facts.launch_error or facts.no_capacity):
+        return stalled(facts)
+    return Wait(state="queued", message="In the queue; the next look at the fleet launches instances for it.")
+
+
+def classifying(waiting: int, facts: Facts) -> Wait:
+    images = max(waiting, facts.queued)
+    seconds = seconds_to_answer(images, facts)
+    message = f"{some(facts.ready, 'instance')} {'classifies' if facts.ready == 1 else 'classify'}"
+    message += f" {some(images, 'waiting image')}"
+    if waiting < images:
+        message += f", {waiting:,} of them of this request"
+    message += "." if seconds is None else f": about {duration(seconds)}."
+    if starting := len(facts.boot_ages):
+        message += f" {starting:,} more {'is' if starting == 1 else 'are'} starting."
+    elif at_maximum(images, facts):
+        message += f" No more than {some(facts.max_instances, 'instance')} may run at once."
+    return Wait(state="classifying", message=message, estimate_seconds=seconds)
+
+
+def launching(facts: Facts) -> Wait:
+    usual = facts.boot_seconds or BOOT_GUESS_SECONDS
+    longest = max(facts.boot_ages)
+    message, seconds = f"Starting {some(len(facts.boot_ages), 'instance')}", rounded(usual - longest)
+    if longest < usual:
+        message += f": about {duration(seconds)} until the first takes work."
+    elif longest < LATE * usual:
+        message, seconds = f"{message}: the first takes work any moment now.", rounded(0)
+    else:
+        message += f": this takes longer than the usual {duration(rounded(usual))}."
+        return Wait(state="launching", message=message + failures(facts))
+    return Wait(state="launching", message=message + failures(facts), estimate_seconds=seconds)
+
+
+def stalled(facts: Facts) -> Wait:
+    seconds = rounded(facts.next_try or 0)
+    again = f"trying again in about {duration(seconds)}"
+    if facts.no_capacity:
+        message = f"EC2 has no capacity right now: {again}."
+    else:
+        message = f"Launcher fails, {again}: {sentence(facts.launch_error)}"
+    return Wait(state="stalled", message=message, estimate_seconds=seconds)
+
+
+def failures(facts: Facts) -> str:
+    return f" Before, {some(facts.not_ready, 'instance')} never got ready." if facts.not_ready else ""
+
+
+def at_maximum(images: int, facts: Facts) -> bool:
+    """Whether more instances would be launched for so many images, if more were allowed."""
+    allowed = facts.max_instances
+    return facts.ready >= allowed and images > allowed * facts.max_images_per_instance
+
+
+def seconds_to_answer(images: int, facts: Facts) -> int | None:
+    """Until so many images are classified by who is ready, and by who starts, once they are.
+
+    None while the speed of a worker is not known.
+    """
+    speed = facts.images_per_second
+    if not speed:
+        return None
+    usual = facts.boot_seconds or BOOT_GUESS_SECONDS
+    joins = sorted([0.0] * facts.ready + [max(0.0, usual - age) for age in facts.boot_ages])
+    done, seconds = 0.0, 0.0
+    for workers, (joined, until) in enumerate(zip(joins, [*joins[1:], float("inf")], strict=True), 1):
+        seconds = joined + (images - done) / (workers * speed)
+        if seconds <= until:
+            break
+        done += workers * speed * (until - joined)
+    return rounded(seconds)
+
+
+def rounded(seconds: float) -> int:
+    """Up, to what one would say: a countdown need not change every second."""
+    step = 1 if seconds <= 10 else 5 if seconds <= 60 else 15
+    return max(1, -(-int(-(-seconds // 1)) // step) * step)
+
+
+def duration(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60):,} minutes"
+
+
+def some(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."

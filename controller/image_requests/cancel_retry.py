@@ -1,0 +1,119 @@
+"""What somebody wants of a request that is sent already: not to have it, or to try again what failed."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from cloud.errors import CloudError, Conflict
+from cloud.prediction import Prediction
+from cloud.request_queue import MAX_BATCH, RequestQueue
+from controller.image_requests.errors import InvalidState
+from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.polling import Polling
+from controller.image_requests.recovery import Recovery
+from controller.image_requests.results import RequestResult
+from controller.image_requests.stored_requests import StoredRequests
+from controller.image_requests.watched_request import WatchedRequest
+
+log = logging.getLogger(__name__)
+
+CANCELLED = "This image was cancelled before it was classified."
+
+
+class CancelRetry:
+    def __init__(
+        self,
+        queue: RequestQueue,
+        stored: StoredRequests,
+        open_requests: OpenRequests,
+        polling: Polling,
+        recovery: Recovery,
+    ) -> None:
+        self.queue, self.stored, self.open_requests = queue, stored, open_requests
+        self.polling, self.recovery = polling, recovery
+        self.inputs, self.outputs, self.pool = stored.inputs, stored.outputs, stored.pool
+
+    def cancel(self, request_id: str) -> RequestResult | None:
+        """Answers `failed` what waits, and deletes its pictures, so that no worker runs the model on them.
+
+        None when the request is unknown, InvalidState while it is uploaded, CloudError.
+        """
+        request = self.open_requests.get(request_id)
+        if request and not self.open_requests.progress(request).uploaded:
+            raise InvalidState(
+                "This request is still being uploaded. Cancel it once it waits for its answers."
+            )
+        found = self.stored.load(request_id)
+        if found is None:
+            return None
+        waiting = [image_id for image_id in found.image_ids if image_id not in found.predictions]
+        if not waiting:
+            return found.result()
+        list(self.pool.map(self._cancel, waiting))
+        self._take_back(waiting)
+        self.stored.refresh(found)
+        if not self.polling.refresh(request_id):  # else who watches it closes it
+            self.open_requests.close(request_id)
+        self.polling.look_at_fleet()
+        return found.result()
+
+    def retry(
+        self,
+        request_id: str,
+        charge: Callable[[int], AbstractContextManager[None]] = lambda images: nullcontext(),
+    ) -> RequestResult | None:
+        """Sends again the images that failed and whose pictures are still there.
+
+        Whoever dies before an answer is taken back leaves an open request of which not all is uploaded,
+        which recovery closes; whoever dies later leaves images without answer or message, which it sends.
+        `charge` is given their number, and may refuse it.
+        None when the request is unknown, InvalidState, CloudError.
+        """
+        found = self.stored.load(request_id)
+        if found is None:
+            return None
+        failed = self._failed_and_stored(found)
+        if not found.unanswered and not failed:
+            raise InvalidState(
+                "No image of this request can be sent again: none failed whose picture is still here."
+                " Upload it anew."
+            )
+        with charge(len(failed)):
+            return self._send_again(found, failed)
+
+    def _send_again(self, found: WatchedRequest, failed: Sequence[str]) -> RequestResult:
+        count = len(found.image_ids)
+        try:
+            self.open_requests.open(found.request_id, count + 1, IfNoneMatch="*")
+        except Conflict:
+            raise InvalidState(
+                "This request waits for answers. Once all its images are answered, those that failed can be"
+                " sent again."
+            ) from None
+        still = self.stored.fetch(failed)
+        failed = [i for i in failed if i not in still or still[i].status == "failed"]
+        list(self.pool.map(self.outputs.delete, failed))
+        again = WatchedRequest(found.request_id, found.image_ids, sent_before=True)
+        again.know({i: p for i, p in found.predictions.items() if i not in failed})
+        self.open_requests.open(found.request_id, count)  # from here on a look sends what nobody sent
+        self.queue.send(failed)
+        self.polling.watch(again)
+        return again.result()
+
+    def _cancel(self, image_id: str) -> None:
+        if self.outputs.put_prediction(Prediction.failed(image_id, "cancelled", CANCELLED)):
+            self.inputs.delete(image_id)
+
+    def _take_back(self, image_ids: Sequence[str]) -> None:
+        """Their messages, which would call for instances; but a worker passes over them soon where there
+        are many others, which none should take from it."""
+        try:
+            others = self.queue.counts().visible - len(image_ids)
+            if others <= max(len(image_ids), MAX_BATCH):
+                self.recovery.take_back(set(image_ids))
+        except CloudError as error:
+            log.warning("%s; workers will pass over the messages", error)
+
+    def _failed_and_stored(self, found: WatchedRequest) -> list[str]:
+        stored = set(self.inputs.image_ids(found.request_id))
+        return [i for i, p in found.predictions.items() if p.status == "failed" and i in stored]

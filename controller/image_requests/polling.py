@@ -1,0 +1,176 @@
+"""The polling threads: each request of this process is watched until all its images are answered."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from threading import Event, Lock, Thread
+
+from cloud.errors import CloudError
+from cloud.prediction import Prediction
+from controller.image_requests.deduplication import Deduplication
+from controller.image_requests.metrics import ANSWER_SECONDS, IMAGES
+from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.prediction_listing import PredictionListing
+from controller.image_requests.results import RequestResult
+from controller.image_requests.stored_requests import StoredRequests
+from controller.image_requests.waiting import Waiting
+from controller.image_requests.watched_request import WatchedRequest
+
+log = logging.getLogger(__name__)
+
+FIRST_POLL_SECONDS = 0.03
+SLOWEST_POLL_SECONDS = 1.0
+POLL_SHARE = 0.1  # of the time waited so far: what polling may add to it
+YOUNG_SECONDS = 30  # requests that wait no longer are polled together
+LAG_SECONDS = 60  # SQS's counts are right after so long
+
+
+class Polling:
+    def __init__(
+        self,
+        stored: StoredRequests,
+        open_requests: OpenRequests,
+        deduplication: Deduplication,
+        request_timeout: float,
+    ) -> None:
+        self.stored, self.open_requests, self.deduplication = stored, open_requests, deduplication
+        self.request_timeout = request_timeout
+        self.look_at_fleet: Callable[[], None] = lambda: None
+        """Called when images were sent, and when no request of this process waits any more."""
+        self.feed = PredictionListing(stored.outputs)
+        self._watched: dict[str, WatchedRequest] = {}
+        self._submitted = self._images = 0
+        self._lock = Lock()
+
+    def watch(self, watched: WatchedRequest) -> None:
+        """Its messages are sent: polls until all its images are answered."""
+        if not watched.unanswered:
+            watched.end()
+            self._end(watched)
+            return
+        with self._lock:
+            self._watched[watched.request_id] = watched
+            self._submitted += 1
+            self._images += len(watched.in_queue)
+        self.look_at_fleet()
+        try:
+            Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
+        except RuntimeError as error:  # too many threads: S3 knows the answers, and a look closes the request
+            log.error("%s", error, extra={"request_id": watched.request_id})
+            self._forget(watched)
+
+    def wait(self, request_id: str, seconds: float) -> None:
+        """Until the request is complete, for at most so many seconds; any process can."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if watched := self.watched(request_id):
+                watched.finished.wait(left)
+            elif not self._is_open(request_id):
+                if not self.watched(request_id):  # else `read` answers as it knows it, which may be less
+                    return
+            else:
+                Event().wait(min(left, self._pause(seconds - left)))
+
+    def read(self, request_id: str) -> RequestResult | None:
+        """As this process watches it, or else from S3. None when unknown."""
+        found = self.watched(request_id) or self.stored.load(request_id)
+        return found.result() if found else None
+
+    def watched(self, request_id: str) -> WatchedRequest | None:
+        """A request that this process watches."""
+        with self._lock:
+            return self._watched.get(request_id)
+
+    def refresh(self, request_id: str) -> bool:
+        """Learns now what is answered. Returns whether this process watches the request. CloudError."""
+        watched = self.watched(request_id)
+        if watched:
+            self._learn(watched, self.stored.outputs.answered(request_id))
+        return watched is not None
+
+    def waiting(self) -> Waiting:
+        with self._lock:
+            watched, submitted, images = list(self._watched.values()), self._submitted, self._images
+        return Waiting(
+            submitted=submitted,
+            images=images,
+            requests=tuple(w.request_id for w in watched if w.unanswered),
+            just_sent=sum(len(w.in_queue) for w in watched if w.seconds < LAG_SECONDS),
+        )
+
+    def _is_open(self, request_id: str) -> bool:
+        request = self.open_requests.get(request_id)
+        return request is not None and not self.open_requests.progress(request).complete
+
+    def _watch(self, watched: WatchedRequest) -> None:
+        """The polling thread. Its last look is when the time is over."""
+        try:
+            while True:
+                over = watched.seconds >= self.request_timeout
+                try:
+                    self._poll(watched, alone=over or not is_young(watched))
+                except CloudError as error:
+                    log.warning("%s", error, extra={"request_id": watched.request_id})
+                except Exception:
+                    log.exception("a poll failed", extra={"request_id": watched.request_id})
+                if over or not watched.unanswered:
+                    break
+                Event().wait(self._pause(watched.seconds))
+        finally:
+            self._forget(watched)
+            self._end(watched)
+            if not self.waiting().requests:
+                self.look_at_fleet()
+
+    def _poll(self, watched: WatchedRequest, alone: bool) -> None:
+        if alone:
+            answered = self.stored.outputs.answered(watched.request_id)
+        else:
+            with self._lock:
+                young = [w.request_id for w in self._watched.values() if is_young(w)]
+            answered = self.feed.answered(watched.request_id, [watched.request_id, *young])
+        self._learn(watched, answered)
+        for prediction in self.deduplication.answer_copies(watched):
+            note_answer(prediction, "cached")
+
+    def _learn(self, watched: WatchedRequest, answered: Iterable[str]) -> None:
+        new = [image_id for image_id in answered if image_id not in watched.predictions]
+        if new:
+            for prediction in watched.learn(self.stored.fetch(new)):
+                note_answer(prediction, prediction.status)
+                ANSWER_SECONDS.observe(watched.seconds)
+
+    def _forget(self, watched: WatchedRequest) -> None:
+        with self._lock:
+            if self._watched.get(watched.request_id) is watched:  # nobody sent some of it again
+                del self._watched[watched.request_id]
+        watched.end()
+
+    def _end(self, watched: WatchedRequest) -> None:
+        counts = watched.result().counts
+        IMAGES.labels("unanswered").inc(watched.unanswered)
+        log.info(
+            "a request waited too long" if watched.unanswered else "a request is answered",
+            extra={"request_id": watched.request_id, "seconds": round(watched.seconds, 3), **counts},
+        )
+        if not watched.unanswered and not self.watched(watched.request_id):
+            try:
+                self.open_requests.close(watched.request_id)
+            except CloudError as error:
+                log.warning("%s; a later look closes it", error, extra={"request_id": watched.request_id})
+
+    def _pause(self, waited: float) -> float:
+        """Quick at first, then a share of the time waited."""
+        return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
+
+
+def is_young(watched: WatchedRequest) -> bool:
+    return watched.seconds < YOUNG_SECONDS and not watched.sent_before
+
+
+def note_answer(prediction: Prediction, outcome: str) -> None:
+    IMAGES.labels(outcome).inc()
+    log.info(
+        "answered",
+        extra={"image_id": prediction.image_id, "outcome": outcome, "label": prediction.label},
+    )

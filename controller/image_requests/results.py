@@ -1,0 +1,57 @@
+"""What is known of a request: a result for each of its images, as data."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, computed_field
+
+from cloud.image_id import parse
+from cloud.prediction import Failure, Label, Prediction
+
+
+class ImageResult(BaseModel):
+    image_id: str
+    filename: str
+    status: str
+    """`waiting`, `classified` or `failed`."""
+    label: str | None = None
+    confidence: float | None = None
+    predictions: list[Label] = []
+    error: Failure | None = None
+    model: str | None = None
+    timings: dict[str, float] = {}
+    instance_id: str | None = None
+    cached: bool = False
+    """Whether it is the answer to an earlier image of the same bytes; model, timings, instance are its."""
+    answered_at: datetime | None = None
+
+
+class RequestResult(BaseModel):
+    request_id: str
+    images: list[ImageResult]
+    """In upload order."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def complete(self) -> bool:
+        return self.counts["waiting"] == 0
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def counts(self) -> dict[str, int]:
+        return count(self.images)
+
+
+def count(images: Iterable[ImageResult]) -> dict[str, int]:
+    """By status."""
+    found = Counter(image.status for image in images)
+    return {status: found[status] for status in ("waiting", "classified", "failed")}
+
+
+def image_result(image_id: str, prediction: Prediction | None) -> ImageResult:
+    shared: dict[str, Any] = {"image_id": image_id, "filename": parse(image_id).filename}
+    if prediction is None:
+        return ImageResult(**shared, status="waiting")
+    return ImageResult(**shared, **prediction.model_dump(exclude={"image_id"}))

@@ -1,0 +1,38 @@
+"""Requests as S3 has them, so that any process can answer, also after a restart."""
+
+from collections.abc import Iterable
+from concurrent.futures import Executor
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.prediction import Prediction
+from controller.image_requests.watched_request import WatchedRequest
+
+
+class StoredRequests:
+    def __init__(self, inputs: InputBucket, outputs: OutputBucket, pool: Executor) -> None:
+        self.inputs, self.outputs, self.pool = inputs, outputs, pool
+
+    def load(self, request_id: str) -> WatchedRequest | None:
+        """None when unknown. CloudError."""
+        stored = self.inputs.image_ids(request_id)  # first: who cancels answers, then deletes
+        answered = self.outputs.answered(request_id)
+        image_ids = {*stored, *answered}
+        if not image_ids:
+            return None
+        found = WatchedRequest(request_id, image_ids)
+        found.know(self.fetch(answered))
+        return found
+
+    def refresh(self, found: WatchedRequest) -> None:
+        """Brings what was loaded up to date."""
+        known = found.predictions
+        answered = self.outputs.answered(found.request_id)
+        kept = {image_id: known[image_id] for image_id in answered if image_id in known}
+        new = self.fetch(image_id for image_id in answered if image_id not in known)
+        if new or len(kept) < len(known):
+            found.know(kept | new)
+
+    def fetch(self, image_ids: Iterable[str]) -> dict[str, Prediction]:
+        """Those of these images that are answered."""
+        found = self.pool.map(self.outputs.get_prediction, image_ids)
+        return {prediction.image_id: prediction for prediction in found if prediction}

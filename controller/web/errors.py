@@ -1,0 +1,65 @@
+"""Which status each error of the rooms below has, and how a refusal reads."""
+
+import logging
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from cloud.errors import CloudError
+from controller.image_requests import errors
+from controller.web.rate_limits import OverQuota, TooManyImages
+from controller.web.replies import refuse
+from controller.web.services import services
+
+log = logging.getLogger(__name__)
+
+STATUSES: dict[type[errors.RequestRefused], int] = {
+    errors.BadIdempotencyKey: 400,
+    errors.EmptyFile: 400,
+    errors.IdempotencyKeyInUse: 409,
+    errors.IdempotencyKeyReused: 422,
+    errors.InvalidState: 409,
+    errors.NoFile: 400,
+    errors.RequestForgotten: 410,
+    errors.TooManyFiles: 413,
+    OverQuota: 429,
+    TooManyImages: 413,
+}
+
+
+def register_error_handlers(app: Flask) -> None:
+    app.register_error_handler(HTTPException, refuse_http)
+    app.register_error_handler(errors.RequestRefused, refuse_request)
+    app.register_error_handler(CloudError, refuse_unavailable)
+
+
+def refuse_request(error: errors.RequestRefused) -> Response:
+    response = refuse(STATUSES[type(error)], error.code, error.message)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def refuse_unavailable(error: CloudError) -> Response:
+    log.error("%s", error)
+    return refuse(503, "unavailable", f"The service cannot do this right now: {error}. Please try again.")
+
+
+def refuse_http(error: HTTPException) -> Response:
+    message = error.description or error.name
+    if isinstance(error, NotFound) and message == NotFound.description:
+        message = f"There is nothing at {request.path}."
+    elif isinstance(error, MethodNotAllowed):
+        known = ", ".join(sorted(error.valid_methods or []))
+        message = f"{request.path} does not take {request.method}, only {known}."
+    elif isinstance(error, RequestEntityTooLarge):
+        settings = services().settings
+        message = (
+            f"The upload is too large: at most {settings.max_upload_mb} MB"
+            f" and {settings.max_files} files in one request."
+        )
+    response = refuse(error.code or 500, error.name.lower().replace(" ", "_"), message)
+    for name, value in error.get_headers(request.environ):
+        if name.lower() in ("allow", "retry-after"):
+            response.headers[name] = value
+    return response

@@ -1,0 +1,69 @@
+"""Answers and refusals, in the form that the client wants."""
+
+import logging
+from typing import Any
+
+from flask import Response, current_app, render_template, request
+from pydantic import BaseModel
+from werkzeug.exceptions import HTTPException
+
+from cloud.prediction import Failure
+from controller.image_requests.results import RequestResult
+from controller.web.answers import RequestAnswer, as_csv, as_text
+from controller.web.negotiation import NO_PREFERENCES, Form, Preferences, wanted_form
+from controller.web.services import services
+
+log = logging.getLogger(__name__)
+
+
+class Refusal(BaseModel):
+    """Why a request is not answered: a code for programs, a sentence for people."""
+
+    error: Failure
+
+
+def render(result: RequestResult, form: Form, status: int, wanted: Preferences = NO_PREFERENCES) -> Response:
+    answer = RequestAnswer(request_id=result.request_id, images=result.images)
+    if not answer.complete and form in (Form.HTML, Form.JSON):
+        answer.wait = services().forecast.wait(answer.counts["waiting"])
+    if form is Form.HTML:
+        response = Response(render_template("request.html", answer=answer), status, mimetype="text/html")
+    elif form is Form.JSON:
+        response = as_json(answer.model_dump(mode="json"), status)
+    elif form is Form.CSV:
+        response = Response(as_csv(answer, for_excel="format" in request.args), status, mimetype="text/csv")
+    else:
+        text = as_text(answer, with_stem=form is Form.STEM_LINES)
+        response = Response(text, status, mimetype="text/plain")
+    if status == 202:
+        response.headers["Location"] = answer.url
+    if applied := wanted.applied(waits=not answer.complete):
+        response.headers["Preference-Applied"] = applied
+    response.headers["Vary"] = "Accept, Prefer"
+    response.headers["X-Request-ID"] = answer.request_id  # for the access logs, too
+    return response
+
+
+def as_json(data: Any, status: int) -> Response:
+    return Response(current_app.json.dumps(data) + "\n", status, mimetype="application/json")
+
+
+def see_other(address: str) -> Response:
+    return Response(status=303, headers={"Location": address})
+
+
+def refuse(status: int, code: str, message: str, form: Form | None = None) -> Response:
+    form = form or wanted_form_of_refusal()
+    if form is Form.HTML:
+        page = render_template("error.html", status=status, code=code, message=message)
+        return Response(page, status, mimetype="text/html")
+    if form is Form.JSON:
+        return as_json(Refusal(error=Failure(code=code, message=message)).model_dump(), status)
+    return Response(f"{message}\n", status, mimetype="text/plain")
+
+
+def wanted_form_of_refusal() -> Form:
+    try:
+        return wanted_form(request)
+    except HTTPException:  # the form itself was what could not be read
+        return Form.JSON

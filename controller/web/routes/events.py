@@ -1,0 +1,39 @@
+"""One request's answers as they come: server-sent events."""
+
+from contextlib import ExitStack
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotFound, ServiceUnavailable
+
+from cloud.image_id import is_request_id
+from controller.web.image_numbers import ImageNumbers
+from controller.web.metrics import OPEN_STREAMS
+from controller.web.services import services
+
+events = Blueprint("events", __name__, url_prefix="/requests")
+
+AGAIN_SECONDS = 5  # until a client that found no room for its stream should try once more
+
+
+@events.get("/<request_id>/events")
+def stream_events(request_id: str) -> Response:
+    """503 when too many streams are open. `Last-Event-ID` says what the client has already."""
+    if not is_request_id(request_id):
+        raise NotFound(f"There is no request {request_id!r}.")
+    with ExitStack() as held:
+        if not held.enter_context(services().wait_limits.of_stream()):
+            raise ServiceUnavailable(
+                f"Too many streams are open. The answers are also at /requests/{request_id}, as JSON.",
+                retry_after=AGAIN_SECONDS,
+            )
+        held.enter_context(OPEN_STREAMS.track_inprogress())
+        watched = held.enter_context(services().follower.follow(request_id))
+        if watched is None:
+            raise NotFound(f"There is no request {request_id!r}.")
+        sent = ImageNumbers(request.headers.get("Last-Event-ID", ""))
+        headers = {"X-Accel-Buffering": "no", "X-Request-ID": request_id}
+        response = Response(
+            services().event_streams.events(watched, sent), mimetype="text/event-stream", headers=headers
+        )
+        response.call_on_close(held.pop_all().close)  # also when the client has gone
+    return response

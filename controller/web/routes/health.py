@@ -1,0 +1,41 @@
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+from flask import Blueprint, Response, jsonify
+from pydantic import BaseModel
+
+from cloud.errors import CloudError
+from controller.web.replies import as_json
+from controller.web.services import services
+
+health = Blueprint("health", __name__)
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "unavailable"]
+    problems: dict[str, str]
+    """Why something cannot be reached, by its name."""
+
+
+@health.get("/healthz")
+def healthz() -> Response:
+    return jsonify(status="alive")
+
+
+@health.get("/readyz")
+def readyz() -> Response:
+    """503 naming what cannot be reached."""
+    with ThreadPoolExecutor(3) as pool:
+        problems = dict(pool.map(probe, services().dependencies.items()))
+    failed = {name: problem for name, problem in problems.items() if problem}
+    readiness = Readiness(status="unavailable" if failed else "ready", problems=failed)
+    return as_json(readiness.model_dump(), 503 if failed else 200)
+
+
+def probe(dependency: tuple[str, Any]) -> tuple[str, str]:
+    name, it = dependency
+    try:
+        it.check()
+    except CloudError as error:
+        return name, str(error)
+    return name, ""

@@ -1,0 +1,70 @@
+"""One request, under its own address."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotFound
+
+from cloud.errors import NotFound as NoSuchObject
+from cloud.image_id import is_request_id
+from controller.image_requests.results import RequestResult
+from controller.web.answers import address_of
+from controller.web.client_name import client_name
+from controller.web.negotiation import Form, preferences, wanted_form
+from controller.web.replies import render, see_other
+from controller.web.services import services
+
+requests = Blueprint("requests", __name__, url_prefix="/requests")
+
+
+@requests.get("/<request_id>")
+def show_request(request_id: str) -> Response:
+    wanted = replace(preferences(request, services().settings.request_timeout), respond_async=False)
+    if wanted.wait and is_request_id(request_id):
+        with services().wait_limits.of_request() as may_wait:
+            services().polling.wait(request_id, wanted.wait if may_wait else 0)
+    found = services().polling.read(request_id) if is_request_id(request_id) else None
+    if found is None:
+        raise NotFound(f"There is no request {request_id!r}.")
+    return render(found, wanted_form(request), 200, wanted)
+
+
+@requests.post("/<request_id>/cancel")
+def cancel_request(request_id: str) -> Response:
+    return act(request_id, services().cancel_retry.cancel)
+
+
+@requests.post("/<request_id>/retry")
+def retry_request(request_id: str) -> Response:
+    charge = partial(services().quota.charge, client_name())
+    return act(request_id, partial(services().cancel_retry.retry, charge=charge))
+
+
+def act(request_id: str, action: Callable[[str], RequestResult | None]) -> Response:
+    """The request as it then is; for a form in a browser, its page."""
+    form = wanted_form(request)  # before anything is done
+    found = action(request_id) if is_request_id(request_id) else None
+    if found is None:
+        raise NotFound(f"There is no request {request_id!r}.")
+    if form is Form.HTML:
+        return see_other(address_of(found.request_id))
+    return render(found, form, 200 if found.complete else 202)
+
+
+@requests.get("/<request_id>/images/<path:name>")
+def show_image(request_id: str, name: str) -> Response:
+    """The picture as it was uploaded; never anything that a browser would run."""
+    if not is_request_id(request_id):
+        raise NotFound(f"There is no request {request_id!r}.")
+    try:
+        chunks, content_type = services().inputs.open_image(f"{request_id}/{name}")
+    except NoSuchObject:
+        raise NotFound(f"Request {request_id} has no image {name!r}.") from None
+    headers = {
+        "Cache-Control": "private, max-age=86400, immutable",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(chunks, content_type=content_type, headers=headers)

@@ -1,0 +1,56 @@
+"""Signing in with an API token, for browsers. Only where API_TOKENS is set."""
+
+from flask import Blueprint, Response, render_template, request, url_for
+
+from controller.web.authentication import COOKIE_SECONDS
+from controller.web.replies import see_other
+from controller.web.return_address import safe
+from controller.web.services import services
+from controller.web.token_guard import COOKIE
+
+sign_in = Blueprint("sign_in", __name__)
+
+MAX_FORM_BYTES = 10_000
+
+
+@sign_in.get("/sign-in")
+def show_form() -> Response:
+    """A browser keeps the cookie back when a link on another site leads here, so that somebody may be asked
+    who has signed in long ago. Then the page goes on by itself, which is a step within this site.
+    """
+    return page(200, safe(request.args.get("next", "/")))
+
+
+@sign_in.post("/sign-in")
+def enter() -> Response:
+    request.max_content_length = MAX_FORM_BYTES
+    token, wanted = request.form.get("token", "").strip(), safe(request.form.get("next", "/"))
+    access = services().tokens
+    if not access.by_token(token):
+        response = page(401, wanted, "This token is not known here." if token else "Enter your token.")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+    response = see_other(wanted)
+    response.set_cookie(
+        COOKIE,
+        access.cookie(token),
+        max_age=COOKIE_SECONDS,
+        httponly=True,
+        secure=request.is_secure,
+        samesite="Strict",
+    )
+    return response
+
+
+@sign_in.post("/sign-out")
+def leave() -> Response:
+    response = see_other(url_for("sign_in.show_form"))
+    response.delete_cookie(COOKIE, httponly=True, secure=request.is_secure, samesite="Strict")
+    return response
+
+
+def page(status: int, wanted: str, problem: str = "") -> Response:
+    from_elsewhere = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    go_on = from_elsewhere and request.method == "GET" and wanted != url_for("sign_in.show_form")
+    text = render_template("sign-in.html", wanted=wanted, problem=problem, go_on=go_on)
+    return Response(text, status, mimetype="text/html")

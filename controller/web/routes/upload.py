@@ -1,0 +1,90 @@
+"""The first page, and the POST that brings the images."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from flask import Blueprint, Response, g, render_template, request
+from werkzeug.http import unquote_header_value
+
+from cloud.image_id import new_request_id
+from controller.image_requests.errors import RequestForgotten
+from controller.image_requests.idempotency import Claim, ClaimLost, in_use, object_name
+from controller.image_requests.results import RequestResult
+from controller.image_requests.upload import Upload
+from controller.web.client_name import client_name
+from controller.web.negotiation import Preferences, preferences, wanted_form
+from controller.web.rate_limits import OverQuota, TooManyImages
+from controller.web.replies import render
+from controller.web.services import services
+from controller.web.uploads import read_form
+
+upload = Blueprint("upload", __name__)
+
+AT_ONCE = Preferences(respond_async=True, wait=None)
+
+
+@upload.get("/")
+def show_form() -> str:
+    return render_template("index.html", settings=services().settings)
+
+
+@upload.post("/")
+def classify() -> Response:
+    settings, request_id = services().settings, new_request_id()
+    key = request.headers.get("Idempotency-Key")
+    key_object = (
+        object_name(unquote_header_value(key), client=g.get("client") or "") if key is not None else None
+    )
+    wanted = preferences(request, settings.request_timeout)
+    seconds = wanted.patience(otherwise=settings.request_timeout + 5)
+    form = wanted_form(request)
+    files = [file for _, file in request.files.items(multi=True)]
+    uploads = read_form(request_id, files, settings.max_files)
+    if key_object:
+        answer = submit_once(key_object, request_id, uploads, seconds)
+    else:
+        answer = submit(request_id, uploads, seconds)
+    return render(answer, form, 202 if wanted == AT_ONCE or not answer.complete else 200, wanted)
+
+
+def submit(
+    request_id: str, uploads: Sequence[Upload], seconds: float, claim: Claim | None = None
+) -> RequestResult:
+    """The answer, complete or as it is after so many seconds."""
+    try:
+        with services().quota.charge(client_name(), len(uploads)):
+            watched = services().submissions.submit(request_id, uploads, claim)
+    except (OverQuota, TooManyImages):
+        if claim:
+            claim.release()
+        raise
+    with services().wait_limits.of_request() as may_wait:
+        watched.finished.wait(seconds if may_wait else 0)
+    return watched.result()
+
+
+def submit_once(key_object: str, request_id: str, uploads: Sequence[Upload], seconds: float) -> RequestResult:
+    """As `submit`; what was posted with this key before is not submitted again."""
+    keys = services().idempotency_keys
+    while not isinstance(claim := keys.claim(key_object, request_id, uploads), str):
+        with suppress(ClaimLost):
+            return submit(claim.request_id, [u.of(claim.request_id) for u in uploads], seconds, claim)
+    return replay(key_object, claim, seconds)
+
+
+def replay(key_object: str, request_id: str, seconds: float) -> RequestResult:
+    with services().wait_limits.of_request() as may_wait:
+        services().polling.wait(request_id, seconds if may_wait else 0)
+    answer = services().polling.read(request_id)
+    if answer is None:
+        raise RequestForgotten("The request of this Idempotency-Key is no longer kept. Use a new key.")
+    if not answer.complete and not services().idempotency_keys.accepted(key_object):
+        raise in_use()
+    return answer
+
+
+@upload.after_request
+def say_what_is_left(response: Response) -> Response:
+    if request.method == "POST" and response.status_code != 401:
+        response.headers.update(services().quota.headers(client_name()))
+    return response

@@ -1,0 +1,82 @@
+"""A request's answers as server-sent events, as they come.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from cloud.image_id import parse
+from controller.dashboard.forecast import Forecast
+from controller.image_requests.results import ImageResult, count
+from controller.image_requests.watched_request import WatchedRequest
+from controller.web.image_numbers import ImageNumbers
+
+STATE_SECONDS = 1.0  # between two looks at what the fleet does, and whether the process ends
+KEEP_ALIVE_SECONDS = 15.0  # without an event: then the state is told again, also to find out who has gone
+LONGEST_SECONDS = 600.0  # then the client comes again by itself
+RECONNECT_MILLISECONDS = 1000
+
+
+class EventStreams:
+    def __init__(self, forecast: Forecast, clock: Callable[[], float] = monotonic) -> None:
+        self.forecast, self.clock = forecast, clock
+        self.process_stays: Callable[[], bool] = lambda: True
+        """Set by the server: False once the process shall end, so that no stream holds it up."""
+
+    def events(self, watched: WatchedRequest, given: ImageNumbers) -> Iterator[str]:
+        """For a client that has the images `given`, until all are answered or it should come again."""
+        shown, sent = {}, ImageNumbers()
+        for image in watched.images():
+            if image.status != "waiting" and number(image) in given:
+                shown[image.image_id] = image
+                sent.add(number(image))
+        state: dict[str, object] = {}
+        began = spoke = self.clock()
+        yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
+        while self.process_stays() and self.clock() - began < LONGEST_SECONDS:
+            nobody_follows = watched.finished.is_set()  # looked at first: the last answers came before
+            known = watched.predictions
+            images = watched.images()
+            new = [i for i in images if i.status != "waiting" and shown.get(i.image_id) is not i]
+            before, state = state, self._state(images)
+            if state != before and not state["complete"]:
+                yield event("state", json.dumps(state, ensure_ascii=False), sent)
+            for image in new:
+                shown[image.image_id] = image
+                sent.add(number(image))
+                yield event("image", image.model_dump_json(), sent)
+            if state["complete"]:
+                yield event("state", json.dumps(state, ensure_ascii=False), sent)
+                return
+            if nobody_follows:
+                return
+            if new or state != before:
+                spoke = self.clock()
+            elif self.clock() - spoke >= KEEP_ALIVE_SECONDS:
+                spoke = self.clock()
+                yield event("state", json.dumps(state, ensure_ascii=False), sent)
+            watched.wait_for_change(known, STATE_SECONDS)
+
+    def _state(self, images: list[ImageResult]) -> dict[str, object]:
+        counts = count(images)
+        if not counts["waiting"]:
+            message = "All images are answered."
+            return {
+                "state": "done",
+                "message": message,
+                "estimate_seconds": None,
+                "counts": counts,
+                "complete": True,
+            }
+        wait = self.forecast.wait(counts["waiting"]).model_dump()
+        return {**wait, "counts": counts, "complete": False}
+
+
+def number(image: ImageResult) -> int:
+    return parse(image.image_id).number
+
+
+def event(name: str, data: str, sent: ImageNumbers) -> str:
+    return f"event: {name}\nid: {sent}\ndata: {data}\n\n"

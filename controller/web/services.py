@@ -1,0 +1,49 @@
+"""What the routes call."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import current_app
+
+from cloud.buckets import InputBucket
+from cloud.settings import Settings
+from controller.autoscaling.autoscaler import Autoscaler
+from controller.dashboard.fleet_collector import FleetCollector
+from controller.dashboard.fleet_view import FleetView
+from controller.dashboard.forecast import Forecast
+from controller.image_requests.cancel_retry import CancelRetry
+from controller.image_requests.follower import Follower
+from controller.image_requests.idempotency import IdempotencyKeys
+from controller.image_requests.polling import Polling
+from controller.image_requests.submission import Submissions
+from controller.web.authentication import KnownTokens
+from controller.web.rate_limits import Quota
+from controller.web.server_sent_events import EventStreams
+from controller.web.wait_limits import WaitLimits
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    tokens: KnownTokens
+    quota: Quota
+    inputs: InputBucket
+    submissions: Submissions
+    polling: Polling
+    idempotency_keys: IdempotencyKeys
+    autoscaler: Autoscaler
+    fleet_view: FleetView
+    forecast: Forecast
+    cancel_retry: CancelRetry
+    follower: Follower
+    event_streams: EventStreams
+    wait_limits: WaitLimits
+    fleet_metrics: FleetCollector
+    dependencies: dict[str, Any]
+    """By name, what must be reachable; each has a `check()`."""
+
+
+def services() -> Services:
+    """Those of the app that answers the current request."""
+    found: Services = current_app.extensions["services"]
+    return found

@@ -1,0 +1,58 @@
+"""Who may use the controller, where API_TOKENS says that not everybody may."""
+
+from flask import Response, g, request, url_for
+from werkzeug.datastructures import WWWAuthenticate
+
+from controller.web.authentication import KnownTokens
+from controller.web.negotiation import Form, accepted_form
+from controller.web.replies import refuse, see_other
+from controller.web.return_address import asked_for
+from controller.web.services import services
+
+COOKIE = "signed_in"
+OPEN = {"static", "health.healthz", "health.readyz", "sign_in.show_form", "sign_in.enter"}
+"""The endpoints that need no token."""
+
+
+def guard() -> Response | None:
+    """Before every request, also one to an address that does not exist: the refusal, unless it may go on.
+    `g.client` is then the name of the token.
+    """
+    access = services().tokens
+    if not access.restricted:
+        return None
+    g.client = client(access)
+    if g.client or request.endpoint in OPEN:
+        return None
+    if is_navigation() and request.method in ("GET", "HEAD"):
+        return see_other(url_for("sign_in.show_form", next=asked_for(request)))
+    return refuse_unknown()
+
+
+def client(access: KnownTokens) -> str | None:
+    """A bearer token counts alone: who sends a wrong one is not let in by a cookie."""
+    authorization = request.authorization
+    if authorization and authorization.type == "bearer":
+        return access.by_token(authorization.token or "")
+    return access.by_cookie(request.cookies.get(COOKIE, ""))
+
+
+def is_navigation() -> bool:
+    """Whether a browser is about to show the answer as a page."""
+    return accepted_form(request) is Form.HTML and request.headers.get("Sec-Fetch-Mode") in (None, "navigate")
+
+
+def refuse_unknown() -> Response:
+    wrong = "Authorization" in request.headers
+    code, what = (
+        ("invalid_token", "This API token is not known here")
+        if wrong
+        else ("unauthorized", "This needs an API token")
+    )
+    how = (
+        "Programs send it as the header 'Authorization: Bearer <token>';"
+        f" in a browser, sign in at {url_for('sign_in.show_form')}."
+    )
+    response = refuse(401, code, f"{what}. {how}", accepted_form(request))
+    response.www_authenticate = WWWAuthenticate("bearer", {"error": code} if wrong else {"realm": "api"})
+    return response

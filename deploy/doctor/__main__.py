@@ -1,0 +1,101 @@
+"""python -m deploy.doctor [controller|worker]: what is wrong before a first run, and how to mend it.
+
+Run it with the settings and the credentials of that tier: on its instance, or where these are set. It changes
+nothing (but for an empty object `doctor` in the buckets), and exits 1 when something is wrong.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from cloud.clients import Clients
+from cloud.settings import Settings, SettingsError
+from deploy.doctor import account, storage
+from deploy.doctor.findings import Finding, wrong
+
+MARKS = {"ok": "ok     ", "wrong": "WRONG  ", "unknown": "unknown"}
+QUICK = Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=15)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m deploy.doctor", description=__doc__)
+    parser.add_argument("tier", nargs="?", choices=("controller", "worker"), default="controller")
+    tier = parser.parse_args().tier
+    session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
+    wrongs = 0
+    for finding in examine(tier, session):
+        print(f"{MARKS[finding.state]}  {finding.what}", flush=True)
+        if finding.mend:
+            print(f"         → {finding.mend}", flush=True)
+        wrongs += finding.state == "wrong"
+    print(f"{wrongs or 'Nothing'} {'are' if wrongs > 1 else 'is'} wrong for a {tier}.")
+    return int(wrongs > 0)
+
+
+def examine(tier: str, session: Any) -> Iterator[Finding]:
+    """In order; without region or credentials nothing else can be looked at."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    region = account.check_region(session.region_name, session.get_available_regions("ec2"), endpoint)
+    yield region
+    if region.state == "wrong":
+        return
+    try:
+        sts = session.client("sts", config=QUICK)
+        credentials = account.check_credentials(session.get_credentials() is not None, sts)
+    except BotoCoreError as error:
+        yield wrong(f"boto3 cannot be used as it is set up: {error}", "see to ~/.aws and AWS_PROFILE")
+        return
+    yield from credentials
+    if credentials[0].state == "wrong":
+        return
+    try:
+        settings = Settings.from_environment(*(["ami_id"] if tier == "controller" else []))
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            yield wrong(line, "deploy/README.md says where the settings come from; README.md what they mean")
+        return
+    clients = Clients(*(session.client(name, config=QUICK) for name in Clients._fields))
+    yield from examine_storage(tier, settings, clients)
+    yield from (examine_fleet if tier == "controller" else examine_model)(settings, clients, session)
+
+
+def examine_storage(tier: str, settings: Settings, clients: Clients) -> Iterator[Finding]:
+    for use in storage.CONTROLLER if tier == "controller" else storage.WORKER:
+        yield from storage.check_bucket(clients.s3, getattr(settings, use.setting.lower()), use)
+    yield from storage.check_queue(clients.sqs, settings, controller=tier == "controller")
+
+
+def examine_fleet(settings: Settings, clients: Clients, session: Any) -> Iterator[Finding]:
+    from controller.container import launch_plan
+    from deploy.doctor import fleet
+
+    yield fleet.check_ami(
+        clients.ec2, settings.ami_id, lambda region: session.client("ec2", region, config=QUICK)
+    )
+    plan = launch_plan(settings, clients.ec2.meta.region_name)
+    yield fleet.check_launch(clients.ec2, plan, settings.worker_name)
+    yield from fleet.check_instances(clients.ec2, settings.worker_name)
+    yield from fleet.check_quota(clients.ec2, session.client("service-quotas", config=QUICK), settings)
+
+
+def examine_model(settings: Settings, clients: Clients, session: Any) -> Iterator[Finding]:
+    from deploy.doctor.model import check_model
+    from worker.__main__ import read_s3
+    from worker.engine import load_classifier
+
+    yield check_model(
+        lambda: load_classifier(
+            settings.model, settings.weights, settings.labels or None, lambda url: read_s3(clients, url)
+        ),
+        settings.visibility_timeout,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Region, credentials, and the clock."""
+
+import difflib
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from cloud.clients import Client
+from deploy.doctor.findings import Finding, Reply, attempt, ok, unknown, wrong
+
+MAX_SKEW = 60  # seconds; AWS refuses what was signed more than 5 minutes (S3: 15) ago or ahead
+
+LOG_IN = "log in anew (`aws sso login`, `aws configure`); give an EC2 instance its instance profile"
+REFUSALS = {
+    "InvalidClientTokenId": "AWS does not know this access key",
+    "UnrecognizedClientException": "AWS does not know this access key",
+    "ExpiredToken": "these credentials have expired",
+    "ExpiredTokenException": "these credentials have expired",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key, or the clock is wrong",
+    "RequestExpired": "the request was signed too long ago: the clock is wrong",
+}
+
+
+def check_region(region: str | None, known: list[str], endpoint: str | None) -> Finding:
+    """`endpoint`: AWS_ENDPOINT_URL, where any region will do."""
+    if not region:
+        return wrong(
+            "no region is set", "set AWS_REGION to the region of buckets, queue and AMI: us-east-1, say"
+        )
+    if endpoint or region in known:
+        return ok(f"region: {region}" + (f", at {endpoint}" if endpoint else ""))
+    like = difflib.get_close_matches(region, known, 3)
+    return wrong(
+        f"AWS_REGION is {region!r}, which is no region",
+        f"set it to one, such as {', '.join(like or known[:3])}",
+    )
+
+
+def check_credentials(has_any: bool, sts: Client, now: datetime | None = None) -> list[Finding]:
+    """Whose they are, and whether AWS's clock and this one agree."""
+    if not has_any:
+        return [wrong("there are no AWS credentials", LOG_IN)]
+    reply = attempt(sts.get_caller_identity)
+    return [check_identity(reply), check_clock(reply, now or datetime.now(UTC))]
+
+
+def check_identity(reply: Reply) -> Finding:
+    if not reply.code:
+        return ok(f"credentials: those of {reply.content['Arn']}")
+    if reply.code in REFUSALS:
+        return wrong(REFUSALS[reply.code], LOG_IN)
+    if reply.content:
+        return wrong(f"AWS refuses these credentials: {reply.message}", LOG_IN)
+    return wrong(f"AWS cannot be reached: {reply.message}", "see to network, proxy and AWS_ENDPOINT_URL")
+
+
+def check_clock(reply: Reply, now: datetime) -> Finding:
+    headers: dict[str, Any] = reply.content.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if "date" not in headers:
+        return unknown("the clock", "the reply has no date")
+    ahead = (now - parsedate_to_datetime(headers["date"])).total_seconds()
+    if abs(ahead) <= MAX_SKEW:
+        return ok("clock: right")
+    return wrong(
+        f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} AWS's; from"
+        " 5 minutes on requests are refused",
+        "let it be set by the network: `sudo timedatectl set-ntp true`",
+    )

@@ -1,0 +1,152 @@
+"""What the controller needs of EC2: permissions (asked by dry runs, which launch nothing), AMI, and quota."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cloud.clients import Client
+from cloud.settings import Settings
+from controller.autoscaling.ec2_fleet import LaunchPlan
+from deploy.doctor.findings import Finding, attempt, denied, ok, unknown, wrong
+
+WOULD_HAVE = "DryRunOperation"  # EC2's word for: yes, you may
+NOBODY = "i-0123456789abcdef0"
+QUOTAS = {  # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+    ("standard", "on-demand"): "L-1216C47A",
+    ("standard", "spot"): "L-34B43A08",
+    ("g", "on-demand"): "L-DB2E81BA",
+    ("g", "spot"): "L-3819A6DF",
+    ("p", "on-demand"): "L-417A185B",
+    ("p", "spot"): "L-7212CCBC",
+}
+FAMILIES = {
+    **dict.fromkeys(("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z"), "standard"),
+    **dict.fromkeys(("g", "gr", "vt"), "g"),
+    "p": "p",
+}
+TAKES = {  # EC2's error codes: the setting that is wrong
+    "InvalidSubnetID": "SUBNET_IDS",
+    "InvalidGroup": "SECURITY_GROUP_IDS",
+    "InvalidKeyPair": "KEY_NAME",
+    "InvalidLaunchTemplateName": "LAUNCH_TEMPLATE",
+    "InvalidInstanceType": "INSTANCE_TYPE",
+    "Unsupported": "INSTANCE_TYPE or SUBNET_IDS",
+}
+
+
+def check_ami(ec2: Client, ami_id: str, elsewhere: Callable[[str], Client]) -> Finding:
+    """`elsewhere` makes a client for another region."""
+    here = ec2.meta.region_name
+    reply = attempt(ec2.describe_images, ImageIds=[ami_id])
+    if reply.denied:
+        return unknown(
+            f"AMI_ID: {ami_id}", "ec2:DescribeImages is not allowed, and the controller does not need it"
+        )
+    found = reply.content.get("Images", [])
+    if not reply.code and found:
+        state = found[0]["State"]
+        if state == "available":
+            return ok(f"AMI_ID: {ami_id} ({found[0].get('Name', '')})")
+        return wrong(
+            f"AMI_ID: {ami_id} is {state}", "wait until it is available, or make it anew: deploy/README.md"
+        )
+    if region := find_ami(ec2, ami_id, elsewhere):
+        return wrong(
+            f"AMI_ID: {ami_id} is in {region}, not in {here}",
+            f"set AWS_REGION={region}, or copy it: `aws ec2 copy-image --source-region {region}"
+            f" --source-image-id {ami_id} --name image-classifier --region {here}`",
+        )
+    return wrong(f"AMI_ID: there is no {ami_id} in {here}", "make one: `python -m deploy.make_ami`")
+
+
+def find_ami(ec2: Client, ami_id: str, elsewhere: Callable[[str], Client]) -> str | None:
+    reply = attempt(ec2.describe_regions)
+    names = [region["RegionName"] for region in reply.content.get("Regions", [])]
+    for name in names:
+        if name != ec2.meta.region_name:
+            found = attempt(elsewhere(name).describe_images, ImageIds=[ami_id])
+            if not found.code and found.content["Images"]:
+                return str(name)
+    return None
+
+
+def check_launch(ec2: Client, plan: LaunchPlan, worker_name: str) -> Finding:
+    market, instance_type, subnet = next(plan.choices())
+    arguments = plan.arguments(market, instance_type, subnet)
+    reply = attempt(ec2.run_instances, **launch(arguments, worker_name))
+    if reply.code == WOULD_HAVE or not reply.code:
+        return ok(f"launch: {instance_type}, {market}")
+    if reply.denied:
+        if "IamInstanceProfile" in arguments:
+            without = {k: v for k, v in arguments.items() if k != "IamInstanceProfile"}
+            if attempt(ec2.run_instances, **launch(without, worker_name)).code == WOULD_HAVE:
+                return denied("iam:PassRole", f"the role of the instance profile {plan.instance_profile}")
+        return denied(
+            "ec2:RunInstances, ec2:CreateTags or iam:PassRole", "instances, or what they are launched from"
+        )
+    if reply.code.startswith("InvalidAMIID"):
+        return wrong(f"AMI_ID: {reply.message}", "make one in this region: `python -m deploy.make_ami`")
+    setting = next((name for code, name in TAKES.items() if reply.code.startswith(code)), "the settings")
+    return wrong(f"EC2 would not launch a worker: {reply.message}", f"see to {setting} ({reply.code})")
+
+
+def launch(arguments: dict[str, Any], worker_name: str) -> dict[str, Any]:
+    """The dry run of what controller/autoscaling/ec2_fleet.py launches."""
+    tags = [{"Key": "Name", "Value": worker_name}, {"Key": "fleet", "Value": worker_name}]
+    specification = [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")]
+    return {**arguments, "MinCount": 1, "MaxCount": 1, "TagSpecifications": specification, "DryRun": True}
+
+
+def check_instances(ec2: Client, worker_name: str) -> Iterator[Finding]:
+    """To list, number and terminate them. The latter may be allowed for workers only, so ask about one."""
+    reply = attempt(ec2.describe_instances, Filters=[{"Name": "tag:fleet", "Values": [worker_name]}])
+    if reply.denied:
+        yield denied("ec2:DescribeInstances", "*")
+        return
+    found = [i["InstanceId"] for r in reply.content.get("Reservations", []) for i in r["Instances"]]
+    one = found[0] if found else NOBODY
+    tags = [{"Key": "Name", "Value": f"{worker_name}-1"}]
+    calls = {
+        "ec2:TerminateInstances": attempt(ec2.terminate_instances, InstanceIds=[one], DryRun=True),
+        "ec2:CreateTags": attempt(ec2.create_tags, Resources=[one], Tags=tags, DryRun=True),
+    }
+    for action, answer in calls.items():
+        if answer.denied and found:
+            yield denied(action, f"the worker {one}")
+        elif answer.denied:
+            yield unknown(action, "there is no worker to ask about; ask again while one runs")
+
+
+def check_quota(ec2: Client, quotas: Client, settings: Settings) -> Iterator[Finding]:
+    types = [name.strip() for name in settings.instance_type.split(",") if name.strip()]
+    reply = attempt(ec2.describe_instance_types, InstanceTypes=types)
+    if reply.code.startswith("InvalidInstanceType"):
+        yield wrong(f"INSTANCE_TYPE: {reply.message}", "set it to types that this region has")
+        return
+    cpus = {t["InstanceType"]: t["VCpuInfo"]["DefaultVCpus"] for t in reply.content.get("InstanceTypes", [])}
+    if types[0] not in cpus:
+        yield unknown(
+            "the instance quota", reply.message or reply.code or "EC2 does not say how many vCPUs there are"
+        )
+        return
+    for market in {"on-demand", settings.market}:
+        yield check_quota_of(quotas, types[0], cpus[types[0]], market, settings.max_instances)
+
+
+def check_quota_of(quotas: Client, instance_type: str, cpus: int, market: str, instances: int) -> Finding:
+    letters = re.match(r"[a-z]*", instance_type)
+    code = QUOTAS.get((FAMILIES.get(letters[0] if letters else "", ""), market))
+    if not code:
+        return unknown("the instance quota", f"its name is not known here for {instance_type}")
+    reply = attempt(quotas.get_service_quota, ServiceCode="ec2", QuotaCode=code)
+    if reply.code:
+        return unknown(f"the quota of {market} instances", reply.message or reply.code)
+    quota, needed = reply.content["Quota"]["Value"], cpus * instances
+    if quota >= needed:
+        return ok(f"quota: {quota:.0f} vCPUs {market}, {needed} for {instances} {instance_type}")
+    return wrong(
+        f"the account's quota is {quota:.0f} vCPUs {market}, but {instances} {instance_type} (MAX_INSTANCES)"
+        f" have {needed}",
+        f"set MAX_INSTANCES={int(quota // cpus)}, or ask for more: `aws service-quotas"
+        f" request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value {needed}`",
+    )

@@ -1,0 +1,160 @@
+"""Buckets and queue: are they there, do their attributes fit, and may this role do what its tier does?
+
+Nothing is changed that matters: the probes read and delete objects that do not exist, write an empty one
+named `doctor`, and call SQS in ways that it must refuse, once it has let them in. (If SQS looks at the
+arguments before it looks at permissions, a missing one is not seen.)
+"""
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from botocore import xform_name
+
+from cloud.clients import Client
+from cloud.settings import Settings
+from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown, wrong
+
+PROVISION = "`python -m cloud.provision` (or `terraform apply`) makes it so"
+
+SEND = "SendMessageBatch"  # sqs:SendMessage is what it needs
+REFUSED: dict[str, dict[str, Any]] = {  # with these arguments none of them does anything
+    SEND: {"Entries": []},
+    "ReceiveMessage": {"MaxNumberOfMessages": 0},
+    "DeleteMessage": {"ReceiptHandle": "doctor"},
+    "ChangeMessageVisibility": {"ReceiptHandle": "doctor", "VisibilityTimeout": 0},
+}
+
+
+@dataclass(frozen=True)
+class BucketUse:
+    """What a tier does with a bucket."""
+
+    setting: str
+    list: bool = False
+    read: bool = False
+    write: bool = False
+    delete: bool = False
+
+
+CONTROLLER = (
+    BucketUse("INPUT_BUCKET", list=True, read=True, write=True, delete=True),
+    BucketUse("OUTPUT_BUCKET", list=True, read=True, write=True, delete=True),
+)
+WORKER = (
+    BucketUse("INPUT_BUCKET", list=True, read=True),
+    BucketUse("OUTPUT_BUCKET", write=True),
+)
+
+
+def check_bucket(s3: Client, name: str, use: BucketUse) -> list[Finding]:
+    arn, key = f"arn:aws:s3:::{name}", f"doctor-{secrets.token_hex(8)}"
+    listed = attempt(s3.head_bucket, Bucket=name) if use.list else None
+    if listed and (missing := find_missing(listed, name, use.setting)):
+        return [missing]
+    found = []
+    if listed and listed.denied:
+        why = " (or the bucket is another account's): a missing object looks forbidden, 403 instead of 404"
+        found.append(denied("s3:ListBucket", arn, why))
+    if use.read:
+        read = attempt(s3.get_object, Bucket=name, Key=key)
+        if read.denied and listed and listed.denied:
+            found.append(unknown(f"s3:GetObject on {arn}/*", "s3:ListBucket is needed to tell"))
+        elif read.denied:
+            found.append(denied("s3:GetObject", f"{arn}/*"))
+    if use.write:
+        written = attempt(s3.put_object, Bucket=name, Key="doctor", Body=b"")
+        if missing := find_missing(written, name, use.setting):
+            return [missing]
+        if written.denied:
+            found.append(denied("s3:PutObject", f"{arn}/*"))
+    if use.delete and attempt(s3.delete_object, Bucket=name, Key=key).denied:
+        found.append(denied("s3:DeleteObject", f"{arn}/*"))
+    return found or [ok(f"{use.setting}: {name}")]
+
+
+def find_missing(reply: Reply, name: str, setting: str) -> Finding | None:
+    if reply.code in ("404", "NoSuchBucket"):
+        return wrong(
+            f"{setting}: there is no bucket {name}", f"{PROVISION}; or set {setting} to the one that is meant"
+        )
+    if reply.code in ("301", "PermanentRedirect"):
+        headers = reply.content.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = headers.get("x-amz-bucket-region", "another region")
+        return wrong(f"{setting}: the bucket {name} is in {region}", f"set AWS_REGION to {region}")
+    if reply.code and not reply.denied:
+        return unknown(f"{setting}: the bucket {name}", reply.message or reply.code)
+    return None
+
+
+def check_queue(sqs: Client, settings: Settings, controller: bool) -> list[Finding]:
+    name = settings.request_queue
+    url = attempt(sqs.get_queue_url, QueueName=name)
+    if url.denied:
+        return [denied("sqs:GetQueueUrl", f"the queue {name}")]
+    if url.code:
+        return [wrong(f"REQUEST_QUEUE: there is no queue {name} ({url.message})", PROVISION)]
+    queue = url.content["QueueUrl"]
+    actions = [action for action in REFUSED if controller or action != SEND]
+    found = [*check_queue_calls(sqs, queue, name, actions)]
+    if controller:
+        found += check_attributes(sqs, queue, settings)
+    return found or [ok(f"REQUEST_QUEUE: {name}")]
+
+
+def check_queue_calls(sqs: Client, url: str, name: str, actions: Iterable[str]) -> Iterator[Finding]:
+    for action in actions:
+        if attempt(getattr(sqs, xform_name(action)), QueueUrl=url, **REFUSED[action]).denied:
+            yield denied(f"sqs:{action.removesuffix('Batch')}", f"the queue {name}")
+
+
+def check_attributes(sqs: Client, url: str, settings: Settings) -> Iterator[Finding]:
+    name = settings.request_queue
+    reply = attempt(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
+    if reply.denied:
+        yield denied("sqs:GetQueueAttributes", f"the queue {name}")
+        return
+    attributes = reply.content["Attributes"]
+    timeout = int(attributes["VisibilityTimeout"])
+    if timeout != settings.visibility_timeout:
+        yield wrong(
+            f"the visibility timeout of {name} is {timeout} s, but VISIBILITY_TIMEOUT is"
+            f" {settings.visibility_timeout}",
+            f"set VISIBILITY_TIMEOUT={timeout}, or: {PROVISION}",
+        )
+    if "RedrivePolicy" not in attributes:
+        yield wrong(
+            f"{name} has no redrive policy: an image that ends its workers would come back for days",
+            f"it needs {name}-dead as its dead-letter queue: {PROVISION}",
+        )
+        return
+    policy = json.loads(attributes["RedrivePolicy"])
+    if int(policy["maxReceiveCount"]) != settings.max_receives:
+        yield wrong(
+            f"{name} gives a message up after {policy['maxReceiveCount']} receives, but MAX_RECEIVES is"
+            f" {settings.max_receives}",
+            f"set MAX_RECEIVES={policy['maxReceiveCount']}, or: {PROVISION}",
+        )
+    yield from check_dead_letters(sqs, policy, int(attributes["MessageRetentionPeriod"]))
+
+
+def check_dead_letters(sqs: Client, policy: dict[str, str], kept: int) -> Iterator[Finding]:
+    """`kept`: seconds that the request queue keeps a message."""
+    name = policy["deadLetterTargetArn"].rpartition(":")[2]
+    url = attempt(sqs.get_queue_url, QueueName=name)
+    if url.code:
+        yield wrong(f"the dead-letter queue {name} cannot be found: {url.message or url.code}", PROVISION)
+        return
+    queue = url.content["QueueUrl"]
+    yield from check_queue_calls(sqs, queue, name, ["ReceiveMessage", "DeleteMessage"])
+    reply = attempt(sqs.get_queue_attributes, QueueUrl=queue, AttributeNames=["MessageRetentionPeriod"])
+    if reply.denied:
+        yield denied("sqs:GetQueueAttributes", f"the queue {name}")
+    elif int(reply.content["Attributes"]["MessageRetentionPeriod"]) <= kept:
+        yield wrong(
+            f"{name} keeps messages no longer than the request queue: SQS counts their age from when they"
+            " were first sent, so that some are gone before their images are answered",
+            PROVISION,
+        )

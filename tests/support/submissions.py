@@ -1,0 +1,61 @@
+"""Requests of one process of the controller, and what they leave behind."""
+
+from hashlib import sha256
+from io import BytesIO
+
+from werkzeug.datastructures import FileStorage
+
+from cloud.image_id import image_id, new_request_id
+from cloud.prediction import Failure, Prediction
+from controller.image_requests.open_requests import UPLOAD_SECONDS, OpenRequest, OpenRequests
+from controller.image_requests.upload import Upload
+from controller.image_requests.watched_request import WatchedRequest
+from controller.web.answers import RequestAnswer
+from controller.web.services import Services
+
+
+def uploads(request_id: str, *names: str, refused: tuple[str, ...] = ()) -> list[Upload]:
+    failure = Failure(code="not_an_image", message="This is a text file.")
+    return [
+        Upload(
+            image_id(request_id, n, name),
+            BytesIO(name.encode()),
+            "image/png",
+            failure if name in refused else None,
+            sha256(name.encode()).hexdigest(),
+        )
+        for n, name in enumerate(names)
+    ]
+
+
+def submit(process: Services, *names: str, refused: tuple[str, ...] = ()):
+    request_id = new_request_id()
+    return process.submissions.submit(request_id, uploads(request_id, *names, refused=refused))
+
+
+def file(name: str | None, content: bytes, field: str = "image_file") -> FileStorage:
+    return FileStorage(BytesIO(content), name, field, content_type="application/x-whatever")
+
+
+def answer(request_id: str, image_ids: list[str], predictions: dict[str, Prediction]) -> RequestAnswer:
+    watched = WatchedRequest(request_id, image_ids)
+    watched.know(predictions)
+    result = watched.result()
+    return RequestAnswer(request_id=result.request_id, images=result.images)
+
+
+def bodies(queue):
+    found = []
+    while messages := queue.receive(10, 0):
+        found += [m.image_id for m in messages]
+    return sorted(found)
+
+
+def later(open_requests: OpenRequests, inputs, request_id: str) -> None:
+    """As if the time of an upload had gone by."""
+    request = open_requests.get(request_id)
+    if request:
+        since = request.since.replace(year=request.since.year - 1)
+        old = OpenRequest(request_id=request_id, images=request.images, since=since)
+        inputs.write(f"open/{request_id}", old.model_dump_json().encode())
+        assert open_requests.get(request_id).age > UPLOAD_SECONDS

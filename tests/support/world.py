@@ -1,0 +1,123 @@
+"""Some controllers that share one AWS."""
+
+from datetime import timedelta
+from io import BytesIO
+from threading import Lock
+
+from cloud.buckets import OutputBucket
+from cloud.clock import now
+from cloud.image_id import new_request_id
+from cloud.worker_reports import WorkerReport, WorkerReports
+from controller.autoscaling.autoscaler import Autoscaler
+from controller.autoscaling.ec2_fleet import Fleet
+from controller.autoscaling.fleet_history import FleetHistory
+from controller.autoscaling.fleet_state import SharedState
+from controller.autoscaling.instance_ledger import InstanceLedger
+from controller.autoscaling.observation import Policy
+from controller.image_requests.open_requests import PREFIX, OpenRequest, OpenRequests
+from controller.image_requests.recovery import Recovery
+from controller.image_requests.waiting import Waiting
+from tests.support.launch_plan import plan
+
+MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT = 5, 10, 300
+
+
+class AtomicBucket(OutputBucket):
+    """S3's writes are atomic, also for who reads meanwhile; those of moto in one process are not."""
+
+    lock = Lock()
+
+    def write(self, key, body, **more):
+        with self.lock:
+            return super().write(key, body, **more)
+
+    def read_aged(self, key):
+        with self.lock:
+            return super().read_aged(key)
+
+
+class Controller:
+    """An autoscaler, and the requests that its process has."""
+
+    def __init__(self, queue, fleet, outputs, open_requests):
+        self.requests: dict[str, int] = {}
+        self.clock = 1000.0
+        self.autoscaler = Autoscaler(
+            queue=queue,
+            fleet=fleet,
+            shared=SharedState(outputs, lambda: self.clock),
+            history=FleetHistory(outputs),
+            ledger=InstanceLedger(WorkerReports(outputs), BOOT_TIMEOUT, 60),
+            open_requests=open_requests,
+            recovery=Recovery(queue, outputs, open_requests),
+            policy=Policy(MAXIMUM, PER_INSTANCE),
+            waiting=self.waiting,
+            quiet_again_seconds=0.01,
+        )
+        self.look = self.autoscaler.look
+
+    def waiting(self) -> Waiting:
+        return Waiting(tuple(self.requests), sum(self.requests.values()), len(self.requests))
+
+
+class World:
+    """Some controllers, and an AWS whose time the test moves."""
+
+    def __init__(self, aws, queue, inputs, outputs):
+        self.queue, self.inputs = queue, inputs
+        self.outputs = AtomicBucket(aws.s3, outputs.name)
+        self.fleet = Fleet(aws.ec2, "worker", plan())
+        self.open_requests = OpenRequests(inputs, self.outputs)
+        self.shared, self.reports = SharedState(self.outputs), WorkerReports(self.outputs)
+        self.controllers = [self.controller()]
+        self.look = self.controllers[0].look
+
+    def controller(self) -> Controller:
+        return Controller(self.queue, self.fleet, self.outputs, self.open_requests)
+
+    def ask(self, images: int, controller: Controller | None = None, *, send: bool = True) -> str:
+        request_id = new_request_id()
+        image_ids = [f"{request_id}/{n:04d}-cat.jpg" for n in range(images)]
+        self.open_requests.open(request_id, images)
+        for image_id in image_ids:
+            self.inputs.put_image(image_id, BytesIO(b"x"), "image/png")
+        if send:
+            self.queue.send(image_ids)
+        (controller or self.controllers[0]).requests[request_id] = images
+        return request_id
+
+    def close(self, request_id: str, controller: Controller | None = None) -> None:
+        """As the polling thread does after the last answer."""
+        del (controller or self.controllers[0]).requests[request_id]
+        self.open_requests.close(request_id)
+
+    def ready(self, *instance_ids: str) -> None:
+        for i in instance_ids:
+            self.reports.put(WorkerReport(instance_id=i, model="m", ready_at=now(), seen_at=now()))
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Everything that was noted was noted so long ago."""
+        ago = timedelta(seconds=seconds)
+        with self.shared.hold(0) as lease:
+            for launched in lease.state.launched.values():
+                launched.at -= ago
+            if lease.state.no_launch_before:
+                lease.state.no_launch_before -= ago
+            for noted in (*lease.state.demand.sent, *lease.state.demand.wanted):
+                noted.at -= ago
+        for request_id in self.open_requests.ids():
+            request = self.open_requests.get(request_id)
+            older = OpenRequest(**{**request.model_dump(), "since": request.since - ago})
+            self.inputs.write(f"{PREFIX}{request_id}", older.model_dump_json().encode())
+
+    @property
+    def active(self) -> list[str]:
+        return [i.instance_id for i in self.fleet.instances() if i.active]
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(i.name for i in self.fleet.instances() if i.active)
+
+    @property
+    def why(self) -> str:
+        return "\n".join(self.shared.peek().decisions[-1].why)

@@ -1,0 +1,130 @@
+from datetime import timedelta
+from io import BytesIO
+
+import pytest
+
+from cloud.buckets import Bucket, OutputBucket
+from cloud.errors import CloudError, Conflict, NotFound
+from cloud.prediction import Prediction
+from tests.support.aws_errors import refusal
+
+REQUEST = "0123456789abcdef0123456789ab"
+IMAGE = f"{REQUEST}/0000-犬 +é%.jpg"
+
+
+def test_an_image_comes_back_as_it_was_put(inputs):
+    inputs.put_image(IMAGE, BytesIO(b"\xff\xd8" * 100_000), "image/jpeg")
+    chunks, content_type = inputs.open_image(IMAGE)
+    assert (b"".join(chunks), content_type) == (b"\xff\xd8" * 100_000, "image/jpeg")
+    assert inputs.read(IMAGE)[0] == b"\xff\xd8" * 100_000
+
+
+def test_one_request_does_not_show_anothers_images(inputs):
+    other = "f" * 28
+    for image_id in (f"{REQUEST}/0001-b.jpg", IMAGE, f"{other}/0000-c.jpg"):
+        inputs.put_image(image_id, BytesIO(b"x"), "image/png")
+    assert inputs.image_ids(REQUEST) == [IMAGE, f"{REQUEST}/0001-b.jpg"]
+    assert inputs.image_ids("e" * 28) == []
+
+
+def test_more_than_a_thousand_keys_are_listed_page_by_page(outputs, aws, on_call):
+    pages = []
+    on_call(aws.s3, "ListObjectsV2", lambda params: pages.append(params.setdefault("MaxKeys", 4)))
+    expected = [f"{REQUEST}/{n:04d}-a.jpg" for n in range(10)]
+    for key in expected:
+        outputs.write(key, b"{}")
+    assert outputs.answered(REQUEST) == expected
+    assert len(pages) == 3
+
+
+def test_an_image_that_is_not_there_is_not_found(inputs):
+    with pytest.raises(NotFound, match=f"could not read s3://test-input/{REQUEST}/0009-gone.jpg"):
+        inputs.open_image(f"{REQUEST}/0009-gone.jpg")
+
+
+def test_a_prediction_comes_back_as_it_was_put(outputs):
+    prediction = Prediction.classified(IMAGE, [("犬", 0.9)], model="resnet18", timings={"classify": 0.02})
+    assert outputs.put_prediction(prediction)
+    assert outputs.get_prediction(IMAGE) == prediction
+    assert outputs.answered(REQUEST) == [IMAGE]
+
+
+def test_an_image_without_answer_has_no_prediction(outputs):
+    assert outputs.get_prediction(IMAGE) is None
+    assert outputs.answered(REQUEST) == []
+
+
+def test_the_first_answer_stays(outputs):
+    first = Prediction.classified(IMAGE, [("tabby", 0.9)])
+    assert outputs.put_prediction(first)
+    assert not outputs.put_prediction(Prediction.failed(IMAGE, "gave_up", "too late"))
+    assert outputs.get_prediction(IMAGE) == first
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", b'{"status": "classified"}', b"\x80\x04pickle"])
+def test_an_object_that_is_no_prediction_is_a_failed_one_and_is_named(outputs, body, caplog):
+    outputs.write(IMAGE, body)
+    prediction = outputs.get_prediction(IMAGE)
+    assert (prediction.image_id, prediction.status) == (IMAGE, "failed")
+    assert prediction.error.code == "broken_answer"
+    assert f"s3://test-output/{IMAGE} is no prediction" in caplog.text
+
+
+def test_a_conditional_write_is_refused_when_somebody_else_wrote_first(outputs):
+    etag = outputs.write("thing", b"1", IfNoneMatch="*")
+    with pytest.raises(Conflict):
+        outputs.write("thing", b"2", IfNoneMatch="*")
+    newer = outputs.write("thing", b"3", IfMatch=etag)
+    with pytest.raises(Conflict):
+        outputs.write("thing", b"4", IfMatch=etag)
+    assert outputs.read("thing") == (b"3", newer)
+
+
+def test_an_objects_age_is_told_by_s3s_own_clock(outputs, s3_clock):
+    outputs.write("thing", b"1")
+    s3_clock.ahead = 90
+    body, _, age = outputs.read_aged("thing")
+    assert body == b"1"
+    assert timedelta(seconds=89) <= age <= timedelta(seconds=92)
+
+
+def test_what_is_deleted_is_gone_and_deleting_again_is_no_error(outputs):
+    outputs.write("thing", b"1")
+    outputs.delete("thing")
+    outputs.delete("thing")
+    with pytest.raises(NotFound):
+        outputs.read("thing")
+
+
+def test_a_bucket_that_does_not_exist_is_named(clients):
+    bucket = Bucket(clients.s3, "missing-bucket")
+    with pytest.raises(NotFound, match="could not reach the bucket missing-bucket"):
+        bucket.check()
+    with pytest.raises(NotFound, match="could not list s3://missing-bucket/"):
+        list(bucket.keys(""))
+    clients.s3.create_bucket(Bucket="missing-bucket")
+    bucket.check()
+
+
+def test_a_body_that_breaks_off_is_a_cloud_error(aws, settings):
+    class Broken:
+        def read(self):
+            from botocore.exceptions import ResponseStreamingError
+
+            raise ResponseStreamingError(error="connection lost")
+
+    class S3:
+        def get_object(self, **_):
+            return {"Body": Broken(), "ETag": '"1"'}
+
+    with pytest.raises(CloudError, match=r"could not read s3://test-output/thing: .*connection lost"):
+        OutputBucket(S3(), settings.output_bucket).read("thing")
+
+
+def test_a_bucket_that_may_not_be_written_says_so(outputs, aws, on_call):
+    def refuse(params):
+        raise refusal("AccessDenied", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse)
+    with pytest.raises(CloudError, match=r"could not write s3://test-output/.*AccessDenied"):
+        outputs.put_prediction(Prediction.failed(IMAGE, "broken", "…"))

@@ -1,0 +1,186 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cloud.worker_reports import WorkerReport, WorkerReports
+from controller.autoscaling.ec2_fleet import Instance
+from controller.autoscaling.fleet_state import FleetState, Launched
+from controller.autoscaling.instance_ledger import InstanceLedger, Overdue
+
+BOOT_TIMEOUT, SILENT_AFTER = 300, 60
+NOBODY = Overdue(late=[], silent=[])
+
+
+def ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def instance(instance_id, state="running", seconds=10.0, reason="", request_id="abc") -> Instance:
+    return Instance(instance_id, "w", state, "c7i.large", "on-demand", ago(seconds), request_id, reason)
+
+
+def state(**launched_seconds_ago: float) -> FleetState:
+    names = {name.replace("_", "-"): seconds for name, seconds in launched_seconds_ago.items()}
+    return FleetState(launched={name: Launched(at=ago(s), request_id="abc") for name, s in names.items()})
+
+
+@pytest.fixture
+def reports(outputs) -> WorkerReports:
+    return WorkerReports(outputs)
+
+
+@pytest.fixture
+def ledger(reports) -> InstanceLedger:
+    return InstanceLedger(reports, BOOT_TIMEOUT, SILENT_AFTER)
+
+
+@pytest.fixture
+def report(reports):
+    def put(instance_id: str, images: int = 0, ready_ago: float = 0) -> None:
+        reports.put(
+            WorkerReport(
+                instance_id=instance_id,
+                model="resnet18",
+                ready_at=ago(ready_ago),
+                seen_at=ago(0),
+                images=images,
+            )
+        )
+
+    return put
+
+
+def test_an_instance_that_nobody_noted_is_taken_into_the_books(ledger):
+    books = FleetState()
+    assert ledger.update(books, [instance("i-1", seconds=40, request_id="r")]) == NOBODY
+    assert books.launched["i-1"].request_id == "r"
+    assert 39 < (datetime.now(UTC) - books.launched["i-1"].at).total_seconds() < 45
+
+
+def test_an_instance_that_ended_long_ago_is_none_of_the_books_business(ledger):
+    books = FleetState()
+    ledger.update(books, [instance("i-1", "terminated")])
+    assert books == FleetState()
+
+
+def test_an_end_is_booked_once_with_its_seconds_and_its_images(ledger, reports, report):
+    books = state(i_1=100)
+    report("i-1", images=42)
+    for _ in range(2):
+        ledger.update(books, [instance("i-1", "terminated")])
+    assert books.launched == {}
+    assert 99 < books.ended_seconds < 110
+    assert books.ended_images == 42
+    assert books.not_ready == []
+    assert reports.seen() == {}
+
+
+def test_an_instance_that_shuts_down_may_still_report_its_last_images(ledger, reports, report):
+    """Draining takes a while; a report that came after the books were closed would stay for ever."""
+    books = state(i_1=100)
+    report("i-1", images=3)
+    ledger.update(books, [instance("i-1", "shutting-down")])
+    report("i-1", images=5)
+    ledger.update(books, [instance("i-1", "terminated")])
+    assert books.ended_images == 5
+    assert reports.seen() == {}
+
+
+def test_an_instance_that_shuts_down_takes_nobodys_place(ledger):
+    books = state(i_1=100)
+    instances = [instance("i-1", "shutting-down")]
+    ledger.update(books, instances)
+    assert ledger.unseen(books, instances) == 0
+
+
+def test_an_instance_that_ended_before_it_was_ready_is_remembered(ledger, caplog):
+    books = state(i_1=20)
+    ledger.update(books, [instance("i-1", "terminated", reason="Client.InstanceInitiatedShutdown")])
+    assert books.not_ready == ["i-1"]
+    assert "i-1 ended before its worker was ready" in caplog.text
+
+
+def test_one_that_a_controller_ended_is_no_failure(ledger):
+    books = state(i_1=20)
+    books.launched["i-1"].ending = True
+    ledger.update(books, [instance("i-1", "terminated", reason="Client.UserInitiatedShutdown")])
+    assert books.not_ready == []
+
+
+def test_one_that_aws_took_away_is_no_failure(ledger):
+    books = state(i_1=20)
+    ledger.update(books, [instance("i-1", "terminated", reason="Server.SpotInstanceTermination")])
+    assert books.not_ready == []
+
+
+def test_an_instance_that_is_not_shown_yet_counts(ledger):
+    books = state(i_1=5, i_2=5)
+    instances = [instance("i-2")]
+    assert ledger.update(books, instances) == NOBODY
+    assert ledger.unseen(books, instances) == 1
+    assert set(books.launched) == {"i-1", "i-2"}
+
+
+def test_an_instance_that_is_never_shown_is_given_up(ledger):
+    books = state(i_1=61)
+    ledger.update(books, [])
+    assert books.launched == {}
+    assert ledger.unseen(books, []) == 0
+
+
+def test_who_is_not_ready_within_the_boot_timeout_is_overdue(ledger):
+    books = state(i_1=BOOT_TIMEOUT + 1, i_2=BOOT_TIMEOUT - 5)
+    assert ledger.update(books, [instance("i-1", "pending"), instance("i-2")]) == Overdue(["i-1"], [])
+
+
+def test_who_is_ready_is_never_overdue(ledger, report):
+    books = state(i_1=10 * BOOT_TIMEOUT)
+    report("i-1")
+    assert ledger.update(books, [instance("i-1")]) == NOBODY
+
+
+def test_who_is_being_ended_is_not_overdue_again(ledger):
+    books = state(i_1=BOOT_TIMEOUT + 1)
+    books.launched["i-1"].ending = True
+    assert ledger.update(books, [instance("i-1")]) == NOBODY
+
+
+def test_one_that_is_ready_clears_the_failures(ledger, report):
+    books = state(i_2=5)
+    books.not_ready = ["i-0", "i-1"]
+    ledger.update(books, [instance("i-2")])
+    assert books.not_ready == ["i-0", "i-1"]
+    report("i-2")
+    ledger.update(books, [instance("i-2")])
+    assert books.not_ready == []
+
+
+def test_a_worker_that_was_started_by_hand_clears_nothing(ledger, report):
+    books = state(i_2=5)
+    books.not_ready = ["i-0", "i-1"]
+    report("laptop-4711")
+    ledger.update(books, [instance("i-2")])
+    assert books.not_ready == ["i-0", "i-1"]
+
+
+def test_how_long_a_boot_takes_is_learned_once_from_each(ledger, report):
+    books = state(i_1=100, i_2=50)
+    report("i-1", ready_ago=60)
+    for _ in range(3):
+        ledger.update(books, [instance("i-1"), instance("i-2")])
+    assert books.boot_seconds == pytest.approx(40, abs=5)
+    assert [books.launched[i].ready for i in ("i-1", "i-2")] == [True, False]
+    report("i-2", ready_ago=0)
+    ledger.update(books, [instance("i-1"), instance("i-2")])
+    assert 40 < books.boot_seconds < 50, "the last one counts most, but not alone"
+
+
+def test_an_empty_fleet_costs_no_call(ledger, aws, on_call):
+    on_call(aws.s3, "*", lambda params: pytest.fail("S3 was called"))
+    assert ledger.update(FleetState(), []) == NOBODY
+
+
+def test_a_ready_worker_that_reports_no_more_is_silent(reports, report):
+    report("i-1")
+    ledger = InstanceLedger(reports, BOOT_TIMEOUT, silent_after=-60)  # as if a minute had gone by
+    assert ledger.update(state(i_1=100, i_2=100), [instance("i-1"), instance("i-2")]).silent == ["i-1"]

@@ -1,0 +1,178 @@
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cloud.clock import now
+from cloud.errors import CloudError
+from cloud.worker_reports import WorkerReport, WorkerReports
+from controller.autoscaling.ec2_fleet import Fleet
+from controller.autoscaling.fleet_history import KEY as HISTORY
+from controller.autoscaling.fleet_history import FleetHistory, Sample, Samples
+from controller.autoscaling.fleet_state import Decision, Launched, SharedState
+from controller.dashboard.fleet_view import FRESH_SECONDS, FleetView
+from controller.dashboard.fleet_view import view as shown_as
+from tests.support.aws_errors import refusal
+from tests.support.launch_plan import plan
+
+
+@pytest.fixture
+def fleet(aws) -> Fleet:
+    return Fleet(aws.ec2, "worker", plan())
+
+
+@pytest.fixture
+def shared(outputs) -> SharedState:
+    return SharedState(outputs)
+
+
+@pytest.fixture
+def view(queue, fleet, shared, outputs) -> FleetView:
+    reports = WorkerReports(outputs)
+    return FleetView(
+        queue,
+        fleet,
+        shared,
+        reports,
+        FleetHistory(outputs),
+        max_instances=5,
+        max_images_per_instance=10,
+        price_per_hour=3.6,
+    )
+
+
+@pytest.fixture
+def report(outputs):
+    def put(instance_id: str, images: int, draining: bool = False) -> None:
+        made = WorkerReport(
+            instance_id=instance_id,
+            model="m",
+            ready_at=now(),
+            seen_at=now(),
+            images=images,
+            draining=draining,
+        )
+        WorkerReports(outputs).put(made)
+
+    return put
+
+
+def test_an_empty_fleet_is_shown(view):
+    shown = view.read()
+    assert (shown.instances, shown.decisions) == ([], [])
+    assert shown.money.dollars == 0
+    assert shown.money.dollars_per_1000_images is None
+    json.dumps(shown.model_dump(mode="json"))
+
+
+def test_the_queue_and_the_policy_are_shown(view, queue):
+    queue.send(["a", "b", "c"])
+    queue.receive(1, 0)
+    shown = view.read()
+    assert shown.queue == {"visible": 2, "in_flight": 1, "delayed": 0}
+    assert (shown.max_instances, shown.max_images_per_instance) == (5, 10)
+
+
+def test_each_instance_is_shown_with_what_it_did_and_for_whom(view, fleet, report):
+    ready, draining, booting, ended = fleet.launch(4, "abc", "t" * 32)
+    fleet.terminate([ended])
+    fleet.number(fleet.instances())
+    report(ready, 7)
+    report(draining, 3, draining=True)
+    shown = {i.instance_id: i for i in view.read().instances}
+    assert set(shown) == {ready, draining, booting}
+    assert {i.name for i in shown.values()} == {"worker-1", "worker-2", "worker-3"}
+    assert (shown[ready].state, shown[ready].images, shown[ready].request_id) == ("ready", 7, "abc")
+    assert (shown[draining].state, shown[draining].images) == ("draining", 3)
+    assert (shown[booting].state, shown[booting].images) == ("running", 0)
+    assert 0 <= shown[ready].age_seconds < 60
+
+
+def test_the_money_is_that_of_all_instances_so_far(view, shared, fleet, report):
+    (instance_id,) = fleet.launch(1, "abc", "t" * 32)
+    report(instance_id, 40)
+    with shared.hold(0) as lease:
+        lease.state.ended_seconds, lease.state.ended_images = 1000, 60
+        lease.state.launched[instance_id] = Launched(at=now(), request_id="abc")
+    money = view.read().money
+    assert 1060 <= money.instance_seconds < 1090, "EC2 bills a minute at the least"
+    assert money.images == 100
+    assert money.dollars == pytest.approx(money.instance_seconds * 0.001, rel=0.01)
+    assert money.dollars_per_1000_images == pytest.approx(money.dollars * 10, rel=0.01)
+
+
+def test_the_money_of_one_that_has_ended_counts_before_its_end_is_booked(view, shared, fleet, report):
+    (instance_id,) = fleet.launch(1, "abc", "t" * 32)
+    report(instance_id, 40)
+    with shared.hold(0) as lease:
+        lease.state.launched[instance_id] = Launched(at=now(), request_id="abc")
+    fleet.terminate([instance_id])
+    shown = view.read()
+    assert (shown.instances, shown.money.images) == ([], 40)
+
+
+def test_the_newest_decision_comes_first(view, shared):
+    with shared.hold(0) as lease:
+        for n in range(3):
+            at = now() + timedelta(seconds=n)
+            lease.state.remember(Decision(at=at, by="h/1", seen={"visible": n}, wanted=n, why=[f"look {n}"]))
+    assert [d.why for d in view.read().decisions] == [["look 2"], ["look 1"], ["look 0"]]
+
+
+def test_to_look_changes_nothing(view, outputs):
+    view.read()
+    assert list(outputs.keys("")) == []
+
+
+def test_an_aws_that_does_not_answer_is_a_cloud_error(view, aws, on_call):
+    def refuse(params):
+        raise refusal("RequestLimitExceeded", "DescribeInstances")
+
+    on_call(aws.ec2, "DescribeInstances", refuse)
+    with pytest.raises(CloudError, match="could not list the worker instances"):
+        view.read()
+
+
+def test_the_history_ends_with_this_moment(view, outputs, queue):
+    kept = Sample(at=now() - timedelta(minutes=1), visible=4, in_flight=0, starting=1, ready=0, wanted=1)
+    ahead = kept.model_copy(update={"at": now() + timedelta(minutes=5)})
+    outputs.write(HISTORY, Samples.dump_json([kept, ahead]))
+    queue.send(["a", "b"])
+    shown = view.read()
+    assert shown.history[0] == kept
+    assert (shown.history[-1].at, shown.history[-1].visible, len(shown.history)) == (shown.at, 2, 2)
+
+
+def test_one_reading_serves_all_who_look_at_about_the_same_time(view, aws, on_call):
+    calls = []
+    on_call(aws.ec2, "DescribeInstances", lambda params: calls.append(params))
+    view.clock = lambda: moment
+    moment = 100.0
+    first = view.recent()
+    assert view.recent() is first
+    assert len(calls) == 1
+    moment += FRESH_SECONDS
+    assert view.recent() is not first
+
+
+def test_one_failure_serves_all_as_well(view, aws, on_call):
+    calls = []
+
+    def refuse(params):
+        calls.append(params)
+        raise refusal("RequestLimitExceeded", "DescribeInstances")
+
+    on_call(aws.ec2, "DescribeInstances", refuse)
+    view.clock = lambda: 100.0
+    for _ in range(3):
+        with pytest.raises(CloudError):
+            view.recent()
+    assert len(calls) == 1
+
+
+def test_a_clock_that_differs_makes_no_age_negative(fleet, report):
+    fleet.launch(1, "abc", "t" * 32)
+    (instance,) = fleet.instances()
+    ahead = replace(instance, launched_at=now() + timedelta(minutes=3))
+    assert shown_as(ahead, None).age_seconds == 0

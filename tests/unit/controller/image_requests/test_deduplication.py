@@ -1,0 +1,207 @@
+"""The answer cache as a client sees it, with a worker that writes it as worker/consumer.py does."""
+
+from hashlib import sha256
+from io import BytesIO
+
+import pytest
+
+from cloud.image_id import parse
+from cloud.model_version import model_version
+from cloud.prediction import Prediction
+from cloud.prediction_cache import PredictionCache
+from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.recovery import Recovery
+from tests.support.aws_errors import refusal
+from tests.support.pictures import picture
+from tests.support.polling_threads import join_polling_threads
+from tests.support.web_client import post
+
+PHOTOS = [picture("PNG"), picture("JPEG"), picture("BMP")]
+NOW = {"Prefer": "respond-async"}
+
+
+def photo(number: int, name: str = "a.png"):
+    return BytesIO(PHOTOS[number]), name
+
+
+@pytest.fixture
+def runs() -> list[str]:
+    """The images that a model has run for."""
+    return []
+
+
+@pytest.fixture
+def classify(queue, inputs, outputs, settings, aws, runs):
+    def classify(status: str = "classified") -> None:
+        while messages := queue.receive(10, 0):
+            for message in messages:
+                runs.append(message.image_id)
+                made = Prediction.classified(message.image_id, [("tabby", 0.9)], instance_id="i-1", model="m")
+                if status == "failed":
+                    made = Prediction.failed(message.image_id, "gave_up", "It crashed.")
+                digest = sha256(inputs.read(message.image_id)[0]).hexdigest()
+                PredictionCache(outputs).put(model_version(settings, aws.s3), digest, made)
+                outputs.put_prediction(made)
+            queue.delete(messages)
+
+    return classify
+
+
+@pytest.fixture
+def app(start, classify):
+    app = start()
+    app.extensions["services"].polling.look_at_fleet = classify
+    return app
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+def test_the_same_bytes_are_answered_without_a_run(client, runs):
+    first = post(client, photo(0)).json["images"][0]
+    again = post(client, photo(0, "other.png")).json["images"][0]
+    assert len(runs) == 1
+    assert (first["cached"], again["cached"]) == (False, True)
+    assert again["filename"] == "other.png"
+    same = ("label", "confidence", "predictions", "model", "instance_id", "timings", "answered_at")
+    assert [again[name] for name in same] == [first[name] for name in same]
+
+
+def test_a_request_that_needs_no_worker_wakes_nobody(start, client):
+    post(client, photo(0))
+    looks, other = [], start()
+    other.extensions["services"].polling.look_at_fleet = lambda: looks.append(1)
+    reply = post(other.test_client(), photo(0), photo(0))
+    assert reply.json["counts"]["classified"] == 2
+    assert other.extensions["services"].polling.waiting().images == 0
+    assert looks == []
+
+
+def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs):
+    post(client, photo(0))
+    cached = post(client, photo(0)).json
+    assert start().test_client().get(cached["url"]).json == cached
+    assert client.get(f"{cached['url']}/images/0000-a.png").data == PHOTOS[0]
+    join_polling_threads()
+    assert OpenRequests(inputs, outputs).ids() == []
+
+
+def test_equal_images_of_one_request_are_one_run(client, runs):
+    answer = post(client, photo(0), photo(1), photo(0), photo(0)).json
+    assert [parse(image_id).number for image_id in runs] == [0, 1]
+    assert [i["status"] for i in answer["images"]] == ["classified"] * 4
+    assert [i["cached"] for i in answer["images"]] == [False, False, True, True]
+    assert [parse(i["image_id"]).number for i in answer["images"]] == [0, 1, 2, 3]
+
+
+def test_equal_images_count_as_one_for_the_fleet(start):
+    app = start()
+    post(app.test_client(), photo(0), photo(0), photo(1), headers=NOW)
+    waiting = app.extensions["services"].polling.waiting()
+    assert (waiting.just_sent, waiting.images, len(waiting.requests)) == (2, 2, 1)
+
+
+def test_equal_images_share_a_failure_and_the_next_request_tries_again(app, runs, classify):
+    polling = app.extensions["services"].polling
+    polling.look_at_fleet = lambda: classify("failed")
+    answer = post(app.test_client(), photo(0), photo(0)).json
+    assert [i["error"]["code"] for i in answer["images"]] == ["gave_up"] * 2
+    polling.look_at_fleet = classify
+    assert post(app.test_client(), photo(0)).json["images"][0]["cached"] is False
+    assert len(runs) == 2
+
+
+def test_what_is_no_image_is_refused_each_time(client):
+    for _ in range(2):
+        answer = post(client, (BytesIO(b"milk"), "a.txt"), (BytesIO(b"milk"), "b.txt")).json
+        assert [(i["error"]["code"], i["cached"]) for i in answer["images"]] == [("not_an_image", False)] * 2
+
+
+def test_a_broken_entry_is_not_used(client, outputs, runs):
+    post(client, photo(0))
+    for key in list(outputs.keys("cache/")):
+        outputs.write(key, b"\x00")
+    assert post(client, photo(0)).json["images"][0]["cached"] is False
+    assert post(client, photo(0)).json["images"][0]["cached"] is True
+    assert len(runs) == 2
+
+
+def test_off_means_that_every_image_is_classified(start, classify, runs):
+    app = start(answer_cache="off")
+    app.extensions["services"].polling.look_at_fleet = classify
+    for _ in range(2):
+        answer = post(app.test_client(), photo(0), photo(0)).json
+        assert [i["cached"] for i in answer["images"]] == [False, False]
+    assert len(runs) == 4
+
+
+def test_other_weights_at_the_same_place_are_another_model(start, client, runs, inputs, classify):
+    def app(**changes):
+        made = start(**changes)
+        made.extensions["services"].polling.look_at_fleet = classify
+        return made.test_client()
+
+    post(client, photo(0))
+    url = f"s3://{inputs.name}/weights.pt"
+    inputs.write("weights.pt", b"one")
+    for expected in (2, 3):
+        assert post(app(weights=url), photo(0)).json["images"][0]["cached"] is False
+        assert len(runs) == expected
+        inputs.write("weights.pt", b"two")
+
+
+def test_without_a_version_workers_are_asked_and_the_reason_is_said_once(
+    start, client, classify, runs, caplog
+):
+    post(client, photo(0))
+    app = start(weights="/nowhere/weights.pt")
+    app.extensions["services"].polling.look_at_fleet = classify
+    for _ in range(2):
+        assert post(app.test_client(), photo(0)).json["images"][0]["cached"] is False
+    assert len(runs) == 3
+    assert caplog.text.count("/nowhere/weights.pt cannot be read") == 1
+
+
+def test_a_cache_that_s3_does_not_show_costs_a_run(client, runs, aws, on_call):
+    post(client, photo(0))
+
+    def refuse(params):
+        if params["Key"].startswith("cache/"):
+            raise refusal("SlowDown", "GetObject")
+
+    on_call(aws.s3, "GetObject", refuse)
+    assert post(client, photo(0)).json["images"][0]["cached"] is False
+    assert len(runs) == 2
+
+
+def test_it_costs_one_call_for_an_upload(start, aws, on_call, settings, outputs):
+    def calls(**changes) -> int:
+        made = start(**changes)
+        before = len(seen)
+        post(made.test_client(), photo(0), photo(1), photo(1), headers=NOW | {"Prefer": "wait=0"})
+        return len(seen) - before
+
+    seen: list[str] = []
+    for operation in ("GetObject", "PutObject", "HeadObject"):
+        on_call(aws.s3, operation, lambda params: seen.append(params["Key"]))
+    assert calls() == calls(answer_cache="off") + 2, "for two different images"
+
+
+# When the controller dies in between
+
+
+def test_recovery_answers_the_copies(start, client, queue, outputs, inputs, classify):
+    """Their process died, or they waited longer than it did."""
+    app = start()
+    deduplication = app.extensions["services"].submissions.deduplication
+    deduplication.cache.get = lambda version, sha256: None
+    deduplication.answer_copies = lambda watched: []
+    request_id = post(app.test_client(), photo(0), photo(0), photo(0), headers=NOW).json["request_id"]
+    classify()
+    open_requests = OpenRequests(inputs, outputs)
+    assert Recovery(queue, outputs, open_requests).settle([request_id]) == {}
+    answer = client.get(f"/requests/{request_id}").json
+    assert [i["status"] for i in answer["images"]] == ["classified"] * 3
+    assert open_requests.ids() == []

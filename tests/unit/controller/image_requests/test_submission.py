@@ -1,0 +1,80 @@
+import pytest
+
+from cloud.errors import CloudError
+from controller.image_requests.open_requests import OpenRequests
+from tests.support.aws_errors import refusal
+from tests.support.submissions import submit
+
+
+def test_images_go_in_and_answers_come_out_in_upload_order(process, inputs):
+    watched = submit(process, "b.png", "a.png", "犬.png")
+    assert watched.finished.wait(10)
+    made = watched.result()
+    assert [(i.filename, i.status, i.label) for i in made.images] == [
+        ("b.png", "classified", "tabby"),
+        ("a.png", "classified", "tabby"),
+        ("犬.png", "classified", "tabby"),
+    ]
+    assert inputs.read(made.images[2].image_id)[0] == "犬.png".encode()
+
+
+def test_a_hundred_images_of_one_request_are_all_answered(process):
+    watched = submit(process, *["cat.png"] * 100)
+    assert watched.finished.wait(20)
+    assert watched.result().counts == {"waiting": 0, "classified": 100, "failed": 0}
+
+
+def test_an_image_is_uploaded_before_its_message_is_sent(make, inputs, aws, on_call):
+    """A worker may be quick."""
+    process, there = make(), []
+    on_call(
+        aws.sqs,
+        "SendMessageBatch",
+        lambda params: there.extend(inputs.read(e["MessageBody"])[0] for e in params["Entries"]),
+    )
+    submit(process, "a.png", "b.png")
+    assert there == [b"a.png", b"b.png"]
+
+
+def test_a_refused_file_is_answered_at_once_and_never_sent(make, queue, inputs):
+    process = make()
+    watched = submit(process, "notes.txt", refused=("notes.txt",))
+    assert process.polling.waiting().just_sent == 0, "nobody is launched for it"
+    assert watched.finished.wait(10)
+    (image,) = watched.result().images
+    assert (image.status, image.error.code) == ("failed", "not_an_image")
+    assert queue.counts().backlog == 0
+    assert inputs.image_ids(watched.request_id) == []
+
+
+def test_a_refused_file_does_not_hold_the_others_up(process):
+    watched = submit(process, "a.png", "notes.txt", "b.png", refused=("notes.txt",))
+    assert watched.finished.wait(10)
+    assert [i.status for i in watched.result().images] == ["classified", "failed", "classified"]
+
+
+def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aws, on_call):
+    process = make()
+
+    def refuse(params):
+        if params["Key"].endswith("b.png"):
+            raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse)
+    with pytest.raises(CloudError, match="SlowDown"):
+        submit(process, "a.png", "b.png", "c.png")
+    assert queue.counts().backlog == 0
+    assert OpenRequests(inputs, outputs).ids() == []
+    assert process.polling.waiting().requests == ()
+
+
+def test_a_queue_that_refuses_is_an_error_too(make, inputs, outputs, aws, on_call):
+    process = make()
+
+    def refuse(params):
+        raise refusal("ServiceUnavailable", "SendMessageBatch")
+
+    on_call(aws.sqs, "SendMessageBatch", refuse)
+    with pytest.raises(CloudError, match="ServiceUnavailable"):
+        submit(process, "a.png")
+    assert OpenRequests(inputs, outputs).ids() == []

@@ -1,0 +1,57 @@
+from io import BytesIO
+
+import pytest
+
+from cloud.image_id import image_id, new_request_id
+from controller.container import assemble, launch_plan, split
+from controller.image_requests.upload import Upload
+from tests.support.polling_threads import join_polling_threads
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"), [("", []), ("a", ["a"]), ("a,b", ["a", "b"]), (" a , b ,", ["a", "b"])]
+)
+def test_lists_in_settings_are_separated_by_commas(text, parts):
+    assert split(text) == parts
+
+
+def test_the_settings_make_the_launch_plan(settings):
+    changed = settings.model_copy(
+        update={
+            "instance_type": "c7i.large, c6i.large",
+            "market": "spot",
+            "subnet_ids": "subnet-1,subnet-2",
+            "security_group_ids": "sg-1",
+            "instance_profile": "workers",
+            "key_name": "mine",
+        }
+    )
+    plan = launch_plan(changed, "eu-central-1")
+    assert plan.ami_id == settings.ami_id
+    assert list(plan.choices())[:3] == [
+        ("spot", "c7i.large", "subnet-1"),
+        ("spot", "c7i.large", "subnet-2"),
+        ("spot", "c6i.large", "subnet-1"),
+    ]
+    assert len(list(plan.choices())) == 8
+    assert (plan.security_group_ids, plan.instance_profile, plan.key_name) == (["sg-1"], "workers", "mine")
+    assert "AWS_REGION=eu-central-1\n" in plan.user_data
+    assert f"REQUEST_QUEUE={settings.request_queue}\n" in plan.user_data
+
+
+def test_the_parts_are_put_together(settings, aws, queue, work, png):
+    """An image that is sent wakes the autoscaler, whose look launches a worker for its request."""
+    services = assemble(settings, aws)
+    request_id = new_request_id()
+    upload = Upload(image_id(request_id, 0, "cat.png"), BytesIO(png), "image/png", None, "")
+    watched = services.submissions.submit(request_id, [upload])
+    assert services.autoscaler.wake.is_set()
+    assert services.autoscaler.look()
+    (instance,) = services.fleet_view.read().instances
+    assert (instance.request_id, instance.name) == (f"{request_id[:12]}…", "app-tier-instance-1")
+    work()
+    assert watched.finished.wait(10)
+    join_polling_threads()
+    services.autoscaler.look()
+    assert services.fleet_view.read().instances == []
+    services.submissions.pool.shutdown()

@@ -1,0 +1,456 @@
+"""Each thing that can be wrong before a first run is found, and told with the way to mend it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from moto import mock_aws
+
+from controller.container import launch_plan
+from deploy.doctor import account, fleet, model, storage
+from deploy.doctor.__main__ import main
+from tests.support.aws_errors import refusal
+from worker.engine import ClassifierError
+
+CONTROLLERS_INPUT, CONTROLLERS_OUTPUT = storage.CONTROLLER
+WORKERS_INPUT, WORKERS_OUTPUT = storage.WORKER
+REGIONS = ["eu-central-1", "us-east-1", "us-east-2", "us-west-2"]
+
+
+def wrongs(findings) -> list[str]:
+    """What is wrong and what would mend it, a line each."""
+    found = [findings] if hasattr(findings, "state") else list(findings)
+    return [f"{finding.what} → {finding.mend}" for finding in found if finding.state == "wrong"]
+
+
+def states(findings) -> set[str]:
+    found = [findings] if hasattr(findings, "state") else list(findings)
+    return {finding.state for finding in found}
+
+
+@pytest.fixture
+def deny(on_call):
+    """`deny(client, operation)`: this role may not."""
+
+    def deny(client, operation, code="AccessDenied"):
+        def refuse(params):
+            raise refusal(code, operation)
+
+        on_call(client, operation, refuse)
+
+    return deny
+
+
+# Region, credentials, clock
+
+
+def test_a_region_is_needed_and_must_be_one():
+    assert "set AWS_REGION" in wrongs(account.check_region(None, REGIONS, None))[0]
+    [finding] = wrongs(account.check_region("us-eats-1", REGIONS, None))
+    assert "'us-eats-1'" in finding
+    assert "us-east-1" in finding
+    assert wrongs(account.check_region("us-east-1", REGIONS, None)) == []
+    assert wrongs(account.check_region("moon-1", REGIONS, "http://127.0.0.1:4566")) == []
+
+
+class Sts:
+    """STS with one answer."""
+
+    def __init__(self, code="", date=None):
+        headers = {"date": f"{date:%a, %d %b %Y %H:%M:%S GMT}"} if date else {}
+        self.code, self.metadata = code, {"ResponseMetadata": {"HTTPHeaders": headers}}
+
+    def get_caller_identity(self):
+        if self.code:
+            error = {"Error": {"Code": self.code, "Message": f"{self.code} says AWS"}}
+            raise ClientError({**error, **self.metadata}, "GetCallerIdentity")
+        return {"Arn": "arn:aws:iam::123456789012:user/somebody", **self.metadata}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("InvalidClientTokenId", "does not know this access key"),
+        ("ExpiredToken", "expired"),
+        ("SignatureDoesNotMatch", "secret key"),
+        ("OtherTrouble", "OtherTrouble says AWS"),
+    ],
+)
+def test_credentials_that_aws_refuses_are_told_with_the_reason(code, words):
+    [finding] = wrongs(account.check_credentials(True, Sts(code, datetime.now(UTC))))
+    assert words in finding
+    assert "aws configure" in finding
+
+
+def test_without_credentials_nothing_is_asked():
+    assert "no AWS credentials" in wrongs(account.check_credentials(False, None))[0]
+
+
+def test_an_aws_that_cannot_be_reached_is_no_matter_of_credentials():
+    class Unreachable:
+        def get_caller_identity(self):
+            raise EndpointConnectionError(endpoint_url="https://sts.example")
+
+    assert "cannot be reached" in wrongs(account.check_credentials(True, Unreachable()))[0]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(400, "ahead of"), (-400, "behind")])
+@pytest.mark.parametrize("code", ["", "RequestExpired"])
+def test_a_clock_that_is_wrong_is_seen_in_any_reply(seconds, words, code):
+    now = datetime.now(UTC)
+    found = wrongs(account.check_credentials(True, Sts(code, now), now + timedelta(seconds=seconds)))
+    assert any(f"{words} AWS's" in finding and "timedatectl" in finding for finding in found)
+    assert wrongs(account.check_credentials(True, Sts("", now), now + timedelta(seconds=20))) == []
+
+
+# Buckets
+
+
+def test_buckets_that_are_as_they_should_be_are_left_as_they_are(aws):
+    for use in (CONTROLLERS_INPUT, CONTROLLERS_OUTPUT, WORKERS_INPUT, WORKERS_OUTPUT):
+        name = "test-input" if use.setting == "INPUT_BUCKET" else "test-output"
+        assert states(storage.check_bucket(aws.s3, name, use)) == {"ok"}
+    for name in ("test-input", "test-output"):
+        assert [item["Key"] for item in aws.s3.list_objects_v2(Bucket=name)["Contents"]] == ["doctor"]
+
+
+@pytest.mark.parametrize("use", [CONTROLLERS_INPUT, WORKERS_INPUT, WORKERS_OUTPUT])
+def test_a_bucket_that_is_not_there_is_told_with_how_to_make_it(aws, use):
+    [finding] = wrongs(storage.check_bucket(aws.s3, "nowhere", use))
+    assert "there is no bucket nowhere" in finding
+    assert "cloud.provision" in finding
+
+
+def test_a_bucket_in_another_region_is_told_with_that_region(aws, on_call):
+    def moved(params):
+        headers = {"ResponseMetadata": {"HTTPHeaders": {"x-amz-bucket-region": "eu-west-1"}}}
+        raise ClientError({"Error": {"Code": "301", "Message": "Moved"}, **headers}, "HeadBucket")
+
+    on_call(aws.s3, "HeadBucket", moved)
+    [finding] = wrongs(storage.check_bucket(aws.s3, "test-input", CONTROLLERS_INPUT))
+    assert "set AWS_REGION to eu-west-1" in finding
+
+
+def test_a_missing_list_permission_is_told_by_what_it_does(aws, deny):
+    """S3 says 403 for an object that is not there to somebody who may not list the bucket."""
+    deny(aws.s3, "HeadBucket", "403")
+    deny(aws.s3, "GetObject")
+    [finding] = wrongs(storage.check_bucket(aws.s3, "test-input", WORKERS_INPUT))
+    assert "s3:ListBucket on arn:aws:s3:::test-input" in finding
+    assert "403 instead of 404" in finding
+
+
+@pytest.mark.parametrize(
+    ("operation", "permission"),
+    [
+        ("GetObject", "s3:GetObject on arn:aws:s3:::test-output/*"),
+        ("PutObject", "s3:PutObject on arn:aws:s3:::test-output/*"),
+        ("DeleteObject", "s3:DeleteObject on arn:aws:s3:::test-output/*"),
+    ],
+)
+def test_a_missing_permission_on_objects_is_named(aws, deny, operation, permission):
+    deny(aws.s3, operation)
+    [finding] = wrongs(storage.check_bucket(aws.s3, "test-output", CONTROLLERS_OUTPUT))
+    assert permission in finding
+
+
+# The queue
+
+
+def test_a_queue_that_is_as_it_should_be_is_left_as_it_is(aws, settings, queue):
+    queue.send([f"{'0' * 28}/0000-cat.jpg"])
+    assert states(storage.check_queue(aws.sqs, settings, controller=True)) == {"ok"}
+    assert states(storage.check_queue(aws.sqs, settings, controller=False)) == {"ok"}
+    [message] = queue.receive(10, 0)
+    assert message.receives == 1
+
+
+def test_a_queue_that_is_not_there_is_told_with_how_to_make_it(clients, settings):
+    [finding] = wrongs(storage.check_queue(clients.sqs, settings, controller=False))
+    assert "no queue test-requests" in finding
+    assert "cloud.provision" in finding
+
+
+@pytest.mark.parametrize("operation", storage.REFUSED)
+def test_a_missing_permission_on_the_queue_is_named(aws, settings, deny, operation):
+    deny(aws.sqs, operation, "AccessDeniedException")
+    found = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    permission = operation.removesuffix("Batch")
+    assert f"sqs:{permission} on the queue test-requests is not allowed" in found[0]
+
+
+@pytest.mark.parametrize("operation", ["GetQueueUrl", "GetQueueAttributes"])
+def test_a_queue_that_may_not_be_looked_at_is_told(aws, settings, deny, operation):
+    deny(aws.sqs, operation)
+    [finding] = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    assert f"sqs:{operation}" in finding
+
+
+@pytest.fixture
+def change(aws):
+    """Changes attributes of a queue."""
+
+    def change(name, **attributes):
+        url = aws.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        aws.sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
+
+    return change
+
+
+def test_another_visibility_timeout_than_the_workers_is_wrong(aws, settings, change):
+    change("test-requests", VisibilityTimeout="5")
+    [finding] = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    assert "is 5 s" in finding
+    assert "set VISIBILITY_TIMEOUT=5" in finding
+
+
+def test_a_queue_without_a_redrive_policy_is_wrong(aws, settings, change):
+    change("test-requests", RedrivePolicy="")
+    [finding] = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    assert "no redrive policy" in finding
+    assert "test-requests-dead" in finding
+
+
+def test_another_number_of_receives_than_the_workers_is_wrong(aws, settings, change):
+    url = aws.sqs.get_queue_url(QueueName="test-requests-dead")["QueueUrl"]
+    arn = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    change("test-requests", RedrivePolicy=json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 9}))
+    [finding] = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    assert "after 9 receives" in finding
+    assert "set MAX_RECEIVES=9" in finding
+
+
+def test_dead_letters_that_are_gone_too_soon_are_wrong(aws, settings, change):
+    change("test-requests-dead", MessageRetentionPeriod="345600")
+    [finding] = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    assert "test-requests-dead keeps messages no longer" in finding
+
+
+def test_a_dead_letter_queue_that_is_gone_is_wrong(aws, settings):
+    aws.sqs.delete_queue(QueueUrl=aws.sqs.get_queue_url(QueueName="test-requests-dead")["QueueUrl"])
+    [finding] = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    assert "test-requests-dead cannot be found" in finding
+
+
+# AMI and launch
+
+
+def nowhere(region):
+    return boto3.client("ec2", region_name=region)
+
+
+@pytest.fixture
+def ami(aws):
+    return aws.ec2.register_image(Name="image-classifier", RootDeviceName="/dev/xvda")["ImageId"]
+
+
+def test_an_ami_that_is_there_is_right(aws, ami):
+    assert states(fleet.check_ami(aws.ec2, ami, nowhere)) == {"ok"}
+
+
+def test_an_ami_that_is_nowhere_is_told_with_how_to_make_one(aws, on_reply):
+    on_reply(aws.ec2, "DescribeRegions", lambda reply: reply.update(Regions=[]))
+    [finding] = wrongs(fleet.check_ami(aws.ec2, "ami-00000000", nowhere))
+    assert "there is no ami-00000000 in us-east-1" in finding
+    assert "deploy.make_ami" in finding
+
+
+@mock_aws
+def test_an_ami_of_another_region_is_told_with_that_region(aws, on_reply):
+    there = boto3.client("ec2", region_name="eu-west-1")
+    ami = there.register_image(Name="image-classifier", RootDeviceName="/dev/xvda")["ImageId"]
+    regions = [{"RegionName": name} for name in ("us-east-1", "us-west-2", "eu-west-1")]
+    on_reply(aws.ec2, "DescribeRegions", lambda reply: reply.update(Regions=regions))
+    [finding] = wrongs(fleet.check_ami(aws.ec2, ami, nowhere))
+    assert f"{ami} is in eu-west-1, not in us-east-1" in finding
+    assert "copy-image --source-region eu-west-1" in finding
+
+
+def test_an_ami_that_is_not_ready_is_wrong(aws, ami, on_reply):
+    on_reply(aws.ec2, "DescribeImages", lambda reply: reply["Images"][0].update(State="pending"))
+    assert "is pending" in wrongs(fleet.check_ami(aws.ec2, ami, nowhere))[0]
+
+
+def test_what_the_controller_may_not_ask_is_no_fault(aws, deny):
+    """Its role has no ec2:DescribeImages: the dry run of the launch finds a missing AMI, too."""
+    deny(aws.ec2, "DescribeImages", "UnauthorizedOperation")
+    assert states(fleet.check_ami(aws.ec2, "ami-1", nowhere)) == {"unknown"}
+
+
+@pytest.fixture
+def plan(aws, settings):
+    return launch_plan(settings, "us-east-1")
+
+
+def test_a_dry_run_launches_nothing(aws, settings, plan):
+    assert states(fleet.check_launch(aws.ec2, plan, settings.worker_name)) == {"ok"}
+    assert aws.ec2.describe_instances()["Reservations"] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("InvalidAMIID.NotFound", "deploy.make_ami"),
+        ("InvalidGroup.NotFound", "SECURITY_GROUP_IDS"),
+        ("InvalidSubnetID.NotFound", "SUBNET_IDS"),
+        ("InvalidKeyPair.NotFound", "KEY_NAME"),
+        ("InvalidLaunchTemplateName.NotFoundException", "LAUNCH_TEMPLATE"),
+        ("Unsupported", "INSTANCE_TYPE"),
+        ("InvalidParameterValue", "InvalidParameterValue says AWS"),
+    ],
+)
+def test_what_ec2_would_not_launch_is_told_with_the_setting_that_is_wrong(
+    aws, settings, plan, deny, code, words
+):
+    deny(aws.ec2, "RunInstances", code)
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name))
+    assert words in finding
+
+
+def test_a_launch_that_is_not_allowed_is_told(aws, settings, plan, deny):
+    deny(aws.ec2, "RunInstances", "UnauthorizedOperation")
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name))
+    assert "ec2:RunInstances" in finding
+
+
+def test_a_role_that_may_not_be_passed_on_is_told(aws, settings, on_call):
+    def refuse(params):
+        raise refusal("UnauthorizedOperation" if "IamInstanceProfile" in params else "DryRunOperation")
+
+    on_call(aws.ec2, "RunInstances", refuse)
+    plan = launch_plan(settings.model_copy(update={"instance_profile": "worker"}), "us-east-1")
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name))
+    assert "iam:PassRole on the role of the instance profile worker" in finding
+
+
+@pytest.mark.parametrize("operation", ["TerminateInstances", "CreateTags"])
+def test_workers_that_may_not_be_handled_are_wrong_when_there_is_one_to_ask_about(
+    aws, settings, deny, operation
+):
+    deny(aws.ec2, operation, "UnauthorizedOperation")
+    assert states(fleet.check_instances(aws.ec2, settings.worker_name)) == {"unknown"}
+    tags = [{"Key": "fleet", "Value": settings.worker_name}]
+    aws.ec2.run_instances(
+        ImageId="ami-12c6146b",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.worker_name))
+    assert f"ec2:{operation}" in finding
+
+
+def test_workers_that_may_not_be_listed_are_wrong(aws, settings, deny):
+    deny(aws.ec2, "DescribeInstances", "UnauthorizedOperation")
+    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.worker_name))
+    assert "ec2:DescribeInstances" in finding
+
+
+# Quota
+
+
+class Quotas:
+    """Service Quotas, which moto lacks, with one answer."""
+
+    def __init__(self, vcpus=None, code=""):
+        self.vcpus, self.code, self.asked = vcpus, code, []
+
+    def get_service_quota(self, ServiceCode, QuotaCode):
+        self.asked.append((ServiceCode, QuotaCode))
+        if self.code:
+            raise refusal(self.code, "GetServiceQuota")
+        return {"Quota": {"Value": float(self.vcpus)}}
+
+
+def quota(aws, settings, quotas, **update):
+    return list(fleet.check_quota(aws.ec2, quotas, settings.model_copy(update=update)))
+
+
+def test_a_quota_below_the_maximum_is_wrong(aws, settings):
+    quotas = Quotas(vcpus=5)
+    [finding] = wrongs(quota(aws, settings, quotas, instance_type="c6i.large", max_instances=10))
+    assert "5 vCPUs on-demand, but 10 c6i.large (MAX_INSTANCES) have 20" in finding
+    assert "set MAX_INSTANCES=2" in finding
+    assert "--quota-code L-1216C47A --desired-value 20" in finding
+    assert states(quota(aws, settings, Quotas(vcpus=20), instance_type="c6i.large", max_instances=10)) == {
+        "ok"
+    }
+
+
+def test_spot_has_a_quota_of_its_own(aws, settings):
+    quotas = Quotas(vcpus=100)
+    quota(aws, settings, quotas, instance_type="g4dn.xlarge", market="spot")
+    assert sorted(quotas.asked) == [("ec2", "L-3819A6DF"), ("ec2", "L-DB2E81BA")]
+
+
+def test_a_quota_that_may_not_be_asked_is_no_fault(aws, settings):
+    assert states(quota(aws, settings, Quotas(code="AccessDenied"), instance_type="c6i.large")) == {"unknown"}
+
+
+def test_an_instance_type_that_does_not_exist_is_wrong(aws, settings):
+    [finding] = wrongs(quota(aws, settings, Quotas(vcpus=100), instance_type="c99.large"))
+    assert "INSTANCE_TYPE" in finding
+
+
+# The model
+
+
+class Slow:
+    """A classifier whose batch takes so long; time passes in `clock` only."""
+
+    model = "resnet152 (imagenet)"
+
+    def __init__(self, seconds):
+        self.seconds, self.time, self.batches = seconds, 0.0, []
+
+    def prepare(self, image):
+        return image
+
+    def classify(self, tensors):
+        self.batches.append(len(tensors))
+        self.time += self.seconds
+        return [[("tabby", 1.0)] for _ in tensors]
+
+
+def test_a_model_that_is_too_slow_for_the_visibility_timeout_is_wrong():
+    slow = Slow(seconds=30)
+    [finding] = wrongs(model.check_speed(slow, 60, clock=lambda: slow.time))
+    assert "takes 30.0 s" in finding
+    assert "set VISIBILITY_TIMEOUT to 91 or more" in finding
+    assert set(slow.batches) == {5}
+    assert wrongs(model.check_speed(slow, 100, clock=lambda: slow.time)) == []
+
+
+def test_a_model_without_weights_is_wrong():
+    def load():
+        raise ClassifierError("The weights /nowhere cannot be read.")
+
+    [finding] = wrongs(model.check_model(load, 60))
+    assert "/nowhere cannot be read" in finding
+
+
+# The command
+
+
+def test_the_command_goes_no_further_without_a_region(settings_environment, capsys):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        settings_environment.delenv(name, raising=False)
+    settings_environment.setenv("AWS_CONFIG_FILE", "/nowhere")
+    settings_environment.setattr("sys.argv", ["doctor"])
+    assert main() == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("WRONG    no region is set\n         → set AWS_REGION")
+    assert printed.endswith("1 is wrong for a controller.\n")
+
+
+def test_the_command_names_settings_that_are_missing(clients, settings_environment, capsys):
+    settings_environment.setenv("AWS_REGION", "us-east-1")
+    settings_environment.delenv("AWS_ENDPOINT_URL", raising=False)
+    settings_environment.setattr("sys.argv", ["doctor", "worker"])
+    assert main() == 1
+    printed = capsys.readouterr().out
+    assert "INPUT_BUCKET (" in printed
+    assert "OUTPUT_BUCKET (" in printed
+    assert printed.endswith("2 are wrong for a worker.\n")

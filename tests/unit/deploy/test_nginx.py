@@ -1,0 +1,288 @@
+"""deploy/nginx.conf in a real nginx, in front of a real Gunicorn."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from cloud.settings import Settings
+from controller.app import CONTENT_SECURITY_POLICY
+from local.driver import eventually, free_port
+from tests.support import front
+from tests.support.front import Nginx
+from tests.support.programs import need
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+JSON = {"Accept": "application/json"}
+WITH_TLS = ["sed", "-e", "/#plain/d", "-e", "s/#tls //", str(front.CONFIGURATION)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """nginx in front of Gunicorn."""
+    folder = tmp_path_factory.mktemp("front")
+    with front.gunicorn("tests.support.front:app", folder), front.nginx(folder, free_port()) as nginx:
+        yield nginx
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Nginx]:
+    """nginx in front of nothing."""
+    with front.nginx(tmp_path, free_port()) as nginx:
+        yield nginx
+
+
+def with_tls() -> str:
+    """As the deploy page says to do it."""
+    assert "sed -i -e '/#plain/d' -e 's/#tls //' " in (front.ROOT / "deploy/README.md").read_text()
+    return subprocess.run(WITH_TLS, capture_output=True, text=True, check=True).stdout
+
+
+def default(setting: str) -> int:
+    value: int = Settings.model_fields[setting].default
+    return value
+
+
+def open_files(nginx: Nginx, words: str) -> list[str]:
+    """Of nginx's processes; also files that have no name any more."""
+    workers = psutil.Process(int((nginx.folder / "nginx.pid").read_text())).children()
+    paths = [os.readlink(link) for worker in workers for link in Path(f"/proc/{worker.pid}/fd").iterdir()]
+    return [path for path in paths if words in path]
+
+
+def test_nginx_has_nothing_to_say_against_the_configuration(tmp_path: Path):
+    done = Nginx(front.render(tmp_path, free_port()), 0).test()
+    assert done.returncode == 0
+    assert "[" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_gixy_has_nothing_to_say_against_the_configuration(tmp_path: Path, tls: bool):
+    text = with_tls() if tls else front.CONFIGURATION.read_text()
+    (tmp_path / "nginx.conf").write_text(text)
+    gixy = [str(Path(sys.executable).parent / "gixy"), str(tmp_path / "nginx.conf")]
+    done = subprocess.run(gixy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "No issues found" in done.stdout
+
+
+def test_the_numbers_fit_the_settings():
+    text = front.CONFIGURATION.read_text()
+
+    def number(pattern: str) -> int:
+        found = re.search(pattern, text)
+        assert found, pattern
+        return int(found[1])
+
+    assert number(r"client_max_body_size (\d+);") == default("max_upload_mb") * 1_000_000
+    assert number(r"at most (\d+) MB") == default("max_upload_mb")
+    read_timeout = number(r"proxy_read_timeout (\d+)s;")
+    assert default("request_timeout") + 5 < read_timeout < number(r"worker_shutdown_timeout (\d+)s;")
+    assert number(r"zone=requests burst=(\d+) ") > default("max_files")
+
+
+def test_static_files_come_from_nginx_alone(alone: Nginx):
+    address = f"{alone.url}/static/page.css"
+    reply = requests.get(address, timeout=10)
+    assert reply.content == (front.ROOT / "controller/static/page.css").read_bytes()
+    assert reply.headers["Content-Type"] == "text/css; charset=utf-8"
+    assert reply.headers["Content-Encoding"] == "gzip"
+    assert reply.headers["Cache-Control"] == "public, no-cache"
+    again = requests.get(address, headers={"If-None-Match": reply.headers["ETag"]}, timeout=10)
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/", "/static/none.css", "/static/../app.py", "/static/%2e%2e/app.py"]
+)
+def test_nothing_but_static_files_comes_from_disk(alone: Nginx, path: str):
+    with closing(HTTPConnection(alone.address, timeout=10)) as client:
+        client.request("GET", path)  # as it is: other clients would resolve the dots
+        escapes = path.endswith("app.py")
+        assert client.getresponse().status == (502 if escapes else 404)
+
+
+def test_everything_has_the_security_headers(whole: Nginx):
+    for path in ("/", "/static/page.css", "/static/none.css"):
+        headers = requests.get(whole.url + path, timeout=10).headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Server"] == "nginx"
+
+
+def test_the_pages_of_nginx_have_the_policy_of_the_controllers(alone: Nginx):
+    assert requests.get(alone.url, timeout=10).headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+
+
+def test_a_policy_of_the_controller_stands_alone(whole: Nginx):
+    assert requests.get(f"{whole.url}/policy", timeout=10).headers["Content-Security-Policy"] == "sandbox"
+
+
+def test_gunicorn_hears_who_the_client_is_from_nginx_and_not_from_the_client(whole: Nginx):
+    lies = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    said = requests.get(whole.url, headers=lies, timeout=10).json()
+    assert (said["client"], said["scheme"]) == ("127.0.0.1", "http")
+
+
+def test_nginx_and_gunicorn_log_a_request_under_one_id(whole: Nginx):
+    requests.get(f"{whole.url}/named?the-request", timeout=10)
+    requests.get(f"{whole.url}/nameless", timeout=10)
+
+    def lines(path: str) -> list[dict]:
+        """Of both logs, which are written after the reply."""
+        logs = whole.log(), front.read_lines(whole.folder / "gunicorn.log")
+        return [line for log in logs for line in log[::-1] if line["uri"] == path]
+
+    for path, request_id in (("/named?the-request", "the-request"), ("/nameless", None)):
+        eventually(lambda path=path: len(lines(path)) == 2)
+        ids = {line["request_id"] for line in lines(path)}
+        assert len(ids) == 1
+        assert ids == {request_id} or (request_id is None and len(ids.pop()) == 32)
+
+
+def test_server_sent_events_are_not_held_back(whole: Nginx):
+    with requests.get(f"{whole.url}/requests/1/events", stream=True, timeout=10) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == b"data: 1"
+        requests.get(f"{whole.url}/go", timeout=10)
+        assert [line for line in lines if line] == [b"data: 2"]
+
+
+def test_an_upload_waits_on_disk_until_it_is_whole(whole: Nginx):
+    size = 1_000_000
+    with closing(HTTPConnection(whole.address, timeout=10)) as client:
+        client.request("POST", "/slowly", bytes(size - 1), {"Content-Length": str(size)})
+        eventually(lambda: open_files(whole, "client_body/"), 10)
+        assert all(line["uri"] != "/slowly" for line in front.read_lines(whole.folder / "gunicorn.log"))
+        client.send(b"\0")
+        assert json.load(client.getresponse())["bytes"] == size
+
+
+def test_a_refusal_is_a_page_for_a_browser_and_json_for_a_program(alone: Nginx):
+    page = requests.get(alone.url, headers=BROWSER, timeout=10)
+    assert page.status_code == 502
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "<code>502 bad_gateway</code>" in page.text
+    assert "The classifier is not running" in page.text
+    for link in re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text):
+        assert requests.get(alone.url + link, timeout=10).status_code == 200
+    for headers in (JSON, {}):
+        answer = requests.get(alone.url, headers=headers, timeout=10)
+        assert answer.status_code == 502
+        assert answer.headers["Content-Type"].startswith("application/json")
+        assert answer.headers["Retry-After"] == "30"
+        assert answer.json()["error"]["code"] == "bad_gateway"
+        assert answer.json()["error"]["message"].startswith("The classifier is not running")
+
+
+@pytest.mark.parametrize("expect", ["100-continue", ""])
+def test_a_too_large_upload_gets_our_413_whether_or_not_the_client_waits_for_leave(
+    whole: Nginx, tmp_path: Path, expect: str
+):
+    large = tmp_path / "large.jpg"
+    with large.open("wb") as file:
+        file.truncate(default("max_upload_mb") * 1_000_000)  # a hole: it takes no disk
+    upload = [
+        need("curl"),
+        "-sS",
+        "-m",
+        "60",
+        "-H",
+        f"Expect: {expect}",
+        "-F",
+        f"image_file=@{large}",
+        whole.url,
+    ]
+    done = subprocess.run([*upload, "-w", "%{http_code}"], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("413")
+    assert '"request_entity_too_large", "message": "The upload is too large: at most 1024 MB' in done.stdout
+
+
+def test_a_browser_gets_a_page_with_its_413(whole: Nginx):
+    with closing(HTTPConnection(whole.address, timeout=10)) as client:
+        client.request("POST", "/", headers={**BROWSER, "Content-Length": "1024000001"})
+        reply = client.getresponse()
+        page = reply.read()
+    assert reply.status == 413
+    assert page.startswith(b"<!doctype html>")
+    assert b"at most 1024 MB" in page
+
+
+def test_metrics_are_for_prometheus_and_for_nobody_outside(whole):
+    assert requests.get(f"{whole.url}/metrics", headers=JSON, timeout=10).status_code == 404
+    assert requests.get(f"http://{whole.for_prometheus}/metrics", timeout=10).ok
+    assert requests.get(f"http://{whole.for_prometheus}/fleet", timeout=10).status_code == 404
+    assert whole.for_prometheus.startswith("127.0.0.1:")
+
+
+def test_a_slow_answer_gets_our_504(tmp_path: Path):
+    soon = {"proxy_read_timeout 330s": "proxy_read_timeout 1s"}
+    with (
+        front.gunicorn("tests.support.front:app", tmp_path),
+        front.nginx(tmp_path, free_port(), soon) as nginx,
+    ):
+        reply = requests.get(f"{nginx.url}/slow?3", timeout=10)
+    assert reply.status_code == 504
+    assert reply.json()["error"]["code"] == "gateway_timeout"
+
+
+def test_a_client_that_posts_without_end_gets_429_and_others_nothing_of_it(whole: Nginx):
+    with ThreadPoolExecutor(20) as pool, requests.Session() as session:
+        replies = list(pool.map(lambda _: session.post(whole.url, timeout=20), range(500)))
+    statuses = [reply.status_code for reply in replies]
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) > 200
+    assert refused[0].json()["error"]["code"] == "too_many_requests"
+    assert refused[0].headers["Retry-After"] == "5"
+    assert requests.get(whole.url, timeout=10).status_code == 200
+
+
+def test_tls_takes_one_command(tmp_path: Path):
+    certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
+    name = "classifier.example.org"
+    make = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
+    more = [
+        "-addext",
+        f"subjectAltName=DNS:{name},IP:127.0.0.1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run([*make, *more], capture_output=True, check=True)
+    plain, secure = free_port(), free_port()
+    changes = {
+        "/etc/letsencrypt/live/classifier.example.org/": f"{tmp_path}/",
+        "listen 443 ": f"listen 127.0.0.1:{secure} ",
+        "listen [::]:443 ": f"listen [::1]:{secure} ",
+    }
+    with (
+        front.gunicorn("tests.support.front:app", tmp_path),
+        front.nginx(tmp_path, plain, changes, with_tls()) as nginx,
+    ):
+        moved = requests.get(f"{nginx.url}/requests/1", allow_redirects=False, timeout=10)
+        reply = requests.get(f"https://127.0.0.1:{secure}/", verify=str(certificate), timeout=10)
+    assert (moved.status_code, moved.headers["Location"]) == (301, "https://127.0.0.1/requests/1")
+    assert reply.json()["scheme"] == "https"
+    assert "max-age" in reply.headers["Strict-Transport-Security"]
+
+
+def test_what_the_controller_itself_refuses_comes_through_as_it_is(whole: Nginx):
+    reply = requests.get(f"{whole.url}/over-quota", timeout=10)
+    assert (reply.status_code, reply.headers["Retry-After"]) == (429, "17")
+    assert "pid" in reply.json()

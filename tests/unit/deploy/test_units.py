@@ -1,0 +1,66 @@
+"""deploy/*.service as systemd reads them; tests/e2e/test_units.py runs them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloud.settings import Settings
+from local.driver import ROOT
+from tests.support.programs import need
+
+UNITS = sorted((ROOT / "deploy").glob("*.service"))
+
+
+@pytest.fixture
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """With this machine's Python in place of an installed one."""
+    source: Path = request.param
+    text = source.read_text().replace("/opt/image-classifier/.venv/bin/python", sys.executable)
+    (tmp_path / source.name).write_text(text.replace("/opt/image-classifier", str(ROOT)))
+    return tmp_path / source.name
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [need("systemd-analyze"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def seconds(unit: str, name: str) -> int:
+    found = re.search(rf"^{name}=(\d+)$", (ROOT / "deploy" / unit).read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def test_there_is_a_unit_for_each_tier():
+    assert [u.name for u in UNITS] == [
+        "image-classifier-controller.service",
+        "image-classifier-worker.service",
+    ]
+
+
+@pytest.mark.parametrize("unit", UNITS, indirect=True, ids=lambda unit: unit.stem)
+def test_systemd_has_nothing_to_say_against_it(unit: Path):
+    done = analyze("verify", "--man=no", unit)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("unit", UNITS, indirect=True, ids=lambda unit: unit.stem)
+def test_it_may_do_little_on_its_machine(unit: Path):
+    """On systemd's scale of 0 to 10, a service without hardening has 9.6."""
+    done = analyze("security", "--offline=true", "--threshold=20", unit)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_stop_leaves_time_for_what_is_in_progress():
+    wait = Settings.model_fields["request_timeout"].default
+    assert seconds("image-classifier-controller.service", "TimeoutStopSec") > wait + 30  # GRACEFUL_TIMEOUT
+    assert seconds("image-classifier-worker.service", "TimeoutStopSec") >= 30
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_child_that_the_kernel_kills_does_not_stop_the_unit(unit: Path):
+    """systemd's default for OOMPolicy is to stop all of it."""
+    assert "OOMPolicy=continue" in unit.read_text().splitlines()

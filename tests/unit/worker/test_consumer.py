@@ -1,0 +1,241 @@
+import logging
+from collections import Counter
+from collections.abc import Callable
+from hashlib import sha256
+from io import BytesIO
+from threading import Event
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.errors import CloudError
+from cloud.image_id import image_id, new_request_id
+from cloud.prediction import Prediction
+from cloud.request_queue import Message, RequestQueue
+from tests.support.aws_errors import refusal
+from tests.support.exposition import by_outcome
+from worker import metrics
+from worker.consumer import BATCH, Consumer
+from worker.heartbeat import Heartbeat
+
+MAX_RECEIVES = 3
+
+
+class Brightness:
+    """A model of two classes that looks at one pixel."""
+
+    model = "brightness (test)"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.on_classify: Callable[[], None] = lambda: None
+
+    def prepare(self, image: Image.Image) -> int:
+        return int(image.convert("L").getpixel((0, 0)))  # type: ignore[arg-type]
+
+    def classify(self, tensors: list[Any]) -> list[list[tuple[str, float]]]:
+        self.batches.append(len(tensors))
+        self.on_classify()
+        return [
+            [("white", 0.9), ("black", 0.1)] if t > 127 else [("black", 0.8), ("white", 0.2)] for t in tensors
+        ]
+
+
+@pytest.fixture
+def model() -> Brightness:
+    return Brightness()
+
+
+@pytest.fixture
+def make_loop(
+    queue: RequestQueue, inputs: InputBucket, outputs: OutputBucket, model: Brightness
+) -> Callable[[], Consumer]:
+    return lambda: Consumer(
+        queue,
+        inputs,
+        outputs,
+        model,
+        Heartbeat(queue, 20, on_hang=lambda: None),
+        instance_id="i-test",
+        max_receives=MAX_RECEIVES,
+        idle_seconds=0.01,
+    )
+
+
+@pytest.fixture
+def ask(queue: RequestQueue, inputs: InputBucket) -> Callable[..., list[str]]:
+    """Puts images and their messages; returns the image-ids."""
+
+    def ask(*bodies: bytes) -> list[str]:
+        ids = [image_id(new_request_id(), n, f"{n}.png") for n in range(len(bodies))]
+        for one, body in zip(ids, bodies, strict=True):
+            inputs.put_image(one, BytesIO(body), "image/png")
+        queue.send(ids)
+        return ids
+
+    return ask
+
+
+def grey(level: int) -> bytes:
+    stream = BytesIO()
+    Image.new("L", (8, 8), level).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_what_was_classified_is_remembered_by_the_hash_of_its_bytes(make_loop, ask, outputs):
+    loop, remembered = make_loop(), {}
+    loop.remember = remembered.__setitem__
+    white, broken = ask(grey(250), b"\x89PNG\r\n\x1a\n" + bytes(40))
+    loop.run(Event())
+    assert outputs.get_prediction(broken).status == "failed"
+    assert remembered == {sha256(grey(250)).hexdigest(): outputs.get_prediction(white)}
+
+
+def test_every_image_gets_its_own_prediction_and_its_message_is_deleted(make_loop, ask, outputs, queue):
+    white, black = ask(grey(250), grey(3))
+    make_loop().run(Event())
+    assert [outputs.get_prediction(one).label for one in (white, black)] == ["white", "black"]
+    found = outputs.get_prediction(white)
+    assert (found.confidence, found.instance_id, found.model) == (0.9, "i-test", "brightness (test)")
+    assert set(found.timings) == {"fetch", "decode", "classify"}
+    assert queue.counts().backlog == 0
+
+
+def test_a_bad_image_is_answered_failed_beside_the_good_ones(make_loop, ask, outputs, queue):
+    text, good = ask(b"no picture", grey(250))
+    make_loop().run(Event())
+    assert outputs.get_prediction(text).status == "failed"
+    assert outputs.get_prediction(text).error.message
+    assert outputs.get_prediction(good).label == "white"
+    assert queue.counts().backlog == 0
+
+
+def test_a_missing_image_is_answered_and_a_junk_message_is_logged_and_gone(make_loop, queue, outputs, caplog):
+    missing = image_id(new_request_id(), 0, "gone.png")
+    queue.send([missing, "junk"])
+    with caplog.at_level(logging.ERROR):
+        make_loop().run(Event())
+    assert outputs.get_prediction(missing).error.code == "image_missing"
+    assert "'junk' is no image-id" in caplog.text
+    assert queue.counts().backlog == 0
+
+
+def test_the_first_answer_stays(make_loop, ask, outputs):
+    [one] = ask(grey(250))
+    make_loop().run(Event())
+    before = outputs.read(one)
+    make_loop().queue.send([one])
+    make_loop().run(Event())
+    assert outputs.read(one) == before
+
+
+def test_an_image_that_was_received_too_often_is_answered_without_being_decoded(
+    make_loop, ask, outputs, model
+):
+    [one] = ask(grey(250))
+    make_loop().handle([Message(one, "handle-of-nobody", MAX_RECEIVES)])
+    assert outputs.get_prediction(one).error.code == "gave_up"
+    assert model.batches == []
+
+
+def test_a_redelivered_image_is_decoded_apart_and_answered_all_the_same(make_loop, ask, outputs, queue):
+    [one] = ask(grey(250))
+    queue.give_back(queue.receive(1, 0))
+    make_loop().run(Event())
+    assert outputs.get_prediction(one).label == "white"
+
+
+@pytest.fixture
+def grown() -> Callable[[], Counter[str]]:
+    """By how much each outcome's counter has grown, if at all."""
+    before = by_outcome(metrics.IMAGES)
+    return lambda: by_outcome(metrics.IMAGES) - before
+
+
+def test_what_comes_back_is_counted_and_what_is_done_with_is_not(make_loop, ask, outputs, model, grown):
+    answered, _ = ask(grey(250), b"no image")
+    outputs.put_prediction(Prediction.failed(answered, "cancelled", "It was cancelled."))
+    make_loop().run(Event())
+    assert grown() == {"failed": 1, "answered_already": 1}
+    ask(*[grey(250)] * (BATCH + 3))
+    stop = Event()
+    model.on_classify = stop.set
+    make_loop().run(stop)
+    assert grown() == {"failed": 1, "answered_already": 1, "classified": BATCH, "returned": 3}
+
+
+def test_an_image_whose_message_cannot_be_deleted_is_answered_all_the_same(
+    make_loop, ask, aws, on_call, grown
+):
+    def refuse(params):
+        raise refusal("InternalError", "DeleteMessageBatch")
+
+    ask(grey(250))
+    on_call(aws.sqs, "DeleteMessageBatch", refuse)
+    answered = []
+    loop = make_loop()
+    loop.on_progress = lambda images, seconds: answered.append(images)
+    loop.run(Event())
+    assert grown() == {"classified": 1}
+    assert sum(answered) == 1
+
+
+def test_told_to_stop_it_finishes_its_batch_and_gives_the_rest_back(make_loop, ask, outputs, queue, model):
+    ids = ask(*[grey(250)] * (BATCH + 3))
+    stop = Event()
+    model.on_classify = stop.set
+    make_loop().run(stop)
+    assert model.batches == [BATCH]
+    assert sum(outputs.get_prediction(one) is not None for one in ids) == BATCH
+    counts = queue.counts()
+    assert (counts.visible, counts.in_flight) == (3, 0)
+
+
+def test_a_model_that_fails_leaves_its_messages_to_come_back(
+    make_loop, ask, outputs, queue, model, caplog, grown
+):
+    [one] = ask(grey(250))
+
+    def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    model.on_classify = fail
+    make_loop().run(Event())
+    assert outputs.get_prediction(one) is None
+    assert queue.counts().in_flight == 1
+    assert "out of memory" in caplog.text
+    assert grown() == {"returned": 1}
+
+
+def test_a_batch_whose_answers_cannot_be_stored_comes_back(make_loop, ask, queue):
+    class FullBucket:
+        def put_prediction(self, prediction: object) -> bool:
+            raise CloudError("could not write")
+
+    ask(grey(250))
+    loop = make_loop()
+    loop.outputs = FullBucket()
+    loop.run(Event())
+    assert queue.counts().in_flight == 1
+
+
+def test_without_work_it_ends_by_itself(make_loop):
+    make_loop().run(Event())
+
+
+def test_a_cancelled_image_runs_no_model_and_is_not_counted(make_loop, ask, inputs, outputs, queue, model):
+    """Its answer is there, and its picture is gone."""
+    cancelled, other = ask(grey(0), grey(255))
+    outputs.put_prediction(Prediction.failed(cancelled, "cancelled", "It was cancelled."))
+    inputs.delete(cancelled)
+    answered = []
+    loop = make_loop()
+    loop.on_progress = lambda images, seconds: answered.append(images)
+    loop.run(Event())
+    assert model.batches == [1]
+    assert sum(answered) == 1
+    assert outputs.get_prediction(cancelled).error.code == "cancelled"
+    assert outputs.get_prediction(other).label == "white"
+    assert queue.counts().backlog == 0

@@ -1,0 +1,72 @@
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+
+import pytest
+
+from worker import instance_metadata
+
+TOKEN = "secret-token"
+
+
+class Service(BaseHTTPRequestHandler):
+    items: dict[str, str] = {}  # noqa: RUF012
+
+    def do_PUT(self) -> None:
+        assert int(self.headers["X-aws-ec2-metadata-token-ttl-seconds"]) > 0
+        self.answer(200, TOKEN)
+
+    def do_GET(self) -> None:
+        path = self.path.removeprefix("/latest/meta-data/")
+        if self.headers["X-aws-ec2-metadata-token"] != TOKEN:
+            self.answer(401, "")
+        elif path in self.items:
+            self.answer(200, self.items[path])
+        else:
+            self.answer(404, "")
+
+    def answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def items() -> dict[str, str]:
+    Service.items = {"instance-id": "i-0123"}
+    return Service.items
+
+
+@pytest.fixture
+def endpoint(items: dict[str, str]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_instance_learns_its_id(endpoint: str):
+    metadata, instance_id = instance_metadata.find_metadata(endpoint)
+    assert metadata is not None
+    assert instance_id == "i-0123"
+
+
+def test_off_ec2_it_goes_by_host_and_process():
+    metadata, name = instance_metadata.find_metadata("http://127.0.0.1:9")
+    assert metadata is None
+    assert name.rpartition("-")[2].isdecimal()
+
+
+@pytest.mark.parametrize("path", sorted(instance_metadata.NOTICES))
+def test_a_notice_drains_the_worker(endpoint: str, items: dict[str, str], path: str):
+    stop = Event()
+    instance_metadata.watch(instance_metadata.Metadata(endpoint), stop, every=0.02)
+    assert not stop.wait(0.2)
+    items[path] = '{"action": "terminate", "time": "2026-01-01T00:00:00Z"}'
+    assert stop.wait(5)
