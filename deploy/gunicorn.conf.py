@@ -99,4 +99,4 @@ def post_worker_init(worker: Any) -> None:
     """A process that shall end does not wait for its streams: their clients come again, to the next one."""
     services = getattr(worker.wsgi, "extensions", {}).get("services")
     if services:
-        services.streams.process_stays = lambda: worker.alive
+        services.event_streams.process_stays = lambda: worker.alive
