@@ -143,11 +143,14 @@ def settle(system: System, addresses: dict[str, int]) -> list[dict[str, Any]]:
 
 def count(system: System, addresses: dict[str, int], answers: list[dict[str, Any]]) -> dict[str, int]:
     images = [image for answer in answers for image in answer.get("images", [])]
-    paginator = system.client("s3").get_paginator("list_object_versions")
+    s3 = system.client("s3")
+    paginator = s3.get_paginator("list_object_versions")
     versions = [
         v["Key"] for page in paginator.paginate(Bucket="output-predictions") for v in page["Versions"]
     ]
     written = Counter(versions)
+    listing = s3.get_paginator("list_objects_v2").paginate(Bucket="input-images")
+    stored = {item["Key"] for page in listing for item in page.get("Contents", [])}
     record = system.record()
     sent = sum(addresses.values())
     return {
@@ -156,6 +159,7 @@ def count(system: System, addresses: dict[str, int], answers: list[dict[str, Any
         "answered failed, with a reason": sum(bool(image["error"]) for image in images),
         "lost": sent - sum(image["status"] != "waiting" for image in images),
         "answered twice": sum(written[image["image_id"]] > 1 for image in images),
+        "keys in only one of the buckets": len(stored ^ set(versions)),
         "instances launched": len(record["instances"]),
         "instances at once, at most": record["most_instances_at_once"],
         "instances left over": len(system.instances("pending", "running", "shutting-down")),
@@ -189,7 +193,7 @@ def main() -> int:
     print(f"\n{options.minutes:g} minutes, seed {options.seed}")
     for title, table in (("faults", faults.happened), ("reasons", reasons), ("count", counts)):
         print(f"\n{title}", *(f"  {name:32}{number:6}" for name, number in table.items()), sep="\n")
-    zeros = ("lost", "answered twice", "instances left over")
+    zeros = ("lost", "answered twice", "keys in only one of the buckets", "instances left over")
     good = all(counts[name] == 0 for name in zeros) and counts["instances at once, at most"] <= MAX_INSTANCES
     print("\nas it should be" if good else "\nNOT as it should be")
     return 0 if good else 1

@@ -7,10 +7,10 @@ from pathlib import Path
 from cloud.buckets import Bucket
 from cloud.clients import Client
 from cloud.errors import CloudError
-from cloud.settings import Settings
+from cloud.settings import WorkerSettings
 
 
-def model_version(settings: Settings, s3: Client) -> str:
+def model_version(settings: WorkerSettings, s3: Client) -> str:
     """Of the model that a worker with these settings loads now, from what MODEL, WEIGHTS and LABELS hold.
 
     Code and ImageNet's weights are those of the AMI. Controller and worker each find it by themselves: a

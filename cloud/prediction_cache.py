@@ -2,7 +2,7 @@ import logging
 
 from pydantic import ValidationError
 
-from cloud.buckets import OutputBucket
+from cloud.buckets import Bucket
 from cloud.errors import CloudError, NotFound
 from cloud.prediction import Prediction
 
@@ -12,22 +12,22 @@ PREFIX = "cache/"
 
 
 class PredictionCache:
-    """What a model answered to some bytes: `cache/<model version>/<SHA-256>` in the output bucket.
+    """What a model answered to some bytes: `cache/<model version>/<SHA-256>` in the state bucket.
 
     It only ever saves work: what cannot be read or written is logged, and not missed.
     """
 
-    def __init__(self, outputs: OutputBucket) -> None:
-        self.outputs = outputs
+    def __init__(self, state: Bucket) -> None:
+        self.state = state
 
     def get(self, version: str, sha256: str) -> Prediction | None:
         try:
-            body, _ = self.outputs.read(f"{PREFIX}{version}/{sha256}")
+            body, _ = self.state.read(f"{PREFIX}{version}/{sha256}")
             prediction = Prediction.model_validate_json(body)
         except NotFound:
             return None
         except (CloudError, ValidationError) as error:
-            log.warning("s3://%s/%s%s/%s is not used: %s", self.outputs.name, PREFIX, version, sha256, error)
+            log.warning("s3://%s/%s%s/%s is not used: %s", self.state.name, PREFIX, version, sha256, error)
             return None
         return prediction if prediction.status == "classified" and prediction.label else None
 
@@ -37,6 +37,6 @@ class PredictionCache:
             return
         body = prediction.model_dump_json(exclude_none=True).encode()
         try:
-            self.outputs.write(f"{PREFIX}{version}/{sha256}", body, ContentType="application/json")
+            self.state.write(f"{PREFIX}{version}/{sha256}", body, ContentType="application/json")
         except CloudError as error:
             log.warning("%s", error)

@@ -1,4 +1,4 @@
-"""Makes what must exist: two private buckets, and the request queue with its dead-letter queue.
+"""Makes what must exist: three private buckets, and the request queue with its dead-letter queue.
 
     python -m cloud.provision
 
@@ -11,7 +11,7 @@ import sys
 
 from cloud.clients import Client, make_clients
 from cloud.errors import CloudError, NotFound, calling
-from cloud.settings import Settings, SettingsError
+from cloud.settings import SettingsError, WorkerSettings
 
 DEAD_LETTERS_KEPT = 14 * 24 * 3600  # seconds; SQS's maximum
 MESSAGES_KEPT = 4 * 24 * 3600  # seconds; SQS's default
@@ -19,9 +19,9 @@ OBJECTS_KEPT = 30  # days
 LARGEST_MESSAGE = 262144  # bytes; Terraform's default
 
 
-def provision(s3: Client, sqs: Client, settings: Settings) -> None:
+def provision(s3: Client, sqs: Client, settings: WorkerSettings) -> None:
     """CloudError when AWS refuses."""
-    for bucket in (settings.input_bucket, settings.output_bucket):
+    for bucket in settings.buckets:
         make_private_bucket(s3, bucket)
     dead_letters = make_queue(
         sqs, dead_letter_queue(settings.request_queue), MessageRetentionPeriod=DEAD_LETTERS_KEPT
@@ -98,15 +98,13 @@ def queue_arn(sqs: Client, url: str) -> str:
 
 def main() -> int:
     try:
-        settings = Settings.from_environment()
+        settings = WorkerSettings.from_environment()
         clients = make_clients()
         provision(clients.s3, clients.sqs, settings)
     except (SettingsError, CloudError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(
-        f"ready: buckets {settings.input_bucket} and {settings.output_bucket}, queue {settings.request_queue}"
-    )
+    print(f"ready: buckets {', '.join(settings.buckets)}; queue {settings.request_queue}")
     return 0
 
 

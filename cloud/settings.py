@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from cloud.tokens import read_tokens
+from cloud.tokens import ApiToken, read_tokens
 
 ModelName = Literal[
     "resnet18",
@@ -22,7 +23,18 @@ ModelName = Literal[
 ]
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
+ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+
+def split(value: object) -> object:
+    """A list as an environment variable has it, with commas."""
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+Names = Annotated[tuple[ListedName, ...], NoDecode, BeforeValidator(split)]
 
 
 def check_tokens(secret: SecretStr) -> SecretStr:
@@ -30,61 +42,101 @@ def check_tokens(secret: SecretStr) -> SecretStr:
     return secret
 
 
-NOT_THE_WORKERS = {
-    "instance_type",
-    "market",
-    "subnet_ids",
-    "security_group_ids",
-    "instance_profile",
-    "key_name",
-    "launch_template",
-    "price_per_hour",
-    "max_instances",
-    "max_images_per_instance",
-    "request_timeout",
-    "boot_timeout",
-    "max_files",
-    "max_upload_mb",
-    "web_threads",
-    "api_tokens",
-    "images_per_minute",
-}
-
-
 class SettingsError(Exception):
     """One line for each setting that is missing or wrong, naming it and what would be right."""
 
 
-class Settings(BaseSettings):
+class WorkerSettings(BaseSettings):
+    """What a worker is told. An instance's user data is exactly this."""
+
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, protected_namespaces=()
     )
 
     input_bucket: BucketName = Field(description="S3 bucket for the uploaded images")
     output_bucket: BucketName = Field(description="S3 bucket for the predictions")
+    state_bucket: BucketName = Field(
+        default_factory=lambda given: f"{given.get('output_bucket', '')}-state",
+        validate_default=True,
+        description="S3 bucket for the system's own bookkeeping, from the fleet's state to the answer cache",
+        json_schema_extra={"default": "<OUTPUT_BUCKET>-state"},
+    )
     request_queue: QueueName = Field(
         "image-requests", description="SQS queue of image-ids; `-dead` is appended for its dead-letter queue"
     )
-
-    max_instances: int = Field(
-        10, ge=1, le=1000, description="the most workers that may be pending or running at once"
-    )
-    max_images_per_instance: int = Field(20, ge=1, description="how many queued images call for one worker")
     ami_id: str = Field(
         "",
         pattern=r"^(ami-[0-9a-f]+)?$",
         description="AMI that the workers are launched from; the controller needs it",
     )
-    instance_type: str = Field(
-        "c7i.large",
-        pattern=r"^[a-z0-9., -]+$",
-        description="EC2 instance types of the workers, with commas, the best first",
+    model: ModelName = Field("resnet18", description="a ResNet of torchvision (or `efficientnet_lite0`)")
+    weights: str = Field(
+        "imagenet", min_length=1, description="`imagenet`, or a path or `s3://bucket/key` of a state dict"
+    )
+    labels: str = Field(
+        "",
+        description="path or `s3://bucket/key` of the class names, one a line, if they are not ImageNet's",
+    )
+    answer_cache: Literal["on", "off"] = Field(
+        "on", description="`on`: the same bytes are answered without another run of the same model"
+    )
+    visibility_timeout: int = Field(
+        60, ge=2, le=43200, description="seconds until an unanswered message goes to another worker"
+    )
+    max_receives: int = Field(
+        4, ge=2, le=1000, description="how often an image is tried before it is answered `failed`"
+    )
+    idle_shutdown_seconds: float = Field(
+        120,
+        ge=0,
+        description="seconds without work after which a worker that still runs shuts its machine down;"
+        " 0: never",
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+
+    @classmethod
+    def from_environment(cls, *needed: str) -> Self:
+        """Reads and checks them all. SettingsError when one is wrong, or one of `needed` is missing."""
+        try:
+            settings = cls()
+        except ValidationError as error:
+            wrong = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
+            raise SettingsError("\n".join(explain(cls, item) for item in wrong)) from None
+        missing = [name for name in needed if not getattr(settings, name)]
+        if missing:
+            raise SettingsError("\n".join(f"{describe(cls, name)} is not set" for name in missing))
+        return settings
+
+    @property
+    def buckets(self) -> tuple[str, str, str]:
+        return self.input_bucket, self.output_bucket, self.state_bucket
+
+    def for_workers(self) -> dict[str, str]:
+        """The environment variables with which a worker has these settings."""
+        found = self.model_dump(include=set(WorkerSettings.model_fields))
+        return {name.upper(): str(value) for name, value in found.items() if value != ""}
+
+
+class ControllerSettings(WorkerSettings):
+    """What the controller is told: all that its workers are, and how it serves and scales."""
+
+    max_instances: int = Field(
+        10, ge=1, le=1000, description="the most workers that may be pending or running at once"
+    )
+    max_images_per_instance: int = Field(20, ge=1, description="how many queued images call for one worker")
+    instance_type: Annotated[Names, Field(min_length=1)] = Field(
+        ("c7i.large",), description="EC2 instance types of the workers, with commas, the best first"
     )
     market: Literal["on-demand", "spot"] = Field(
         "on-demand", description="`on-demand`, or `spot` (on-demand when there is no spot capacity)"
     )
-    subnet_ids: str = Field("", description="subnets for the workers, with commas; empty: the default VPC's")
-    security_group_ids: str = Field("", description="security groups of the workers, with commas")
+    subnet_ids: Names = Field(
+        (), description="subnets for the workers, with commas; empty: the default VPC's"
+    )
+    security_group_ids: Names = Field((), description="security groups of the workers, with commas")
     instance_profile: str = Field("", description="instance profile that gives the workers their role")
     key_name: str = Field("", description="EC2 key pair, to log in to workers over ssh")
     launch_template: str = Field(
@@ -96,35 +148,8 @@ class Settings(BaseSettings):
     worker_name: NamePart = Field(
         "app-tier-instance", description="the workers' Name tags are `<WORKER_NAME>-1`, `-2`, …"
     )
-
-    model: ModelName = Field("resnet18", description="a ResNet of torchvision (or `efficientnet_lite0`)")
-    weights: str = Field(
-        "imagenet", min_length=1, description="`imagenet`, or a path or `s3://bucket/key` of a state dict"
-    )
-    labels: str = Field(
-        "",
-        description="path or `s3://bucket/key` of the class names, one a line, if they are not ImageNet's",
-    )
-
-    answer_cache: Literal["on", "off"] = Field(
-        "on", description="`on`: the same bytes are answered without another run of the same model"
-    )
-
     request_timeout: int = Field(
         300, ge=1, le=3600, description="seconds that a POST waits for its answers, at most"
-    )
-    visibility_timeout: int = Field(
-        60, ge=2, le=43200, description="seconds until an unanswered message goes to another worker"
-    )
-    max_receives: int = Field(
-        4, ge=2, le=1000, description="how often an image is tried before it is answered `failed`"
-    )
-
-    idle_shutdown_seconds: float = Field(
-        120,
-        ge=0,
-        description="seconds without work after which a worker that still runs shuts its machine down;"
-        " 0: never",
     )
     boot_timeout: int = Field(
         300, ge=1, description="seconds after which a worker that is not ready is replaced"
@@ -141,30 +166,20 @@ class Settings(BaseSettings):
     images_per_minute: int = Field(
         0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
     )
-    metrics_port: int = Field(
-        0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
 
-    @classmethod
-    def from_environment(cls, *needed: str) -> Self:
-        """Reads and checks them all. SettingsError when one is wrong, or one of `needed` is missing."""
-        try:
-            settings = cls()
-        except ValidationError as error:
-            raise SettingsError("\n".join(explain(cls, item) for item in error.errors())) from None
-        missing = [name for name in needed if not getattr(settings, name)]
-        if missing:
-            raise SettingsError("\n".join(f"{describe(cls, name)} is not set" for name in missing))
-        return settings
+    @property
+    def tokens(self) -> list[ApiToken]:
+        """Those of API_TOKENS."""
+        return read_tokens(self.api_tokens.get_secret_value())
 
-    def for_workers(self) -> dict[str, str]:
-        """The environment variables with which a worker has the same settings."""
-        return {
-            name.upper(): str(value)
-            for name, value in self.model_dump().items()
-            if name not in NOT_THE_WORKERS and value != ""
-        }
+
+def default_of(field: FieldInfo) -> str:
+    """A setting's default as one would write it; empty where there is none, or nothing."""
+    if isinstance(field.json_schema_extra, dict):
+        return str(field.json_schema_extra["default"])
+    if field.is_required() or isinstance(field.default, SecretStr):
+        return ""
+    return ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
 
 
 def describe(cls: type[BaseSettings], name: str) -> str:

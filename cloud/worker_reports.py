@@ -2,10 +2,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, ValidationError
 
-from cloud.buckets import OutputBucket
+from cloud.buckets import Bucket
 from cloud.errors import CloudError, NotFound
 
-PREFIX = "fleet/workers/"
+PREFIX = "workers/"
 
 
 class WorkerReport(BaseModel):
@@ -23,17 +23,17 @@ class WorkerReport(BaseModel):
 
 
 class WorkerReports:
-    """The workers' reports, in the output bucket under `fleet/workers/<instance-id>`."""
+    """The workers' reports, in the state bucket under `workers/<instance-id>`."""
 
-    def __init__(self, outputs: OutputBucket) -> None:
-        self.outputs = outputs
+    def __init__(self, state: Bucket) -> None:
+        self.state = state
 
     def put(self, report: WorkerReport) -> None:
-        self.outputs.write(f"{PREFIX}{report.instance_id}", report.model_dump_json().encode())
+        self.state.write(f"{PREFIX}{report.instance_id}", report.model_dump_json().encode())
 
     def get(self, instance_id: str) -> WorkerReport | None:
         try:
-            return WorkerReport.model_validate_json(self.outputs.read(f"{PREFIX}{instance_id}")[0])
+            return WorkerReport.model_validate_json(self.state.read(f"{PREFIX}{instance_id}")[0])
         except NotFound:
             return None
         except ValidationError as error:
@@ -41,7 +41,7 @@ class WorkerReports:
 
     def seen(self) -> dict[str, datetime]:
         """When each instance that has ever reported did so last."""
-        return {key.removeprefix(PREFIX): at for key, at in self.outputs.listing(PREFIX)}
+        return {key.removeprefix(PREFIX): at for key, at in self.state.listing(PREFIX)}
 
     def delete(self, instance_id: str) -> None:
-        self.outputs.delete(f"{PREFIX}{instance_id}")
+        self.state.delete(f"{PREFIX}{instance_id}")

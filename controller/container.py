@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 
-from cloud.buckets import InputBucket, OutputBucket
+from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import Clients
+from cloud.prediction_cache import PredictionCache
 from cloud.request_queue import RequestQueue
-from cloud.settings import Settings
-from cloud.tokens import read_tokens
+from cloud.settings import ControllerSettings
 from cloud.worker_reports import WorkerReports
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.autoscaling.ec2_fleet import Fleet, LaunchPlan
@@ -41,20 +41,21 @@ LAST_LOOK_SECONDS = 2.0  # that the end of a process waits for
 USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 
 
-def assemble(settings: Settings, clients: Clients) -> Services:
+def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     inputs = InputBucket(clients.s3, settings.input_bucket)
     outputs = OutputBucket(clients.s3, settings.output_bucket)
+    state = Bucket(clients.s3, settings.state_bucket)
     queue = RequestQueue(clients.sqs, settings.request_queue)
-    open_requests = OpenRequests(inputs, outputs)
+    open_requests = OpenRequests(state, inputs, outputs)
     pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
     stored = StoredRequests(inputs, outputs, pool)
-    deduplication = Deduplication(settings, clients.s3, outputs, pool)
+    deduplication = Deduplication(settings, clients.s3, PredictionCache(state), outputs, pool)
     polling = Polling(stored, open_requests, deduplication, settings.request_timeout)
     submissions = Submissions(inputs, outputs, queue, open_requests, deduplication, polling, pool)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
     recovery = Recovery(queue, outputs, open_requests)
-    shared, reports = SharedState(outputs), WorkerReports(outputs)
-    history = FleetHistory(outputs)
+    shared, reports = SharedState(state), WorkerReports(state)
+    history = FleetHistory(state)
     autoscaler = Autoscaler(
         queue=queue,
         fleet=fleet,
@@ -77,10 +78,15 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         max_images_per_instance=settings.max_images_per_instance,
         price_per_hour=settings.price_per_hour,
     )
-    access = KnownTokens(read_tokens(settings.api_tokens.get_secret_value()))
+    access = KnownTokens(settings.tokens)
     latest = LatestState(shared, pool)
     forecast = Forecast(latest, autoscaler.policy)
-    dependencies = {"input bucket": inputs, "output bucket": outputs, "request queue": queue}
+    dependencies = {
+        "input bucket": inputs,
+        "output bucket": outputs,
+        "state bucket": state,
+        "request queue": queue,
+    }
     return Services(
         settings,
         access,
@@ -88,7 +94,7 @@ def assemble(settings: Settings, clients: Clients) -> Services:
         inputs,
         submissions,
         polling,
-        IdempotencyKeys(inputs),
+        IdempotencyKeys(state),
         autoscaler,
         fleet_view,
         forecast,
@@ -101,13 +107,13 @@ def assemble(settings: Settings, clients: Clients) -> Services:
     )
 
 
-def launch_plan(settings: Settings, region: str) -> LaunchPlan:
+def launch_plan(settings: ControllerSettings, region: str) -> LaunchPlan:
     return LaunchPlan(
         ami_id=settings.ami_id,
-        instance_types=split(settings.instance_type),
+        instance_types=settings.instance_type,
         market=settings.market,
-        subnet_ids=split(settings.subnet_ids),
-        security_group_ids=split(settings.security_group_ids),
+        subnet_ids=settings.subnet_ids,
+        security_group_ids=settings.security_group_ids,
         instance_profile=settings.instance_profile,
         key_name=settings.key_name,
         launch_template=settings.launch_template,
@@ -118,10 +124,6 @@ def launch_plan(settings: Settings, region: str) -> LaunchPlan:
 def silent_after(visibility_timeout: float) -> float:
     """Seconds. A worker that hangs ends itself after two visibility timeouts; if it cannot, after three."""
     return max(60.0, 3 * visibility_timeout)
-
-
-def split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def start_autoscaler(autoscaler: Autoscaler) -> None:

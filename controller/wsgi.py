@@ -4,14 +4,14 @@ import sys
 
 from cloud import logs
 from cloud.clients import make_clients
-from cloud.settings import Settings, SettingsError
+from cloud.settings import ControllerSettings, SettingsError
 from controller.app import create_app
 from controller.container import assemble, start_autoscaler
 
 GUNICORN_GIVES_UP = 4  # gunicorn's own exit code for "the app cannot be loaded: do not restart it"
 
 try:
-    settings = Settings.from_environment("ami_id")
+    settings = ControllerSettings.from_environment("ami_id")
     clients = make_clients()
 except SettingsError as error:
     print(f"controller: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from cloud.buckets import Bucket
 from cloud.clients import make_clients
 from cloud.errors import CloudError
 from cloud.image_file import BadImage, decode
-from cloud.settings import Settings, SettingsError
+from cloud.settings import SettingsError, WorkerSettings
 from worker.engine import ClassifierError, load_classifier
 
 
@@ -19,7 +19,7 @@ def main() -> int:
     for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
         os.environ.setdefault(unused, "unused")
     try:
-        settings = Settings.from_environment()
+        settings = WorkerSettings.from_environment()
         classifier = load_classifier(settings.model, settings.weights, settings.labels or None, read_s3)
         photo = classifier.prepare(decode(Path(sys.argv[1]).read_bytes()))
     except (SettingsError, ClassifierError, CloudError, BadImage, OSError) as error:

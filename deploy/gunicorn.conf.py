@@ -16,7 +16,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from cloud.logs import json_formatter
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 
 
 def setting(name: str, default: int) -> int:
@@ -54,7 +54,7 @@ class JsonLogger(Logger):
 
 bind = os.environ.get("BIND") or "127.0.0.1:8000"
 worker_class = "gthread"
-threads = setting("WEB_THREADS", Settings.model_fields["web_threads"].default)
+threads = setting("WEB_THREADS", ControllerSettings.model_fields["web_threads"].default)
 workers = setting("WEB_CONCURRENCY", 1)  # one waits for hundreds; of two, one stays when the other is killed
 timeout = setting("WEB_TIMEOUT", 60)  # seconds without a sign of life from a process; a wait gives signs
 graceful_timeout = setting("GRACEFUL_TIMEOUT", setting("REQUEST_TIMEOUT", 300) + 30)

@@ -16,7 +16,7 @@ from threading import Event
 from cloud.clients import make_clients
 from cloud.errors import CloudError
 from cloud.provision import provision
-from cloud.settings import Settings, SettingsError
+from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
 from local.endpoint import Endpoint
@@ -62,7 +62,7 @@ def run(stop: Event) -> None:
     os.environ.setdefault(
         "TORCH_HOME", str(Path.home() / ".cache" / "torch")
     )  # instances have a home of their own
-    settings = Settings.from_environment("ami_id")
+    settings = ControllerSettings.from_environment("ami_id")
     check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
     check_free(port, "PORT")
@@ -86,7 +86,7 @@ def run(stop: Event) -> None:
     try:
         choose_weights(stop)
         clients = make_clients()
-        provision(clients.s3, clients.sqs, Settings.from_environment())
+        provision(clients.s3, clients.sqs, ControllerSettings.from_environment())
         with controller(port, logs / "controller.log", machines.mark) as process:
             wait_until_ready(port, process, logs / "controller.log", stop)
             announce(port, endpoint.url, logs, aws_env)
@@ -119,7 +119,7 @@ def write_aws_env(path: Path, endpoint: Endpoint) -> Path:
     return path
 
 
-def instance_environment(settings: Settings) -> dict[str, str]:
+def instance_environment(settings: ControllerSettings) -> dict[str, str]:
     """What a local instance has around it, in place of EC2's network, disk and cores of its own."""
     threads = max(1, CORES // settings.max_instances)
     return {
@@ -130,7 +130,7 @@ def instance_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def check_files(settings: Settings) -> None:
+def check_files(settings: ControllerSettings) -> None:
     """A worker would say it too, but only in the log of an instance, once there is work."""
     weights = "" if settings.weights == "imagenet" else settings.weights
     for name, path in (("WEIGHTS", weights), ("LABELS", settings.labels)):

@@ -11,12 +11,12 @@ import pytest
 from flask import Flask
 from moto import mock_aws
 
-from cloud.buckets import InputBucket, OutputBucket
+from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import Client, Clients, make_clients
 from cloud.prediction import Prediction
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 from controller.app import create_app
 from controller.container import assemble
 from controller.web.services import Services
@@ -34,14 +34,14 @@ OnReply = Callable[[Client, str, Callable[[dict[str, Any]], None]], None]
 @pytest.fixture
 def settings_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No setting is set, whatever the developer's shell has."""
-    for name in Settings.model_fields:
+    for name in ControllerSettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     return monkeypatch
 
 
 @pytest.fixture
-def settings(settings_environment: pytest.MonkeyPatch) -> Settings:
-    return Settings(
+def settings(settings_environment: pytest.MonkeyPatch) -> ControllerSettings:
+    return ControllerSettings(
         input_bucket="test-input",
         output_bucket="test-output",
         request_queue="test-requests",
@@ -74,24 +74,29 @@ def clients(unmocked_clients: Clients, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
-def aws(clients: Clients, settings: Settings, s3_clock: "S3Clock", launch_all: None) -> Clients:
+def aws(clients: Clients, settings: ControllerSettings, s3_clock: "S3Clock", launch_all: None) -> Clients:
     """An AWS with what `cloud.provision` makes, and with AWS's own ways where moto's differ."""
     provision(clients.s3, clients.sqs, settings)
     return clients
 
 
 @pytest.fixture
-def inputs(aws: Clients, settings: Settings) -> InputBucket:
+def inputs(aws: Clients, settings: ControllerSettings) -> InputBucket:
     return InputBucket(aws.s3, settings.input_bucket)
 
 
 @pytest.fixture
-def outputs(aws: Clients, settings: Settings) -> OutputBucket:
+def outputs(aws: Clients, settings: ControllerSettings) -> OutputBucket:
     return OutputBucket(aws.s3, settings.output_bucket)
 
 
 @pytest.fixture
-def queue(aws: Clients, settings: Settings) -> RequestQueue:
+def state(aws: Clients, settings: ControllerSettings) -> Bucket:
+    return Bucket(aws.s3, settings.state_bucket)
+
+
+@pytest.fixture
+def queue(aws: Clients, settings: ControllerSettings) -> RequestQueue:
     return RequestQueue(aws.sqs, settings.request_queue)
 
 
@@ -195,7 +200,7 @@ def work(queue: RequestQueue, outputs: OutputBucket) -> Callable[[], None]:
 
 
 @pytest.fixture
-def make(settings: Settings, aws: Clients) -> Iterator[Callable[..., Services]]:
+def make(settings: ControllerSettings, aws: Clients) -> Iterator[Callable[..., Services]]:
     """Processes of the controller, before they serve. Their polling threads have ended when the test has."""
     made: list[Services] = []
 

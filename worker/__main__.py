@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 
+from pydantic.fields import FieldInfo
+
 from cloud import logs
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import Clients, make_clients
@@ -18,7 +20,7 @@ from cloud.errors import CloudError
 from cloud.model_version import model_version
 from cloud.prediction_cache import PredictionCache
 from cloud.request_queue import RequestQueue
-from cloud.settings import NOT_THE_WORKERS, Settings, SettingsError
+from cloud.settings import SettingsError, WorkerSettings, default_of
 from cloud.signals import stop_on
 from cloud.worker_reports import WorkerReport, WorkerReports
 from worker import instance_metadata, metrics
@@ -58,7 +60,7 @@ class Reporter:
 def main() -> int:
     options = parse_arguments()
     try:
-        settings = Settings.from_environment()
+        settings = WorkerSettings.from_environment()
         if options.fetch_weights:
             logging.basicConfig(level=logging.INFO, format="%(message)s")  # for the person who waits
         else:
@@ -81,7 +83,7 @@ def main() -> int:
     return work(settings, clients, loaded, before if same else "")
 
 
-def version(settings: Settings, clients: Clients) -> str:
+def version(settings: WorkerSettings, clients: Clients) -> str:
     """Of the model, for the answer cache. Empty if that is off, or it cannot be told."""
     if settings.answer_cache == "off":
         return ""
@@ -92,7 +94,7 @@ def version(settings: Settings, clients: Clients) -> str:
         return ""
 
 
-def work(settings: Settings, clients: Clients, classifier: Classifier, version: str) -> int:
+def work(settings: WorkerSettings, clients: Clients, classifier: Classifier, version: str) -> int:
     stop, ended = stop_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP), Event()
     metadata, instance_id = instance_metadata.find_metadata(
         os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", instance_metadata.LINK_LOCAL)
@@ -103,9 +105,10 @@ def work(settings: Settings, clients: Clients, classifier: Classifier, version: 
         metrics.serve(settings.metrics_port)
     queue = RequestQueue(clients.sqs, settings.request_queue)
     outputs = OutputBucket(clients.s3, settings.output_bucket)
+    state = Bucket(clients.s3, settings.state_bucket)
     heartbeat = Heartbeat(queue, settings.visibility_timeout, on_hang=end_at_once)
     heartbeat.start(ended)
-    report = Reporter(WorkerReports(outputs), instance_id, classifier.model)
+    report = Reporter(WorkerReports(state), instance_id, classifier.model)
     report.write()
     log.info("ready", extra={"instance_id": instance_id, "model": classifier.model})
     Consumer(
@@ -118,7 +121,7 @@ def work(settings: Settings, clients: Clients, classifier: Classifier, version: 
         max_receives=settings.max_receives,
         idle_seconds=settings.idle_shutdown_seconds,
         on_progress=report,
-        remember=partial(PredictionCache(outputs).put, version) if version else no_cache,
+        remember=partial(PredictionCache(state).put, version) if version else no_cache,
     ).run(stop)
     ended.set()
     report.report.draining = True
@@ -143,9 +146,9 @@ def refuse(error: Exception) -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    names = [name for name in Settings.model_fields if name not in NOT_THE_WORKERS]
-    width = max(map(len, names))
-    table = "\n".join(f"  {name.upper():{width}}  {explain(name)}" for name in names)
+    fields = WorkerSettings.model_fields
+    width = max(map(len, fields))
+    table = "\n".join(f"  {name.upper():{width}}  {explain(field)}" for name, field in fields.items())
     parser = argparse.ArgumentParser(
         "python -m worker",
         description=__doc__,
@@ -160,9 +163,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def explain(name: str) -> str:
-    field = Settings.model_fields[name]
-    needed = "needed" if field.is_required() else f"default: {field.default}"
+def explain(field: FieldInfo) -> str:
+    needed = "needed" if field.is_required() else f"default: {default_of(field)}"
     return f"{field.description} ({needed})"
 
 

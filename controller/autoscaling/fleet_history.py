@@ -1,4 +1,4 @@
-"""How queue and fleet were over the last day: a bounded series, `fleet/history` in the output bucket.
+"""How queue and fleet were over the last day: a bounded series, `fleet/history` in the state bucket.
 
 Whoever holds the lease adds to it, at most every few seconds while something waits or runs, and not at all
 while nothing does. A sample holds until the next one.

@@ -1,6 +1,6 @@
 """What the controllers' processes share about the fleet, and the lease that makes them one writer.
 
-Both are one object in the output bucket, changed by conditional writes (If-None-Match, If-Match), so
+Both are one object in the state bucket, changed by conditional writes (If-None-Match, If-Match), so
 no further service is needed. Whoever writes its name into it while nobody else's is fresh holds the
 lease. A holder that dies is not missed: by S3's own clock (Date - LastModified) its lease is over
 after LEASE_SECONDS, whatever the clocks of the hosts say.

@@ -10,7 +10,7 @@ from cloud.errors import CloudError
 from cloud.model_version import model_version
 from cloud.prediction import Prediction
 from cloud.prediction_cache import PredictionCache
-from cloud.settings import Settings
+from cloud.settings import WorkerSettings
 from controller.image_requests.upload import Upload
 from controller.image_requests.watched_request import WatchedRequest
 
@@ -18,8 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class Deduplication:
-    def __init__(self, settings: Settings, s3: Client, outputs: OutputBucket, pool: Executor) -> None:
-        self.settings, self.s3, self.cache = settings, s3, PredictionCache(outputs)
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        s3: Client,
+        cache: PredictionCache,
+        outputs: OutputBucket,
+        pool: Executor,
+    ) -> None:
+        self.settings, self.s3, self.cache = settings, s3, cache
         self.outputs, self.pool = outputs, pool
         self.on = settings.answer_cache == "on"
         self._problem = ""

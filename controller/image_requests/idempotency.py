@@ -1,6 +1,6 @@
 """`Idempotency-Key`: however often a POST comes with the same key, wherever and when, it is one request.
 
-An object for each key, `idempotency/<hash>` in the input bucket, is changed by conditional writes alone.
+An object for each key, `idempotency/<hash>` in the state bucket, is changed by conditional writes alone.
 Whoever writes it first submits the request: it uploads the images, notes that they are accepted, and only
 then sends their messages. Who comes later gets that request's answer. If the first one dies while it
 uploads, a later POST takes over under the same request-id, so that the same objects are written again; if
@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from cloud.buckets import InputBucket
+from cloud.buckets import Bucket
 from cloud.errors import CloudError, Conflict, NotFound
 from controller.image_requests.errors import BadIdempotencyKey, IdempotencyKeyInUse, IdempotencyKeyReused
 from controller.image_requests.upload import Upload
@@ -49,8 +49,8 @@ class ClaimLost(Exception):
 class Claim:
     """The right to submit a request, as long as nobody has taken it over."""
 
-    def __init__(self, inputs: InputBucket, name: str, use: Use, etag: str) -> None:
-        self.inputs, self.name, self.use, self.etag = inputs, name, use, etag
+    def __init__(self, bucket: Bucket, name: str, use: Use, etag: str) -> None:
+        self.bucket, self.name, self.use, self.etag = bucket, name, use, etag
         self.request_id = use.request_id
 
     def accept(self) -> None:
@@ -59,7 +59,7 @@ class Claim:
             try:
                 return self._write("accepted")
             except Conflict:
-                found, etag, _ = read(self.inputs, self.name)
+                found, etag, _ = read(self.bucket, self.name)
             if found.by == self.use.by and found.state == "accepted":  # boto3 had written it, and tried again
                 return None
             if found.request_id != self.request_id or found.state == "accepted":
@@ -77,12 +77,12 @@ class Claim:
 
     def _write(self, state: Literal["accepted", "failed"]) -> None:
         self.use.state = state
-        self.etag = self.inputs.write(self.name, self.use.model_dump_json().encode(), IfMatch=self.etag)
+        self.etag = self.bucket.write(self.name, self.use.model_dump_json().encode(), IfMatch=self.etag)
 
 
 class IdempotencyKeys:
-    def __init__(self, inputs: InputBucket) -> None:
-        self.inputs = inputs
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
 
     def claim(self, name: str, request_id: str, uploads: Sequence[Upload]) -> Claim | str:
         """The right to submit `uploads`, or the id of the request that they are already.
@@ -99,9 +99,9 @@ class IdempotencyKeys:
         try:
             return self._claim(name, new, IfNoneMatch="*")
         except Conflict:
-            found, etag, age = read(self.inputs, name)
+            found, etag, age = read(self.bucket, name)
         if found.by == new.by:  # boto3 had written it, and tried again
-            return Claim(self.inputs, name, new, etag)
+            return Claim(self.bucket, name, new, etag)
         if found.fingerprint == new.fingerprint:
             if found.state == "accepted":
                 return found.request_id
@@ -118,23 +118,23 @@ class IdempotencyKeys:
             raise in_use() from None
 
     def accepted(self, name: str) -> bool:
-        return read(self.inputs, name)[0].state == "accepted"
+        return read(self.bucket, name)[0].state == "accepted"
 
     def _claim(self, name: str, use: Use, **condition: str) -> Claim:
-        etag = self.inputs.write(name, use.model_dump_json().encode(), **condition)
-        return Claim(self.inputs, name, use, etag)
+        etag = self.bucket.write(name, use.model_dump_json().encode(), **condition)
+        return Claim(self.bucket, name, use, etag)
 
 
-def read(inputs: InputBucket, name: str) -> tuple[Use, str, timedelta]:
+def read(bucket: Bucket, name: str) -> tuple[Use, str, timedelta]:
     """What the key is used for, the object's ETag and its age. What cannot be read is free."""
     try:
-        body, etag, age = inputs.read_aged(name)
+        body, etag, age = bucket.read_aged(name)
     except NotFound:  # S3 refuses one of two writes at once before the other one is there
         raise in_use() from None
     try:
         return Use.model_validate_json(body), etag, age
     except ValidationError as error:
-        log.error("s3://%s/%s is broken, so its key is free: %s", inputs.name, name, error)
+        log.error("s3://%s/%s is broken, so its key is free: %s", bucket.name, name, error)
         return Use(request_id="", fingerprint="", state="failed", by=""), etag, age
 
 

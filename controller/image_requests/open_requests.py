@@ -1,4 +1,4 @@
-"""Which requests wait for answers: a small object for each, `open/<request-id>`, in the input bucket.
+"""Which requests wait for answers: a small object for each, `open/<request-id>`, in the state bucket.
 
 Written before the first image is uploaded and deleted after the last answer, it lets every process
 on every host see who waits; one that was left by a process that died is settled by the next look.
@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ValidationError
 
-from cloud.buckets import InputBucket, OutputBucket
+from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clock import now
 from cloud.errors import CloudError, NotFound
 
@@ -47,27 +47,27 @@ class Progress(BaseModel):
 
 
 class OpenRequests:
-    def __init__(self, inputs: InputBucket, outputs: OutputBucket) -> None:
-        self.inputs, self.outputs = inputs, outputs
+    def __init__(self, state: Bucket, inputs: InputBucket, outputs: OutputBucket) -> None:
+        self.state, self.inputs, self.outputs = state, inputs, outputs
 
     def open(self, request_id: str, images: int, copies: Mapping[str, str] = {}, **condition: str) -> None:
         """Conflict when a `condition` (IfNoneMatch) does not hold."""
         request = OpenRequest(request_id=request_id, images=images, since=now(), copies=copies)
-        self.inputs.write(f"{PREFIX}{request_id}", request.model_dump_json().encode(), **condition)
+        self.state.write(f"{PREFIX}{request_id}", request.model_dump_json().encode(), **condition)
 
     def close(self, request_id: str) -> None:
-        self.inputs.delete(f"{PREFIX}{request_id}")
+        self.state.delete(f"{PREFIX}{request_id}")
 
     def ids(self) -> list[str]:
-        return [key.removeprefix(PREFIX) for key in self.inputs.keys(PREFIX)]
+        return [key.removeprefix(PREFIX) for key in self.state.keys(PREFIX)]
 
     def get(self, request_id: str) -> OpenRequest | None:
         try:
-            return OpenRequest.model_validate_json(self.inputs.read(f"{PREFIX}{request_id}")[0])
+            return OpenRequest.model_validate_json(self.state.read(f"{PREFIX}{request_id}")[0])
         except NotFound:
             return None
         except ValidationError as error:
-            raise CloudError(f"s3://{self.inputs.name}/{PREFIX}{request_id} is broken: {error}") from error
+            raise CloudError(f"s3://{self.state.name}/{PREFIX}{request_id} is broken: {error}") from error
 
     def progress(self, request: OpenRequest) -> Progress:
         asked = set(self.inputs.image_ids(request.request_id))

@@ -6,7 +6,7 @@ from typing import Any
 from flask import current_app
 
 from cloud.buckets import InputBucket
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.dashboard.fleet_collector import FleetCollector
 from controller.dashboard.fleet_view import FleetView
@@ -24,7 +24,7 @@ from controller.web.wait_limits import WaitLimits
 
 @dataclass(frozen=True)
 class Services:
-    settings: Settings
+    settings: ControllerSettings
     tokens: KnownTokens
     quota: Quota
     inputs: InputBucket

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from cloud.clients import Clients
-from cloud.settings import Settings, SettingsError
+from cloud.settings import ControllerSettings, SettingsError, WorkerSettings
 from deploy.doctor import account, storage
 from deploy.doctor.findings import Finding, wrong
 
@@ -55,23 +55,32 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
     if credentials[0].state == "wrong":
         return
     try:
-        settings = Settings.from_environment(*(["ami_id"] if tier == "controller" else []))
+        settings = read_settings(tier)
     except SettingsError as error:
         for line in str(error).splitlines():
             yield wrong(line, "deploy/README.md says where the settings come from; README.md what they mean")
         return
     clients = Clients(*(session.client(name, config=QUICK) for name in Clients._fields))
     yield from examine_storage(tier, settings, clients)
-    yield from (examine_fleet if tier == "controller" else examine_model)(settings, clients, session)
+    if isinstance(settings, ControllerSettings):
+        yield from examine_fleet(settings, clients, session)
+    else:
+        yield from examine_model(settings, clients)
 
 
-def examine_storage(tier: str, settings: Settings, clients: Clients) -> Iterator[Finding]:
+def read_settings(tier: str) -> WorkerSettings:
+    if tier == "controller":
+        return ControllerSettings.from_environment("ami_id")
+    return WorkerSettings.from_environment()
+
+
+def examine_storage(tier: str, settings: WorkerSettings, clients: Clients) -> Iterator[Finding]:
     for use in storage.CONTROLLER if tier == "controller" else storage.WORKER:
         yield from storage.check_bucket(clients.s3, getattr(settings, use.setting.lower()), use)
     yield from storage.check_queue(clients.sqs, settings, controller=tier == "controller")
 
 
-def examine_fleet(settings: Settings, clients: Clients, session: Any) -> Iterator[Finding]:
+def examine_fleet(settings: ControllerSettings, clients: Clients, session: Any) -> Iterator[Finding]:
     from controller.container import launch_plan
     from deploy.doctor import fleet
 
@@ -84,7 +93,7 @@ def examine_fleet(settings: Settings, clients: Clients, session: Any) -> Iterato
     yield from fleet.check_quota(clients.ec2, session.client("service-quotas", config=QUICK), settings)
 
 
-def examine_model(settings: Settings, clients: Clients, session: Any) -> Iterator[Finding]:
+def examine_model(settings: WorkerSettings, clients: Clients) -> Iterator[Finding]:
     from deploy.doctor.model import check_model
     from worker.__main__ import read_s3
     from worker.engine import load_classifier

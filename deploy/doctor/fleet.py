@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cloud.clients import Client
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 from controller.autoscaling.ec2_fleet import LaunchPlan
 from deploy.doctor.findings import Finding, attempt, denied, ok, unknown, wrong
 
@@ -117,8 +117,8 @@ def check_instances(ec2: Client, worker_name: str) -> Iterator[Finding]:
             yield unknown(action, "there is no worker to ask about; ask again while one runs")
 
 
-def check_quota(ec2: Client, quotas: Client, settings: Settings) -> Iterator[Finding]:
-    types = [name.strip() for name in settings.instance_type.split(",") if name.strip()]
+def check_quota(ec2: Client, quotas: Client, settings: ControllerSettings) -> Iterator[Finding]:
+    types = list(settings.instance_type)
     reply = attempt(ec2.describe_instance_types, InstanceTypes=types)
     if reply.code.startswith("InvalidInstanceType"):
         yield wrong(f"INSTANCE_TYPE: {reply.message}", "set it to types that this region has")

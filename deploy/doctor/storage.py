@@ -14,7 +14,8 @@ from typing import Any
 from botocore import xform_name
 
 from cloud.clients import Client
-from cloud.settings import Settings
+from cloud.errors import CONFLICT
+from cloud.settings import WorkerSettings
 from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown, wrong
 
 PROVISION = "`python -m cloud.provision` (or `terraform apply`) makes it so"
@@ -37,20 +38,24 @@ class BucketUse:
     read: bool = False
     write: bool = False
     delete: bool = False
+    prefix: str = ""
+    """Of what it writes."""
 
 
 CONTROLLER = (
     BucketUse("INPUT_BUCKET", list=True, read=True, write=True, delete=True),
     BucketUse("OUTPUT_BUCKET", list=True, read=True, write=True, delete=True),
+    BucketUse("STATE_BUCKET", list=True, read=True, write=True, delete=True, prefix="open/"),
 )
 WORKER = (
     BucketUse("INPUT_BUCKET", list=True, read=True),
     BucketUse("OUTPUT_BUCKET", write=True),
+    BucketUse("STATE_BUCKET", write=True, prefix="workers/"),
 )
 
 
 def check_bucket(s3: Client, name: str, use: BucketUse) -> list[Finding]:
-    arn, key = f"arn:aws:s3:::{name}", f"doctor-{secrets.token_hex(8)}"
+    arn, key = f"arn:aws:s3:::{name}", f"{use.prefix}doctor-{secrets.token_hex(8)}"
     listed = attempt(s3.head_bucket, Bucket=name) if use.list else None
     if listed and (missing := find_missing(listed, name, use.setting)):
         return [missing]
@@ -65,13 +70,14 @@ def check_bucket(s3: Client, name: str, use: BucketUse) -> list[Finding]:
         elif read.denied:
             found.append(denied("s3:GetObject", f"{arn}/*"))
     if use.write:
-        written = attempt(s3.put_object, Bucket=name, Key="doctor", Body=b"")
-        if missing := find_missing(written, name, use.setting):
+        written = attempt(s3.put_object, Bucket=name, Key=f"{use.prefix}doctor", Body=b"", IfNoneMatch="*")
+        missing = find_missing(written, name, use.setting)
+        if missing and written.code not in CONFLICT:
             return [missing]
         if written.denied:
-            found.append(denied("s3:PutObject", f"{arn}/*"))
-    if use.delete and attempt(s3.delete_object, Bucket=name, Key=key).denied:
-        found.append(denied("s3:DeleteObject", f"{arn}/*"))
+            found.append(denied("s3:PutObject", f"{arn}/{use.prefix}*"))
+    if use.delete and attempt(s3.delete_object, Bucket=name, Key=f"{use.prefix}doctor").denied:
+        found.append(denied("s3:DeleteObject", f"{arn}/{use.prefix}*"))
     return found or [ok(f"{use.setting}: {name}")]
 
 
@@ -89,7 +95,7 @@ def find_missing(reply: Reply, name: str, setting: str) -> Finding | None:
     return None
 
 
-def check_queue(sqs: Client, settings: Settings, controller: bool) -> list[Finding]:
+def check_queue(sqs: Client, settings: WorkerSettings, controller: bool) -> list[Finding]:
     name = settings.request_queue
     url = attempt(sqs.get_queue_url, QueueName=name)
     if url.denied:
@@ -110,7 +116,7 @@ def check_queue_calls(sqs: Client, url: str, name: str, actions: Iterable[str]) 
             yield denied(f"sqs:{action.removesuffix('Batch')}", f"the queue {name}")
 
 
-def check_attributes(sqs: Client, url: str, settings: Settings) -> Iterator[Finding]:
+def check_attributes(sqs: Client, url: str, settings: WorkerSettings) -> Iterator[Finding]:
     name = settings.request_queue
     reply = attempt(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
     if reply.denied:

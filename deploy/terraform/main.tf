@@ -38,6 +38,7 @@ locals {
     AWS_REGION              = var.region
     INPUT_BUCKET            = aws_s3_bucket.images["input"].bucket
     OUTPUT_BUCKET           = aws_s3_bucket.images["output"].bucket
+    STATE_BUCKET            = aws_s3_bucket.images["state"].bucket
     REQUEST_QUEUE           = aws_sqs_queue.requests.name
     VISIBILITY_TIMEOUT      = aws_sqs_queue.requests.visibility_timeout_seconds
     MAX_RECEIVES            = var.max_receives
@@ -63,6 +64,7 @@ locals {
     region                = var.region
     input_bucket          = aws_s3_bucket.images["input"].bucket
     output_bucket         = aws_s3_bucket.images["output"].bucket
+    state_bucket          = aws_s3_bucket.images["state"].bucket
     request_queue         = aws_sqs_queue.requests.name
     ami_id                = var.ami_id
     launch_template_id    = aws_launch_template.worker.id

@@ -1,7 +1,7 @@
 # The same as cloud/provision.py makes; a test compares the two.
 
 resource "aws_s3_bucket" "images" {
-  for_each      = toset(["input", "output"])
+  for_each      = toset(["input", "output", "state"])
   bucket        = "${var.name}-${each.key}-${local.account}"
   force_destroy = true
 }

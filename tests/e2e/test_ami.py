@@ -16,7 +16,7 @@ from cloud.clients import Clients, make_clients
 from cloud.image_id import image_id, new_request_id
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
-from cloud.settings import Settings
+from cloud.settings import WorkerSettings
 from controller.autoscaling.user_data import render
 from local.driver import ROOT, eventually
 from local.endpoint import Endpoint
@@ -25,7 +25,7 @@ from tests.support.clean_root import CleanRoot, debootstrap
 pytestmark = pytest.mark.timeout(600)  # a machine that does much else needs minutes for the installs
 STOCK = "ami-1e749f67"
 TORCH = ("--torch-index-url", "https://pypi.org/simple")  # for what torch, which is there already, needs
-SETTINGS = Settings(
+SETTINGS = WorkerSettings(
     input_bucket="input",
     output_bucket="output",
     model="efficientnet_lite0",

@@ -67,7 +67,7 @@ def frozen(processes):
 
 def reported(system):
     """Whether any worker has said that it is ready."""
-    found = system.client("s3").list_objects_v2(Bucket="output-predictions", Prefix="fleet/workers/")
+    found = system.client("s3").list_objects_v2(Bucket="output-predictions-state", Prefix="workers/")
     return found["KeyCount"]
 
 

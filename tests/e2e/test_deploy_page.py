@@ -45,7 +45,7 @@ def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_p
             unable("port 8000, where the page has the controller, is taken")
     with running(tmp_path / "output") as system:
         commands = [
-            blocks("The same on the local AWS").replace(":4566", f":{system.cloud_port}"),
+            blocks("The same on the local AWS").replace(".local/8001/aws.env", str(system.aws_env)),
             "export TF_VAR_model=efficientnet_lite0",
             blocks("3. The plan").replace(" apply", " apply -auto-approve"),
             blocks("4. Is all well?"),
@@ -58,7 +58,8 @@ def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_p
         assert "Destroy complete!" in printed
         assert not reachable("http://127.0.0.1:8000/healthz")
         buckets = [bucket["Name"] for bucket in system.client("s3").list_buckets()["Buckets"]]
-        assert buckets == ["input-images", "output-predictions"], "those of `make run` itself"
+        own = ["input-images", "output-predictions", "output-predictions-state"]
+        assert buckets == own, "those of `make run` itself"
 
 
 def reachable(url: str) -> bool:

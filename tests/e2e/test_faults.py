@@ -77,8 +77,10 @@ def settled(system: System, *addresses: str, seconds: float = 90) -> list[dict[s
     eventually(lambda: not system.instances("pending", "running", "shutting-down"), 60, every=0.2)
     images = {image["image_id"] for answer in answers for image in answer["images"]}
     versions = system.client("s3").list_object_versions(Bucket="output-predictions")["Versions"]
-    written = [v["Key"] for v in versions if v["Key"] in images]
+    written = [v["Key"] for v in versions]
     assert sorted(written) == sorted(images)
+    stored = system.client("s3").list_objects_v2(Bucket="input-images")["Contents"]
+    assert sorted(item["Key"] for item in stored) == sorted(images), "the same keys, and no others"
     assert system.record()["most_instances_at_once"] <= MAX_INSTANCES
     return answers
 

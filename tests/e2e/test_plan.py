@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench.photos import PHOTOS
 from cloud.provision import provision
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 from local.driver import ROOT, eventually
 from tests.support.iam import Need, refused, s3_needs, sqs_needs, unused
 from tests.support.plan import Call, Plan, planned
@@ -33,16 +33,17 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
         yield plan
 
 
-def snapshot(plan: Plan, settings: Settings) -> Any:
+def snapshot(plan: Plan, settings: ControllerSettings) -> Any:
     """All that S3 and SQS say of buckets and queues, but for names and times."""
     s3, sqs = plan.client("s3"), plan.client("sqs")
     names = {
         settings.input_bucket: "INPUT",
         settings.output_bucket: "OUTPUT",
+        settings.state_bucket: "STATE",
         settings.request_queue: "QUEUE",
     }
     seen: dict[str, Any] = {}
-    for bucket in (settings.input_bucket, settings.output_bucket):
+    for bucket in settings.buckets:
         for what in (
             "bucket_encryption",
             "bucket_lifecycle_configuration",
@@ -61,8 +62,8 @@ def snapshot(plan: Plan, settings: Settings) -> Any:
     return json.loads(text)
 
 
-def applied_settings(plan: Plan) -> Settings:
-    return Settings(**{name.lower(): value for name, value in plan.settings().items()})
+def applied_settings(plan: Plan) -> ControllerSettings:
+    return ControllerSettings(**{name.lower(): value for name, value in plan.settings().items()})
 
 
 def post(plan: Plan, *files: tuple[str, bytes]) -> Any:
@@ -93,7 +94,12 @@ def test_a_second_plan_finds_no_change(plan: Plan):
 def test_provision_and_the_plan_agree(plan: Plan):
     settings = applied_settings(plan)
     other = settings.model_copy(
-        update={"input_bucket": "other-in", "output_bucket": "other-out", "request_queue": "other"}
+        update={
+            "input_bucket": "other-in",
+            "output_bucket": "other-out",
+            "state_bucket": "other-state",
+            "request_queue": "other",
+        }
     )
     s3, sqs = plan.client("s3"), plan.client("sqs")
     provision(s3, sqs, other)
@@ -101,7 +107,7 @@ def test_provision_and_the_plan_agree(plan: Plan):
     assert made == snapshot(plan, other)
     provision(s3, sqs, settings)
     assert made == snapshot(plan, settings)
-    for bucket in (other.input_bucket, other.output_bucket):
+    for bucket in other.buckets:
         s3.delete_bucket(Bucket=bucket)
     for queue in (other.request_queue, f"{other.request_queue}-dead"):
         sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=queue)["QueueUrl"])
@@ -180,13 +186,13 @@ def busy(plan: Plan) -> Plan:
     assert {image["status"] for image in answer["images"]} == {"classified"}
     eventually(lambda: not workers(plan, *PRESENT), 60)
     eventually(
-        lambda: any(c.operation == "DeleteObject" and "/fleet/" in c.path for c in plan.endpoint.calls), 60
+        lambda: any(c.operation == "DeleteObject" and "/workers/" in c.path for c in plan.endpoint.calls), 60
     )
     return plan
 
 
-def capacity(plan: Plan, settings: Settings, available: int | None) -> None:
-    for instance_type in settings.instance_type.split(","):
+def capacity(plan: Plan, settings: ControllerSettings, available: int | None) -> None:
+    for instance_type in settings.instance_type:
         plan.endpoint.instances.limit(instance_type, None, available)
 
 
@@ -249,7 +255,7 @@ def needs_of(plan: Plan, call: Call) -> list[Need]:
     match call.service:
         case "s3":
             bucket, _, key = call.path.lstrip("/").partition("/")
-            return s3_needs(call.operation, bucket, key)
+            return s3_needs(call.operation, bucket, key, call.if_none_match)
         case "sqs":
             asked = call.parameters
             name = asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2]

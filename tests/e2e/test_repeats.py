@@ -36,7 +36,7 @@ def keys(system: System, bucket: str, prefix: str = "") -> set[str]:
 
 
 def request_ids(system: System) -> set[str]:
-    return {key.partition("/")[0] for key in keys(system, "input-images")} - {"open", "idempotency"}
+    return {key.partition("/")[0] for key in keys(system, "input-images")}
 
 
 def calls(system: System, service: str, operation: str) -> int:
@@ -85,13 +85,13 @@ def test_a_key_with_other_files_is_refused_in_every_process(system: System):
 
 
 def test_controllers_that_are_killed_in_an_upload_leave_a_key_that_works(system: System):
-    eventually(lambda: not keys(system, "input-images", "open/"))
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"))
     before, sent = request_ids(system), calls(system, "sqs", "SendMessageBatch")
     key, files = str(uuid4()), fresh(4)
     with ThreadPoolExecutor(1) as pool:
         system.delay("PutObject", 1.5)
         first = pool.submit(insist, system, key, files)
-        eventually(lambda: keys(system, "input-images", "open/"), every=0.02)
+        eventually(lambda: keys(system, "output-predictions-state", "open/"), every=0.02)
         for process in system.controllers():
             process.kill()
         system.delay("PutObject", 0)
@@ -99,7 +99,7 @@ def test_controllers_that_are_killed_in_an_upload_leave_a_key_that_works(system:
     assert answer["counts"]["classified"] == 4
     assert request_ids(system) - before == {answer["request_id"]}
     assert calls(system, "sqs", "SendMessageBatch") - sent == 1
-    eventually(lambda: not keys(system, "input-images", "open/"))
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"))
 
 
 def test_photos_that_were_classified_before_are_answered_without_an_instance(system: System):
@@ -115,7 +115,7 @@ def test_photos_that_were_classified_before_are_answered_without_an_instance(sys
             for name in ("label", "confidence", "predictions", "model", "instance_id", "answered_at"):
                 assert one[name] == other[name]
     assert requests.get(system.url.rstrip("/") + again["url"], timeout=10).json() == again
-    eventually(lambda: not keys(system, "input-images", "open/"))
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"))
     assert (launched(system), calls(system, "sqs", "SendMessageBatch")) == (instances, sent)
 
 
@@ -135,7 +135,7 @@ def test_equal_photos_are_answered_though_their_controllers_are_killed(system: S
         process.kill()
     address = system.url.rstrip("/") + reply.headers["Location"]
     eventually(lambda: reached(address) and reached(address)["counts"]["classified"] == 5, 90, every=0.2)
-    eventually(lambda: not keys(system, "input-images", "open/"), 60)
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"), 60)
 
 
 def reached(address: str) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from cloud.image_id import image_id, new_request_id
 from cloud.prediction import Prediction
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
-from cloud.settings import Settings
+from cloud.settings import WorkerSettings
 from local.driver import eventually
 from local.endpoint import Endpoint
 
@@ -22,7 +22,7 @@ from local.endpoint import Endpoint
 @dataclass
 class Cloud:
     clients: Clients
-    settings: Settings
+    settings: WorkerSettings
     access: dict[str, str]
     """How a worker gets there; on AWS its machine has the like of it."""
 
@@ -65,7 +65,7 @@ def bare_cloud(**more: object) -> Iterator[Cloud]:
         "AWS_REGION": endpoint.region,
         **endpoint.key.environment(),
     }
-    settings = Settings(
+    settings = WorkerSettings(
         **{
             "input_bucket": "test-input",
             "output_bucket": "test-output",

@@ -28,10 +28,12 @@ class Need:
     context: dict[str, str] = field(default_factory=dict, compare=False)
 
 
-def s3_needs(operation: str, bucket: str, key: str) -> list[Need]:
+def s3_needs(operation: str, bucket: str, key: str, if_none_match: str) -> list[Need]:
+    """`if_none_match`: the header of the call, or nothing."""
+    context = {"s3:if-none-match": if_none_match} if if_none_match else {}
     arn = f"arn:aws:s3:::{bucket}"
     return [
-        Need(f"s3:{action}", arn if action == "ListBucket" else f"{arn}/{key}")
+        Need(f"s3:{action}", arn if action == "ListBucket" else f"{arn}/{key}", context)
         for action in S3_ACTIONS[operation]
     ]
 
@@ -61,6 +63,8 @@ def holds(kind: str, keys: dict[str, Any], context: dict[str, str]) -> bool:
     """Each of the condition keys: those of ForAllValues hold, too, where the call has none."""
     if kind == "StringEquals":
         return all(context.get(key) in as_list(values) for key, values in keys.items())
+    if kind == "Null":
+        return all((key not in context) == (value == "true") for key, value in keys.items())
     if kind == "ForAllValues:StringEquals":
         return all(
             value in as_list(values)

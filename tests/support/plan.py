@@ -42,6 +42,8 @@ class Call:
     operation: str
     path: str
     parameters: dict[str, Any]
+    if_none_match: str = ""
+    """The header of S3's conditional writes."""
 
 
 class RecordingEndpoint(Endpoint):
@@ -53,7 +55,10 @@ class RecordingEndpoint(Endpoint):
         if caller := CALLER.search(environ.get("HTTP_AUTHORIZATION", "")):
             service, operation = _service_and_operation(environ)
             parameters = {} if service == "s3" else read_parameters(environ)
-            self.calls.append(Call(caller[1], service, operation, environ["PATH_INFO"], parameters))
+            condition = environ.get("HTTP_IF_NONE_MATCH", "")
+            self.calls.append(
+                Call(caller[1], service, operation, environ["PATH_INFO"], parameters, condition)
+            )
         return super()._app(environ, start_response)
 
 

@@ -51,11 +51,11 @@ def bodies(queue):
     return sorted(found)
 
 
-def later(open_requests: OpenRequests, inputs, request_id: str) -> None:
+def later(open_requests: OpenRequests, request_id: str) -> None:
     """As if the time of an upload had gone by."""
     request = open_requests.get(request_id)
     if request:
         since = request.since.replace(year=request.since.year - 1)
         old = OpenRequest(request_id=request_id, images=request.images, since=since)
-        inputs.write(f"open/{request_id}", old.model_dump_json().encode())
+        open_requests.state.write(f"open/{request_id}", old.model_dump_json().encode())
         assert open_requests.get(request_id).age > UPLOAD_SECONDS

@@ -4,7 +4,7 @@ from datetime import timedelta
 from io import BytesIO
 from threading import Lock
 
-from cloud.buckets import OutputBucket
+from cloud.buckets import Bucket
 from cloud.clock import now
 from cloud.image_id import new_request_id
 from cloud.worker_reports import WorkerReport, WorkerReports
@@ -22,7 +22,7 @@ from tests.support.launch_plan import plan
 MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT = 5, 10, 300
 
 
-class AtomicBucket(OutputBucket):
+class AtomicBucket(Bucket):
     """S3's writes are atomic, also for who reads meanwhile; those of moto in one process are not."""
 
     lock = Lock()
@@ -39,15 +39,15 @@ class AtomicBucket(OutputBucket):
 class Controller:
     """An autoscaler, and the requests that its process has."""
 
-    def __init__(self, queue, fleet, outputs, open_requests):
+    def __init__(self, queue, fleet, state, outputs, open_requests):
         self.requests: dict[str, int] = {}
         self.clock = 1000.0
         self.autoscaler = Autoscaler(
             queue=queue,
             fleet=fleet,
-            shared=SharedState(outputs, lambda: self.clock),
-            history=FleetHistory(outputs),
-            ledger=InstanceLedger(WorkerReports(outputs), BOOT_TIMEOUT, 60),
+            shared=SharedState(state, lambda: self.clock),
+            history=FleetHistory(state),
+            ledger=InstanceLedger(WorkerReports(state), BOOT_TIMEOUT, 60),
             open_requests=open_requests,
             recovery=Recovery(queue, outputs, open_requests),
             policy=Policy(MAXIMUM, PER_INSTANCE),
@@ -63,17 +63,17 @@ class Controller:
 class World:
     """Some controllers, and an AWS whose time the test moves."""
 
-    def __init__(self, aws, queue, inputs, outputs):
+    def __init__(self, aws, queue, inputs, outputs, state):
         self.queue, self.inputs = queue, inputs
-        self.outputs = AtomicBucket(aws.s3, outputs.name)
+        self.outputs, self.state = outputs, AtomicBucket(aws.s3, state.name)
         self.fleet = Fleet(aws.ec2, "worker", plan())
-        self.open_requests = OpenRequests(inputs, self.outputs)
-        self.shared, self.reports = SharedState(self.outputs), WorkerReports(self.outputs)
+        self.open_requests = OpenRequests(self.state, inputs, self.outputs)
+        self.shared, self.reports = SharedState(self.state), WorkerReports(self.state)
         self.controllers = [self.controller()]
         self.look = self.controllers[0].look
 
     def controller(self) -> Controller:
-        return Controller(self.queue, self.fleet, self.outputs, self.open_requests)
+        return Controller(self.queue, self.fleet, self.state, self.outputs, self.open_requests)
 
     def ask(self, images: int, controller: Controller | None = None, *, send: bool = True) -> str:
         request_id = new_request_id()
@@ -108,7 +108,7 @@ class World:
         for request_id in self.open_requests.ids():
             request = self.open_requests.get(request_id)
             older = OpenRequest(**{**request.model_dump(), "since": request.since - ago})
-            self.inputs.write(f"{PREFIX}{request_id}", older.model_dump_json().encode())
+            self.state.write(f"{PREFIX}{request_id}", older.model_dump_json().encode())
 
     @property
     def active(self) -> list[str]:

@@ -9,8 +9,8 @@ CAT = Prediction.classified("1/0000-cat.jpg", [("tabby", 0.9)], model="resnet18"
 
 
 @pytest.fixture
-def cache(outputs) -> PredictionCache:
-    return PredictionCache(outputs)
+def cache(state) -> PredictionCache:
+    return PredictionCache(state)
 
 
 def test_an_answer_is_found_for_the_same_bytes_and_the_same_model_only(cache):
@@ -20,9 +20,9 @@ def test_an_answer_is_found_for_the_same_bytes_and_the_same_model_only(cache):
     assert cache.get(VERSION, "cd" * 32) is None
 
 
-def test_a_failure_is_not_kept(cache, outputs):
+def test_a_failure_is_not_kept(cache, state):
     cache.put(VERSION, HASH, Prediction.failed("1/0000-cat.jpg", "gave_up", "No worker could."))
-    assert list(outputs.keys(PREFIX)) == []
+    assert list(state.keys(PREFIX)) == []
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_a_failure_is_not_kept(cache, outputs):
         Prediction.failed("1/0000-a.jpg", "gave_up", "x").model_dump_json().encode(),
     ],
 )
-def test_what_is_no_label_is_not_used_and_replaced_by_the_next_answer(cache, outputs, body):
-    outputs.write(f"{PREFIX}{VERSION}/{HASH}", body)
+def test_what_is_no_label_is_not_used_and_replaced_by_the_next_answer(cache, state, body):
+    state.write(f"{PREFIX}{VERSION}/{HASH}", body)
     assert cache.get(VERSION, HASH) is None
     cache.put(VERSION, HASH, CAT)
     assert cache.get(VERSION, HASH) == CAT

@@ -110,7 +110,8 @@ def test_the_command_says_what_is_ready(clients, settings_environment, capsys):
     settings_environment.setenv("AWS_REGION", "us-east-1")
     settings_environment.delenv("AWS_ENDPOINT_URL", raising=False)
     assert module.main() == 0
-    assert capsys.readouterr().out == "ready: buckets mine-in and mine-out, queue image-requests\n"
+    said = capsys.readouterr().out
+    assert said == "ready: buckets mine-in, mine-out, mine-out-state; queue image-requests\n"
     clients.s3.head_bucket(Bucket="mine-in")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.settings import Settings, SettingsError
+from cloud.settings import ControllerSettings, SettingsError, WorkerSettings
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def environment(settings_environment):
 
 
 def test_the_two_buckets_are_all_that_must_be_set(environment):
-    settings = Settings.from_environment()
+    settings = ControllerSettings.from_environment()
     assert (settings.input_bucket, settings.output_bucket) == ("photos-in", "photos-out")
     assert settings.worker_name == "app-tier-instance"
     assert settings.model == "resnet18"
@@ -20,13 +20,27 @@ def test_the_two_buckets_are_all_that_must_be_set(environment):
 def test_a_setting_is_read_from_the_variable_of_its_name(environment):
     environment.setenv("MAX_INSTANCES", "20")
     environment.setenv("MODEL", "resnet50")
-    settings = Settings.from_environment()
+    settings = ControllerSettings.from_environment()
     assert (settings.max_instances, settings.model) == (20, "resnet50")
+
+
+def test_the_state_has_a_bucket_of_its_own_beside_that_of_the_predictions(environment):
+    assert ControllerSettings.from_environment().state_bucket == "photos-out-state"
+    environment.setenv("STATE_BUCKET", "photos-state")
+    assert ControllerSettings.from_environment().buckets == ("photos-in", "photos-out", "photos-state")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"), [("", ()), ("a", ("a",)), ("a,b", ("a", "b")), (" a , b ,", ("a", "b"))]
+)
+def test_lists_are_separated_by_commas(environment, text, parts):
+    environment.setenv("SUBNET_IDS", text)
+    assert ControllerSettings.from_environment().subnet_ids == parts
 
 
 def test_an_empty_variable_counts_as_not_set(environment):
     environment.setenv("MAX_INSTANCES", "")
-    assert Settings.from_environment().max_instances == 10
+    assert ControllerSettings.from_environment().max_instances == 10
 
 
 def test_a_missing_setting_is_named_with_what_it_is_for(environment):
@@ -34,12 +48,12 @@ def test_a_missing_setting_is_named_with_what_it_is_for(environment):
     with pytest.raises(
         SettingsError, match=r"^INPUT_BUCKET \(S3 bucket for the uploaded images\) is not set$"
     ):
-        Settings.from_environment()
+        ControllerSettings.from_environment()
 
 
 def test_a_setting_that_only_one_tier_needs_is_asked_for_by_it(environment):
     with pytest.raises(SettingsError, match=r"^AMI_ID \(.*controller.*\) is not set$"):
-        Settings.from_environment("ami_id")
+        ControllerSettings.from_environment("ami_id")
 
 
 @pytest.mark.parametrize(
@@ -56,13 +70,15 @@ def test_a_setting_that_only_one_tier_needs_is_asked_for_by_it(environment):
         ("REQUEST_QUEUE", "queue.fifo", "should match pattern"),
         ("AMI_ID", "debian", "should match pattern"),
         ("WORKER_NAME", "a*", "should match pattern"),
+        ("SUBNET_IDS", "subnet 1", "should match pattern"),
+        ("STATE_BUCKET", "My_Bucket", "should match pattern"),
         ("LOG_LEVEL", "loud", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(environment, name, value, right):
     environment.setenv(name, value)
     with pytest.raises(SettingsError) as refused:
-        Settings.from_environment()
+        ControllerSettings.from_environment()
     message = str(refused.value)
     assert message.startswith(f"{name} (")
     assert f"is {value!r}, but it {right}" in message
@@ -72,7 +88,7 @@ def test_every_wrong_setting_has_its_line(environment):
     environment.setenv("MAX_INSTANCES", "many")
     environment.delenv("OUTPUT_BUCKET")
     with pytest.raises(SettingsError) as refused:
-        Settings.from_environment()
+        ControllerSettings.from_environment()
     assert sorted(line.split()[0] for line in str(refused.value).splitlines()) == [
         "MAX_INSTANCES",
         "OUTPUT_BUCKET",
@@ -84,26 +100,35 @@ def test_a_worker_gets_the_settings_of_its_controller(environment):
     environment.setenv("WEIGHTS", "s3://models/it's mine.pt")
     environment.setenv("VISIBILITY_TIMEOUT", "90")
     environment.setenv("AMI_ID", "ami-0123")
-    for_workers = Settings.from_environment("ami_id").for_workers()
+    for_workers = ControllerSettings.from_environment("ami_id").for_workers()
     assert "MAX_INSTANCES" not in for_workers
     assert "LABELS" not in for_workers, "an empty setting is not passed on"
     with pytest.MonkeyPatch.context() as there:
-        for name in Settings.model_fields:
+        for name in ControllerSettings.model_fields:
             there.delenv(name.upper(), raising=False)
         for name, value in for_workers.items():
             there.setenv(name, value)
-        worker = Settings.from_environment()
+        worker = WorkerSettings.from_environment()
     assert (worker.input_bucket, worker.output_bucket) == ("photos-in", "photos-out")
     assert (worker.model, worker.weights) == ("resnet34", "s3://models/it's mine.pt")
     assert worker.visibility_timeout == 90
     assert worker.ami_id == "ami-0123", "it is part of the model's version"
 
 
+def test_nothing_of_the_controller_alone_reaches_a_worker(environment):
+    """Whatever is added to the controller's settings, by construction."""
+    environment.setenv("AMI_ID", "ami-0123")
+    environment.setenv("API_TOKENS", "0123456789abcdef")
+    for_workers = ControllerSettings.from_environment().for_workers()
+    assert {name.lower() for name in for_workers} <= set(WorkerSettings.model_fields)
+    assert "0123456789abcdef" not in str(for_workers)
+
+
 def test_settings_do_not_change(environment):
-    settings = Settings.from_environment()
+    settings = ControllerSettings.from_environment()
     with pytest.raises(ValueError, match="frozen"):
         settings.max_instances = 1000
 
 
 def test_every_setting_says_what_it_is_for():
-    assert not [name for name, field in Settings.model_fields.items() if not field.description]
+    assert not [name for name, field in ControllerSettings.model_fields.items() if not field.description]

@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.settings import Settings, SettingsError
+from cloud.settings import ControllerSettings, SettingsError
 from cloud.tokens import read_tokens
 
 GOOD = "0123456789abcdef"
@@ -42,7 +42,7 @@ def test_what_is_unfit_is_refused_without_being_quoted(settings_environment, tex
     settings_environment.setenv("OUTPUT_BUCKET", "photos-out")
     settings_environment.setenv("API_TOKENS", text)
     with pytest.raises(SettingsError) as refused:
-        Settings.from_environment()
+        ControllerSettings.from_environment()
     message = str(refused.value)
     assert message.startswith("API_TOKENS (")
     assert f"is refused: {reason}" in message

@@ -6,8 +6,8 @@ from cloud.worker_reports import PREFIX, WorkerReport, WorkerReports
 
 
 @pytest.fixture
-def reports(outputs) -> WorkerReports:
-    return WorkerReports(outputs)
+def reports(state) -> WorkerReports:
+    return WorkerReports(state)
 
 
 def report(instance_id: str, images: int = 0) -> WorkerReport:
@@ -40,12 +40,13 @@ def test_a_report_that_is_deleted_is_gone(reports):
     assert reports.seen() == {}
 
 
-def test_a_broken_report_is_named(reports, outputs):
-    outputs.write(f"{PREFIX}i-1", b"{")
+def test_a_broken_report_is_named(reports, state):
+    state.write(f"{PREFIX}i-1", b"{")
     with pytest.raises(CloudError, match="the report of i-1 is broken"):
         reports.get("i-1")
 
 
-def test_reports_are_no_answers(reports, outputs):
+def test_reports_are_no_predictions(reports, state, inputs, outputs):
     reports.put(report("i-1"))
-    assert outputs.answered("0123456789abcdef0123456789ab") == []
+    assert list(state.keys("")) == ["workers/i-1"]
+    assert list(inputs.keys("")) == list(outputs.keys("")) == []

@@ -1,27 +1,18 @@
 from io import BytesIO
 
-import pytest
-
 from cloud.image_id import image_id, new_request_id
-from controller.container import assemble, launch_plan, split
+from controller.container import assemble, launch_plan
 from controller.image_requests.upload import Upload
 from tests.support.polling_threads import join_polling_threads
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"), [("", []), ("a", ["a"]), ("a,b", ["a", "b"]), (" a , b ,", ["a", "b"])]
-)
-def test_lists_in_settings_are_separated_by_commas(text, parts):
-    assert split(text) == parts
 
 
 def test_the_settings_make_the_launch_plan(settings):
     changed = settings.model_copy(
         update={
-            "instance_type": "c7i.large, c6i.large",
+            "instance_type": ("c7i.large", "c6i.large"),
             "market": "spot",
-            "subnet_ids": "subnet-1,subnet-2",
-            "security_group_ids": "sg-1",
+            "subnet_ids": ("subnet-1", "subnet-2"),
+            "security_group_ids": ("sg-1",),
             "instance_profile": "workers",
             "key_name": "mine",
         }
@@ -34,7 +25,7 @@ def test_the_settings_make_the_launch_plan(settings):
         ("spot", "c6i.large", "subnet-1"),
     ]
     assert len(list(plan.choices())) == 8
-    assert (plan.security_group_ids, plan.instance_profile, plan.key_name) == (["sg-1"], "workers", "mine")
+    assert (plan.security_group_ids, plan.instance_profile, plan.key_name) == (("sg-1",), "workers", "mine")
     assert "AWS_REGION=eu-central-1\n" in plan.user_data
     assert f"REQUEST_QUEUE={settings.request_queue}\n" in plan.user_data
 

@@ -14,8 +14,8 @@ from deploy.doctor.__main__ import main
 from tests.support.aws_errors import refusal
 from worker.engine import ClassifierError
 
-CONTROLLERS_INPUT, CONTROLLERS_OUTPUT = storage.CONTROLLER
-WORKERS_INPUT, WORKERS_OUTPUT = storage.WORKER
+CONTROLLERS_INPUT, CONTROLLERS_OUTPUT, CONTROLLERS_STATE = storage.CONTROLLER
+WORKERS_INPUT, WORKERS_OUTPUT, WORKERS_STATE = storage.WORKER
 REGIONS = ["eu-central-1", "us-east-1", "us-east-2", "us-west-2"]
 
 
@@ -109,14 +109,29 @@ def test_a_clock_that_is_wrong_is_seen_in_any_reply(seconds, words, code):
 
 
 def test_buckets_that_are_as_they_should_be_are_left_as_they_are(aws):
-    for use in (CONTROLLERS_INPUT, CONTROLLERS_OUTPUT, WORKERS_INPUT, WORKERS_OUTPUT):
-        name = "test-input" if use.setting == "INPUT_BUCKET" else "test-output"
-        assert states(storage.check_bucket(aws.s3, name, use)) == {"ok"}
-    for name in ("test-input", "test-output"):
-        assert [item["Key"] for item in aws.s3.list_objects_v2(Bucket=name)["Contents"]] == ["doctor"]
+    """But for an empty object where a worker may write, and nobody but the controller delete."""
+
+    def keys(name: str) -> list[str]:
+        return [item["Key"] for item in aws.s3.list_objects_v2(Bucket=name).get("Contents", [])]
+
+    buckets = {
+        "INPUT_BUCKET": "test-input",
+        "OUTPUT_BUCKET": "test-output",
+        "STATE_BUCKET": "test-output-state",
+    }
+    for _ in range(2):
+        for use in storage.CONTROLLER:
+            assert states(storage.check_bucket(aws.s3, buckets[use.setting], use)) == {"ok"}
+        assert keys("test-input") == keys("test-output") == []
+        for use in storage.WORKER:
+            assert states(storage.check_bucket(aws.s3, buckets[use.setting], use)) == {"ok"}
+        assert (keys("test-input"), keys("test-output")) == ([], ["doctor"])
+        assert keys("test-output-state") == ["workers/doctor"]
 
 
-@pytest.mark.parametrize("use", [CONTROLLERS_INPUT, WORKERS_INPUT, WORKERS_OUTPUT])
+@pytest.mark.parametrize(
+    "use", [CONTROLLERS_INPUT, CONTROLLERS_STATE, WORKERS_INPUT, WORKERS_OUTPUT, WORKERS_STATE]
+)
 def test_a_bucket_that_is_not_there_is_told_with_how_to_make_it(aws, use):
     [finding] = wrongs(storage.check_bucket(aws.s3, "nowhere", use))
     assert "there is no bucket nowhere" in finding
@@ -370,27 +385,29 @@ def quota(aws, settings, quotas, **update):
 
 def test_a_quota_below_the_maximum_is_wrong(aws, settings):
     quotas = Quotas(vcpus=5)
-    [finding] = wrongs(quota(aws, settings, quotas, instance_type="c6i.large", max_instances=10))
+    [finding] = wrongs(quota(aws, settings, quotas, instance_type=("c6i.large",), max_instances=10))
     assert "5 vCPUs on-demand, but 10 c6i.large (MAX_INSTANCES) have 20" in finding
     assert "set MAX_INSTANCES=2" in finding
     assert "--quota-code L-1216C47A --desired-value 20" in finding
-    assert states(quota(aws, settings, Quotas(vcpus=20), instance_type="c6i.large", max_instances=10)) == {
+    assert states(quota(aws, settings, Quotas(vcpus=20), instance_type=("c6i.large",), max_instances=10)) == {
         "ok"
     }
 
 
 def test_spot_has_a_quota_of_its_own(aws, settings):
     quotas = Quotas(vcpus=100)
-    quota(aws, settings, quotas, instance_type="g4dn.xlarge", market="spot")
+    quota(aws, settings, quotas, instance_type=("g4dn.xlarge",), market="spot")
     assert sorted(quotas.asked) == [("ec2", "L-3819A6DF"), ("ec2", "L-DB2E81BA")]
 
 
 def test_a_quota_that_may_not_be_asked_is_no_fault(aws, settings):
-    assert states(quota(aws, settings, Quotas(code="AccessDenied"), instance_type="c6i.large")) == {"unknown"}
+    assert states(quota(aws, settings, Quotas(code="AccessDenied"), instance_type=("c6i.large",))) == {
+        "unknown"
+    }
 
 
 def test_an_instance_type_that_does_not_exist_is_wrong(aws, settings):
-    [finding] = wrongs(quota(aws, settings, Quotas(vcpus=100), instance_type="c99.large"))
+    [finding] = wrongs(quota(aws, settings, Quotas(vcpus=100), instance_type=("c99.large",)))
     assert "INSTANCE_TYPE" in finding
 
 

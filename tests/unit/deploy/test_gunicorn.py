@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 from local.driver import ROOT, eventually
 from tests.support import front
 
@@ -51,7 +51,7 @@ def test_the_defaults_fit_requests_that_wait_for_minutes():
     found = effective()
     assert found["worker_class"] == "gthread"
     assert int(found["threads"]) >= 100
-    assert int(found["graceful_timeout"]) > Settings.model_fields["request_timeout"].default
+    assert int(found["graceful_timeout"]) > ControllerSettings.model_fields["request_timeout"].default
     assert found["preload_app"] == "False"
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 from controller.app import CONTENT_SECURITY_POLICY
 from local.driver import eventually, free_port
 from tests.support import front
@@ -49,7 +49,7 @@ def with_tls() -> str:
 
 
 def default(setting: str) -> int:
-    value: int = Settings.model_fields[setting].default
+    value: int = ControllerSettings.model_fields[setting].default
     return value
 
 

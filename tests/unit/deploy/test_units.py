@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.settings import Settings
+from cloud.settings import ControllerSettings
 from local.driver import ROOT
 from tests.support.programs import need
 
@@ -55,7 +55,7 @@ def test_it_may_do_little_on_its_machine(unit: Path):
 
 
 def test_a_stop_leaves_time_for_what_is_in_progress():
-    wait = Settings.model_fields["request_timeout"].default
+    wait = ControllerSettings.model_fields["request_timeout"].default
     assert seconds("image-classifier-controller.service", "TimeoutStopSec") > wait + 30  # GRACEFUL_TIMEOUT
     assert seconds("image-classifier-worker.service", "TimeoutStopSec") >= 30
 

@@ -16,8 +16,8 @@ from tests.support.world import BOOT_TIMEOUT, MAXIMUM, PER_INSTANCE, World
 
 
 @pytest.fixture
-def world(aws, queue, inputs, outputs) -> World:
-    return World(aws, queue, inputs, outputs)
+def world(aws, queue, inputs, outputs, state) -> World:
+    return World(aws, queue, inputs, outputs, state)
 
 
 # Scale-in
@@ -47,13 +47,13 @@ def test_quiet_is_believed_when_seen_twice(world, work, counts):
     assert world.active == []
 
 
-@pytest.mark.parametrize("state", ["in flight", "delayed"])
-def test_a_message_that_is_not_visible_keeps_the_fleet(world, aws, queue, work, state):
+@pytest.mark.parametrize("where", ["in flight", "delayed"])
+def test_a_message_that_is_not_visible_keeps_the_fleet(world, aws, queue, work, where):
     request_id = world.ask(5)
     world.look()
     work()
     world.close(request_id)
-    aws.sqs.send_message(QueueUrl=queue.url, MessageBody="x", DelaySeconds=60 if state == "delayed" else 0)
+    aws.sqs.send_message(QueueUrl=queue.url, MessageBody="x", DelaySeconds=60 if where == "delayed" else 0)
     queue.receive(1, 0)
     assert world.look()
     assert len(world.active) == 1
@@ -300,7 +300,7 @@ def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):
 
 
 def test_the_history_follows_a_burst_from_nothing_to_nothing(world, work):
-    history = FleetHistory(world.outputs)
+    history = FleetHistory(world.state)
     world.look()
     assert history.read() == []
     request_id = world.ask(25)

@@ -8,18 +8,18 @@ from tests.support.samples import NOON, idle, sample
 
 
 @pytest.fixture
-def history(outputs) -> FleetHistory:
-    return FleetHistory(outputs)
+def history(state) -> FleetHistory:
+    return FleetHistory(state)
 
 
 def test_there_is_none_at_first(history):
     assert history.read() == []
 
 
-def test_samples_are_read_as_they_were_added_whoever_reads(history, outputs):
+def test_samples_are_read_as_they_were_added_whoever_reads(history, state):
     history.add(sample(0, 7))
     history.add(sample(5, 3))
-    assert FleetHistory(outputs).read() == [sample(0, 7), sample(5, 3)]
+    assert FleetHistory(state).read() == [sample(0, 7), sample(5, 3)]
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def test_a_sample_is_kept_when_it_tells_something(last, new, kept):
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"[]]", b'[{"at": 1}]', b'{"a": 1}', b"\xff\xfe", b"[" * 10**6])
-def test_what_cannot_be_read_gives_way_to_the_next_sample(history, outputs, junk, caplog):
-    outputs.write(KEY, junk)
+def test_what_cannot_be_read_gives_way_to_the_next_sample(history, state, junk, caplog):
+    state.write(KEY, junk)
     assert history.read() == []
     assert "fleet/history is broken" in caplog.text
     history.add(sample(0))
     assert history.read() == [sample(0)]
 
 
-def test_fields_of_a_later_version_do_no_harm(history, outputs):
-    outputs.write(KEY, json.dumps([sample(0).model_dump(mode="json") | {"spare": 1}]).encode())
+def test_fields_of_a_later_version_do_no_harm(history, state):
+    state.write(KEY, json.dumps([sample(0).model_dump(mode="json") | {"spare": 1}]).encode())
     assert history.read() == [sample(0)]
 
 
@@ -80,8 +80,8 @@ def test_a_busy_day_stays_small(history):
     assert len(kept) < 700
 
 
-def test_a_history_of_any_length_is_thinned_by_the_next_sample(history, outputs):
+def test_a_history_of_any_length_is_thinned_by_the_next_sample(history, state):
     many = [sample(n / 10).model_dump(mode="json") for n in range(20_000)]
-    outputs.write(KEY, json.dumps(many).encode())
+    state.write(KEY, json.dumps(many).encode())
     history.add(sample(86400))
     assert len(history.read()) < 30

@@ -69,23 +69,23 @@ def test_what_one_holder_changes_the_next_one_sees(shared):
     assert shared.peek().holder is None
 
 
-def test_it_works_on_s3s_own_conditional_writes(outputs):
-    shared = SharedState(outputs)
+def test_it_works_on_s3s_own_conditional_writes(state):
+    shared = SharedState(state)
     with shared.hold(0) as lease:
         lease.state.ended_images = 5
-        with pytest.raises(Busy), SharedState(outputs).hold(0):
+        with pytest.raises(Busy), SharedState(state).hold(0):
             pytest.fail("two holders")
-    with SharedState(outputs).hold(0) as lease:
+    with SharedState(state).hold(0) as lease:
         assert lease.state.ended_images == 5
 
 
-def test_a_dead_holders_lease_ends_by_s3s_clock(outputs, s3_clock):
+def test_a_dead_holders_lease_ends_by_s3s_clock(state, s3_clock):
     with ExitStack() as dead:
-        dead.enter_context(SharedState(outputs).hold(0))
-        with pytest.raises(Busy), SharedState(outputs).hold(0):
+        dead.enter_context(SharedState(state).hold(0))
+        with pytest.raises(Busy), SharedState(state).hold(0):
             pytest.fail("two holders")
         s3_clock.ahead = LEASE_SECONDS + 2
-        with SharedState(outputs).hold(0):
+        with SharedState(state).hold(0):
             pass
 
 
@@ -206,18 +206,18 @@ def test_a_write_whose_reply_was_lost_and_that_was_repeated_does_not_lock_its_wr
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"launched": 7}', b"\xff\xfe"])
-def test_a_broken_object_is_replaced_by_a_new_state(outputs, junk, caplog):
-    outputs.write(KEY, junk)
-    with SharedState(outputs).hold(0) as lease:
+def test_a_broken_object_is_replaced_by_a_new_state(state, junk, caplog):
+    state.write(KEY, junk)
+    with SharedState(state).hold(0) as lease:
         assert lease.state.launched == {}
         lease.state.ended_images = 1
-    assert SharedState(outputs).peek().ended_images == 1
-    assert "s3://test-output/fleet/state is broken: starting a new one" in caplog.text
+    assert SharedState(state).peek().ended_images == 1
+    assert "s3://test-output-state/fleet/state is broken: starting a new one" in caplog.text
 
 
-def test_a_state_of_a_later_version_is_read(outputs):
-    outputs.write(KEY, b'{"ended_images": 4, "something_new": true}')
-    assert SharedState(outputs).peek().ended_images == 4
+def test_a_state_of_a_later_version_is_read(state):
+    state.write(KEY, b'{"ended_images": 4, "something_new": true}')
+    assert SharedState(state).peek().ended_images == 4
 
 
 def test_to_peek_is_to_write_nothing(shared, bucket):

@@ -25,8 +25,8 @@ def state(**launched_seconds_ago: float) -> FleetState:
 
 
 @pytest.fixture
-def reports(outputs) -> WorkerReports:
-    return WorkerReports(outputs)
+def reports(state) -> WorkerReports:
+    return WorkerReports(state)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tests.support.world import BOOT_TIMEOUT, MAXIMUM, AtomicBucket, Controller,
 
 
 @pytest.fixture
-def world(aws, queue, inputs, outputs) -> World:
-    return World(aws, queue, inputs, outputs)
+def world(aws, queue, inputs, outputs, state) -> World:
+    return World(aws, queue, inputs, outputs, state)
 
 
 # Scale-out
@@ -146,7 +146,8 @@ def test_a_controller_that_died_between_launch_and_note_costs_no_second_launch(
                 raise CloudError("this process is no more")
             return super().write(key, body, **more)
 
-    dying = Controller(world.queue, world.fleet, Dead(aws.s3, world.outputs.name), world.open_requests)
+    state = Dead(aws.s3, world.state.name)
+    dying = Controller(world.queue, world.fleet, state, world.outputs, world.open_requests)
     world.ask(25, dying)
     on_reply(aws.ec2, "RunInstances", die)
     with pytest.raises(CloudError, match="no more"):

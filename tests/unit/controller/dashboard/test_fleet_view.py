@@ -23,19 +23,19 @@ def fleet(aws) -> Fleet:
 
 
 @pytest.fixture
-def shared(outputs) -> SharedState:
-    return SharedState(outputs)
+def shared(state) -> SharedState:
+    return SharedState(state)
 
 
 @pytest.fixture
-def view(queue, fleet, shared, outputs) -> FleetView:
-    reports = WorkerReports(outputs)
+def view(queue, fleet, shared, state) -> FleetView:
+    reports = WorkerReports(state)
     return FleetView(
         queue,
         fleet,
         shared,
         reports,
-        FleetHistory(outputs),
+        FleetHistory(state),
         max_instances=5,
         max_images_per_instance=10,
         price_per_hour=3.6,
@@ -43,7 +43,7 @@ def view(queue, fleet, shared, outputs) -> FleetView:
 
 
 @pytest.fixture
-def report(outputs):
+def report(state):
     def put(instance_id: str, images: int, draining: bool = False) -> None:
         made = WorkerReport(
             instance_id=instance_id,
@@ -53,7 +53,7 @@ def report(outputs):
             images=images,
             draining=draining,
         )
-        WorkerReports(outputs).put(made)
+        WorkerReports(state).put(made)
 
     return put
 
@@ -120,9 +120,9 @@ def test_the_newest_decision_comes_first(view, shared):
     assert [d.why for d in view.read().decisions] == [["look 2"], ["look 1"], ["look 0"]]
 
 
-def test_to_look_changes_nothing(view, outputs):
+def test_to_look_changes_nothing(view, state):
     view.read()
-    assert list(outputs.keys("")) == []
+    assert list(state.keys("")) == []
 
 
 def test_an_aws_that_does_not_answer_is_a_cloud_error(view, aws, on_call):
@@ -134,10 +134,10 @@ def test_an_aws_that_does_not_answer_is_a_cloud_error(view, aws, on_call):
         view.read()
 
 
-def test_the_history_ends_with_this_moment(view, outputs, queue):
+def test_the_history_ends_with_this_moment(view, state, queue):
     kept = Sample(at=now() - timedelta(minutes=1), visible=4, in_flight=0, starting=1, ready=0, wanted=1)
     ahead = kept.model_copy(update={"at": now() + timedelta(minutes=5)})
-    outputs.write(HISTORY, Samples.dump_json([kept, ahead]))
+    state.write(HISTORY, Samples.dump_json([kept, ahead]))
     queue.send(["a", "b"])
     shown = view.read()
     assert shown.history[0] == kept

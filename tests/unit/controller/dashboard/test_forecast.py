@@ -15,8 +15,8 @@ POLICY = Policy(max_instances=10, max_images_per_instance=20)
 
 
 @pytest.fixture
-def shared(outputs) -> SharedState:
-    return SharedState(outputs)
+def shared(state) -> SharedState:
+    return SharedState(state)
 
 
 @pytest.fixture

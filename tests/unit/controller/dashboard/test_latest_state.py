@@ -12,8 +12,8 @@ from tests.support.aws_errors import refusal
 
 
 @pytest.fixture
-def shared(outputs) -> SharedState:
-    return SharedState(outputs)
+def shared(state) -> SharedState:
+    return SharedState(state)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ REFUSED = ("notes.txt",)
 
 
 @pytest.fixture
-def open_requests(inputs, outputs) -> OpenRequests:
-    return OpenRequests(inputs, outputs)
+def open_requests(inputs, outputs, state) -> OpenRequests:
+    return OpenRequests(state, inputs, outputs)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_what_the_queue_did_not_take_is_sent_by_a_look(
     with pytest.raises(CloudError, match="SlowDown"):
         here.retry(failed.request_id)
     assert open_requests.progress(open_requests.get(failed.request_id)).uploaded, "it can be sent at once"
-    later(open_requests, inputs, failed.request_id)
+    later(open_requests, failed.request_id)
     Recovery(queue, outputs, open_requests).settle(open_requests.ids())
     work()
     assert make().polling.read(failed.request_id).images[0].status == "classified"
@@ -311,7 +311,7 @@ def test_a_process_that_dies_while_it_tries_again_loses_nothing(
     recovery = Recovery(queue, outputs, open_requests)
     recovery.settle(open_requests.ids())
     work()
-    later(open_requests, inputs, failed.request_id)
+    later(open_requests, failed.request_id)
     recovery.settle(open_requests.ids())
     work()
     recovery.settle(open_requests.ids())

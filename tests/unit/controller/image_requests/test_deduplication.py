@@ -31,7 +31,7 @@ def runs() -> list[str]:
 
 
 @pytest.fixture
-def classify(queue, inputs, outputs, settings, aws, runs):
+def classify(queue, inputs, outputs, settings, aws, runs, state):
     def classify(status: str = "classified") -> None:
         while messages := queue.receive(10, 0):
             for message in messages:
@@ -40,7 +40,7 @@ def classify(queue, inputs, outputs, settings, aws, runs):
                 if status == "failed":
                     made = Prediction.failed(message.image_id, "gave_up", "It crashed.")
                 digest = sha256(inputs.read(message.image_id)[0]).hexdigest()
-                PredictionCache(outputs).put(model_version(settings, aws.s3), digest, made)
+                PredictionCache(state).put(model_version(settings, aws.s3), digest, made)
                 outputs.put_prediction(made)
             queue.delete(messages)
 
@@ -79,13 +79,13 @@ def test_a_request_that_needs_no_worker_wakes_nobody(start, client):
     assert looks == []
 
 
-def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs):
+def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs, state):
     post(client, photo(0))
     cached = post(client, photo(0)).json
     assert start().test_client().get(cached["url"]).json == cached
     assert client.get(f"{cached['url']}/images/0000-a.png").data == PHOTOS[0]
     join_polling_threads()
-    assert OpenRequests(inputs, outputs).ids() == []
+    assert OpenRequests(state, inputs, outputs).ids() == []
 
 
 def test_equal_images_of_one_request_are_one_run(client, runs):
@@ -119,10 +119,10 @@ def test_what_is_no_image_is_refused_each_time(client):
         assert [(i["error"]["code"], i["cached"]) for i in answer["images"]] == [("not_an_image", False)] * 2
 
 
-def test_a_broken_entry_is_not_used(client, outputs, runs):
+def test_a_broken_entry_is_not_used(client, state, runs):
     post(client, photo(0))
-    for key in list(outputs.keys("cache/")):
-        outputs.write(key, b"\x00")
+    for key in list(state.keys("cache/")):
+        state.write(key, b"\x00")
     assert post(client, photo(0)).json["images"][0]["cached"] is False
     assert post(client, photo(0)).json["images"][0]["cached"] is True
     assert len(runs) == 2
@@ -192,7 +192,7 @@ def test_it_costs_one_call_for_an_upload(start, aws, on_call, settings, outputs)
 # When the controller dies in between
 
 
-def test_recovery_answers_the_copies(start, client, queue, outputs, inputs, classify):
+def test_recovery_answers_the_copies(start, client, queue, outputs, inputs, classify, state):
     """Their process died, or they waited longer than it did."""
     app = start()
     deduplication = app.extensions["services"].submissions.deduplication
@@ -200,7 +200,7 @@ def test_recovery_answers_the_copies(start, client, queue, outputs, inputs, clas
     deduplication.answer_copies = lambda watched: []
     request_id = post(app.test_client(), photo(0), photo(0), photo(0), headers=NOW).json["request_id"]
     classify()
-    open_requests = OpenRequests(inputs, outputs)
+    open_requests = OpenRequests(state, inputs, outputs)
     assert Recovery(queue, outputs, open_requests).settle([request_id]) == {}
     answer = client.get(f"/requests/{request_id}").json
     assert [i["status"] for i in answer["images"]] == ["classified"] * 3

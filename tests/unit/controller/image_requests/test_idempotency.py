@@ -38,8 +38,8 @@ def uploads(*names: str, content: bytes = picture()):
 
 
 @pytest.fixture
-def keys(inputs) -> IdempotencyKeys:
-    return IdempotencyKeys(inputs)
+def keys(inputs, state) -> IdempotencyKeys:
+    return IdempotencyKeys(state)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def claim(keys):
 
 
 def requests_in(inputs) -> set[str]:
-    return {key.partition("/")[0] for key in inputs.keys("") if not key.startswith(("open/", PREFIX))}
+    return {key.partition("/")[0] for key in inputs.keys("")}
 
 
 # The header
@@ -162,8 +162,8 @@ def test_a_slow_upload_whose_key_went_to_other_files_sends_nothing(claim, s3_clo
         slow.accept()
 
 
-def test_a_broken_object_frees_its_key(claim, inputs, caplog):
-    inputs.write("idempotency/x", b"\x80")
+def test_a_broken_object_frees_its_key(claim, state, caplog):
+    state.write("idempotency/x", b"\x80")
     assert isinstance(claim("a.png"), Claim)
     assert "is broken" in caplog.text
 
@@ -238,7 +238,7 @@ def test_refusals(app, keys):
     assert (other.status_code, other.json["error"]["code"]) == (422, "idempotency_key_reused")
 
 
-def test_what_s3_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, on_call):
+def test_what_s3_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, on_call, state):
     client, failures = app.test_client(), []
 
     def refuse(params):
@@ -248,16 +248,16 @@ def test_what_s3_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, 
 
     on_call(aws.s3, "PutObject", refuse)
     assert post(client, cat(), headers=KEY).status_code == 503
-    assert OpenRequests(inputs, outputs).ids() == []
+    assert OpenRequests(state, inputs, outputs).ids() == []
     again = post(client, cat(), headers=KEY)
     assert (again.status_code, again.json["images"][0]["label"]) == (200, "tabby")
     assert len(requests_in(inputs)) == 1
 
 
 def test_what_the_queue_did_not_take_is_sent_by_a_look_also_for_who_came_meanwhile(
-    app, inputs, outputs, queue, work, aws, on_call
+    app, inputs, outputs, queue, work, aws, on_call, state
 ):
-    client, meanwhile, open_requests = app.test_client(), [], OpenRequests(inputs, outputs)
+    client, meanwhile, open_requests = app.test_client(), [], OpenRequests(state, inputs, outputs)
 
     def refuse(params):
         if not meanwhile:
@@ -269,7 +269,7 @@ def test_what_the_queue_did_not_take_is_sent_by_a_look_also_for_who_came_meanwhi
     [accepted] = meanwhile
     assert accepted.status_code == 202
     [request_id] = open_requests.ids()
-    later(open_requests, inputs, request_id)
+    later(open_requests, request_id)
     Recovery(queue, outputs, open_requests).settle([request_id])
     work()
     again = post(client, cat(), headers=KEY)

@@ -15,8 +15,8 @@ def image(number: int) -> str:
 
 
 @pytest.fixture
-def open_requests(inputs, outputs) -> OpenRequests:
-    return OpenRequests(inputs, outputs)
+def open_requests(inputs, outputs, state) -> OpenRequests:
+    return OpenRequests(state, inputs, outputs)
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_its_record_is_none_of_its_images(open_requests, inputs, ask):
 
 
 def test_a_broken_record_is_named(open_requests, inputs):
-    inputs.write(f"{PREFIX}{REQUEST}", b"{")
-    with pytest.raises(CloudError, match=f"s3://test-input/open/{REQUEST} is broken"):
+    open_requests.state.write(f"{PREFIX}{REQUEST}", b"{")
+    with pytest.raises(CloudError, match=f"s3://test-output-state/open/{REQUEST} is broken"):
         open_requests.get(REQUEST)
 
 

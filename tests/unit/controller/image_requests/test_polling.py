@@ -30,8 +30,8 @@ def test_the_fleet_is_looked_at_when_images_are_sent_and_when_all_are_answered(m
     assert backlogs == [2, 0]
 
 
-def test_a_request_is_open_until_it_is_answered(make, inputs, outputs, work):
-    process, open_requests = make(), OpenRequests(inputs, outputs)
+def test_a_request_is_open_until_it_is_answered(make, inputs, outputs, work, state):
+    process, open_requests = make(), OpenRequests(state, inputs, outputs)
     watched = submit(process, "a.png", "b.png")
     assert open_requests.get(watched.request_id).images == 2
     assert process.polling.waiting().requests == (watched.request_id,)
@@ -44,7 +44,7 @@ def test_a_request_is_open_until_it_is_answered(make, inputs, outputs, work):
     assert process.polling.waiting().requests == ()
 
 
-def test_a_request_that_waits_too_long_gets_what_there_is_and_stays_open(make, inputs, outputs, queue):
+def test_a_request_that_waits_too_long_gets_what_there_is_and_stays_open(make, inputs, outputs, queue, state):
     process = make()
     watched = submit(process, "a.png", "b.png")
     first, _ = watched.image_ids
@@ -52,7 +52,7 @@ def test_a_request_that_waits_too_long_gets_what_there_is_and_stays_open(make, i
     process.polling.request_timeout = 0
     assert watched.finished.wait(10)
     assert [i.status for i in watched.result().images] == ["classified", "waiting"]
-    assert OpenRequests(inputs, outputs).ids() == [watched.request_id]
+    assert OpenRequests(state, inputs, outputs).ids() == [watched.request_id]
     assert queue.counts().backlog == 2
 
 

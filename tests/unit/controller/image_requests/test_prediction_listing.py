@@ -127,5 +127,5 @@ def test_request_ids_stand_in_the_order_of_their_time():
 
 def test_what_else_is_in_the_bucket_is_no_answer(outputs, feed):
     one = request(1)
-    outputs.there |= {"fleet/state", "fleet/workers/i-1"}
+    outputs.there |= {"fleet/state", "workers/i-1"}
     assert feed.answered(one, [one]) == []

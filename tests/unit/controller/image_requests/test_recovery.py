@@ -16,8 +16,8 @@ def image(request_id: str, number: int) -> str:
 
 
 @pytest.fixture
-def open_requests(inputs, outputs) -> OpenRequests:
-    return OpenRequests(inputs, outputs)
+def open_requests(inputs, outputs, state) -> OpenRequests:
+    return OpenRequests(state, inputs, outputs)
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def recovery(queue, outputs, open_requests) -> Recovery:
 
 
 @pytest.fixture
-def ask(inputs, queue):
+def ask(open_requests, inputs, queue):
     """Opens a request of some images; as many are uploaded and sent as said."""
 
     def ask(request_id, images, *, uploaded=None, sent=None, seconds=0.0) -> OpenRequest:
         since = datetime.now(UTC) - timedelta(seconds=seconds)
         request = OpenRequest(request_id=request_id, images=images, since=since)
-        inputs.write(f"{PREFIX}{request_id}", request.model_dump_json().encode())
+        open_requests.state.write(f"{PREFIX}{request_id}", request.model_dump_json().encode())
         for n in range(images if uploaded is None else uploaded):
             inputs.put_image(image(request_id, n), BytesIO(b"x"), "image/png")
         queue.send(image(request_id, n) for n in range(images if sent is None else sent))

@@ -53,7 +53,7 @@ def test_a_refused_file_does_not_hold_the_others_up(process):
     assert [i.status for i in watched.result().images] == ["classified", "failed", "classified"]
 
 
-def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aws, on_call):
+def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aws, on_call, state):
     process = make()
 
     def refuse(params):
@@ -64,11 +64,11 @@ def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aw
     with pytest.raises(CloudError, match="SlowDown"):
         submit(process, "a.png", "b.png", "c.png")
     assert queue.counts().backlog == 0
-    assert OpenRequests(inputs, outputs).ids() == []
+    assert OpenRequests(state, inputs, outputs).ids() == []
     assert process.polling.waiting().requests == ()
 
 
-def test_a_queue_that_refuses_is_an_error_too(make, inputs, outputs, aws, on_call):
+def test_a_queue_that_refuses_is_an_error_too(make, inputs, outputs, aws, on_call, state):
     process = make()
 
     def refuse(params):
@@ -77,4 +77,4 @@ def test_a_queue_that_refuses_is_an_error_too(make, inputs, outputs, aws, on_cal
     on_call(aws.sqs, "SendMessageBatch", refuse)
     with pytest.raises(CloudError, match="ServiceUnavailable"):
         submit(process, "a.png")
-    assert OpenRequests(inputs, outputs).ids() == []
+    assert OpenRequests(state, inputs, outputs).ids() == []

@@ -96,8 +96,8 @@ def test_calls_that_nobody_answers_are_counted_as_well(clients, monkeypatch, cli
     assert grown("classifier_aws_errors_total", operation="DescribeInstances", code="no_answer") == 1
 
 
-def test_the_fleet_is_as_the_last_look_saw_it(outputs):
-    shared = SharedState(outputs)
+def test_the_fleet_is_as_the_last_look_saw_it(state):
+    shared = SharedState(state)
     seen = {"visible": 5, "in_flight": 2, "delayed": 1, "pending": 3, "running": 4}
     with shared.hold(0) as lease:
         lease.state.remember(Decision(at=now(), by="h/1", seen=seen, wanted=7))
