@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from cloud.clients import Client
 from cloud.errors import Conflict, NotFound, calling
-from cloud.prediction import Prediction
+from cloud.prediction import FailureCode, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class OutputBucket(Bucket):
         except ValidationError as error:  # it stays so: whoever waits for a better one waits for ever
             log.error("s3://%s/%s is no prediction: %s", self.name, image_id, error)
             reason = "The answer to this image cannot be read."
-            return Prediction.failed(image_id, "broken_answer", reason, answered_at=None)
+            return Prediction.failed(image_id, FailureCode.BROKEN_ANSWER, reason, answered_at=None)
 
     def answered(self, request_id: str) -> list[str]:
         """The image-ids that have a final answer: one ListObjectsV2 for each 1,000."""

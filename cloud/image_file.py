@@ -15,6 +15,8 @@ import imagesize
 from PIL import ExifTags, Image, ImageFile
 from pillow_heif import get_file_mimetype, register_heif_opener
 
+from cloud.prediction import FailureCode
+
 register_heif_opener()
 Image.init()  # fills Image.OPEN
 Image.MAX_IMAGE_PIXELS = None  # ours is below
@@ -68,7 +70,7 @@ REMARKS = re.compile(r"PIL|pillow_heif")  # the modules that warn about odd meta
 class BadImage(Exception):
     """The file cannot be classified, however often one tries. `code`: for programs, `message`: for people."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: FailureCode, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
 
@@ -106,9 +108,11 @@ def decode(data: bytes) -> Image.Image:
         raise
     except Exception as error:  # whatever else a decoder raises, the file is to blame
         if isinstance(error, EOFError) or re.search("truncated|end of file", str(error), re.IGNORECASE):
-            raise BadImage("truncated", f"The {image.format} file is cut off. Send all of it.") from error
+            raise BadImage(
+                FailureCode.TRUNCATED, f"The {image.format} file is cut off. Send all of it."
+            ) from error
         message = f"The {image.format} file cannot be decoded. Open it, save it anew, and send that."
-        raise BadImage("broken", message) from error
+        raise BadImage(FailureCode.BROKEN, message) from error
 
 
 def decode_in_a_child(data: bytes) -> Image.Image:
@@ -128,11 +132,12 @@ def decode_in_a_child(data: bytes) -> Image.Image:
         width, height = map(int, size.split())
         return Image.frombytes("RGB", (width, height), pixels)
     if status == EXIT_BAD_IMAGE:
-        raise BadImage(**json.loads(child.stdout))
+        said = json.loads(child.stdout)
+        raise BadImage(FailureCode(said["code"]), said["message"])
     if status in (-signal.SIGTERM, -signal.SIGINT):
         raise InterruptedError("the decoding process was told to stop")
     message = f"Decoding this picture crashes or takes over {CHILD_SECONDS} s. Save it anew as a JPEG."
-    raise BadImage("crashes_decoder", message)
+    raise BadImage(FailureCode.CRASHES_DECODER, message)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
@@ -145,7 +150,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise
     except Exception as error:
         message = f"This begins as {name} does, but its header is broken. Send it anew."
-        raise BadImage("broken", message) from error
+        raise BadImage(FailureCode.BROKEN, message) from error
     _check_size(image.width, image.height)
     return image
 
@@ -153,7 +158,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 def _recognise(data: bytes) -> str:
     """One of FORMATS, by its magic bytes; or BadImage."""
     if not data:
-        raise BadImage("empty_file", f"The file is empty. Send a picture: {FORMAT_NAMES}.")
+        raise BadImage(FailureCode.EMPTY_FILE, f"The file is empty. Send a picture: {FORMAT_NAMES}.")
     head = data[:32]
     for name in FORMATS:
         accept = Image.OPEN[name][1]
@@ -161,14 +166,18 @@ def _recognise(data: bytes) -> str:
             return name
     other = next((what for magic, what in OTHER_FILES.items() if head.startswith(magic)), None)
     if other or head[4:8] == b"ftyp":
-        raise BadImage("unsupported_format", f"This is {other or 'a video'}. Send a picture: {FORMAT_NAMES}.")
-    raise BadImage("not_an_image", f"This is not a picture. Send one: {FORMAT_NAMES}.")
+        raise BadImage(
+            FailureCode.UNSUPPORTED_FORMAT, f"This is {other or 'a video'}. Send a picture: {FORMAT_NAMES}."
+        )
+    raise BadImage(FailureCode.NOT_AN_IMAGE, f"This is not a picture. Send one: {FORMAT_NAMES}.")
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         limit = f"{MAX_PIXELS // 1_000_000} million"
-        raise BadImage("too_many_pixels", f"The picture has over {limit} pixels. Send a smaller one.")
+        raise BadImage(
+            FailureCode.TOO_MANY_PIXELS, f"The picture has over {limit} pixels. Send a smaller one."
+        )
 
 
 def _reducible(image: Image.Image) -> Image.Image:

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from cloud.buckets import Bucket
 from cloud.errors import CloudError, NotFound
-from cloud.prediction import Prediction
+from cloud.prediction import Prediction, Status
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ class PredictionCache:
         except (CloudError, ValidationError) as error:
             log.warning("s3://%s/%s%s/%s is not used: %s", self.state.name, PREFIX, version, sha256, error)
             return None
-        return prediction if prediction.status == "classified" and prediction.label else None
+        return prediction if prediction.status is Status.CLASSIFIED and prediction.label else None
 
     def put(self, version: str, sha256: str, prediction: Prediction) -> None:
         """A failure is not kept: the next try may do better."""
-        if prediction.status != "classified":
+        if prediction.status is not Status.CLASSIFIED:
             return
         body = prediction.model_dump_json(exclude_none=True).encode()
         try:

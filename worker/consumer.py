@@ -13,7 +13,7 @@ from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError, NotFound
 from cloud.image_file import BadImage, decode, decode_in_a_child
 from cloud.image_id import parse
-from cloud.prediction import Prediction
+from cloud.prediction import FailureCode, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue, batches
 from worker import metrics
 from worker.heartbeat import Heartbeat
@@ -164,11 +164,15 @@ class Consumer:
         )
         if message.receives >= self.max_receives:
             tried = f"It was tried {message.receives - 1} times and its worker never finished."
-            return self.failed(message, "gave_up", f"{tried} The image may be one that crashes its decoder.")
+            return self.failed(
+                message, FailureCode.GAVE_UP, f"{tried} The image may be one that crashes its decoder."
+            )
         try:
             return self.fetch(message)
         except NotFound:
-            return self.failed(message, "image_missing", "The image is no longer in the input bucket.")
+            return self.failed(
+                message, FailureCode.IMAGE_MISSING, "The image is no longer in the input bucket."
+            )
         except BadImage as error:
             return self.failed(message, error.code, error.message)
         except (CloudError, InterruptedError) as error:
@@ -207,7 +211,7 @@ class Consumer:
             for item, top in zip(loaded, tops, strict=True)
         ]
 
-    def failed(self, message: Message, code: str, reason: str) -> Prediction:
+    def failed(self, message: Message, code: FailureCode, reason: str) -> Prediction:
         return Prediction.failed(
             message.image_id, code, reason, model=self.classifier.model, instance_id=self.instance_id
         )

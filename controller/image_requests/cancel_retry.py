@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from cloud.errors import CloudError, Conflict
-from cloud.prediction import Prediction
+from cloud.prediction import FailureCode, Prediction, Status
 from cloud.request_queue import MAX_BATCH, RequestQueue
 from controller.image_requests.errors import InvalidState
 from controller.image_requests.open_requests import OpenRequests
@@ -62,7 +62,7 @@ class CancelRetry:
         request_id: str,
         charge: Callable[[int], AbstractContextManager[None]] = lambda images: nullcontext(),
     ) -> RequestResult | None:
-        """Sends again the images that failed and whose pictures are still there.
+        """Sends again the images that failed for a reason that may be over, and that are still stored.
 
         Whoever dies before an answer is taken back leaves an open request of which not all is uploaded,
         which recovery closes; whoever dies later leaves images without answer or message, which it sends.
@@ -75,8 +75,8 @@ class CancelRetry:
         failed = self._failed_and_stored(found)
         if not found.unanswered and not failed:
             raise InvalidState(
-                "No image of this request can be sent again: none failed whose picture is still here."
-                " Upload it anew."
+                "No image of this request can be sent again: none failed that is still stored and might fare"
+                " better. Upload another file."
             )
         with charge(len(failed)):
             return self._send_again(found, failed)
@@ -91,7 +91,7 @@ class CancelRetry:
                 " sent again."
             ) from None
         still = self.stored.fetch(failed)
-        failed = [i for i in failed if i not in still or still[i].status == "failed"]
+        failed = [i for i in failed if i not in still or still[i].status is Status.FAILED]
         list(self.pool.map(self.outputs.delete, failed))
         again = WatchedRequest(found.request_id, found.image_ids, sent_before=True)
         again.know({i: p for i, p in found.predictions.items() if i not in failed})
@@ -101,7 +101,7 @@ class CancelRetry:
         return again.result()
 
     def _cancel(self, image_id: str) -> None:
-        if self.outputs.put_prediction(Prediction.failed(image_id, "cancelled", CANCELLED)):
+        if self.outputs.put_prediction(Prediction.failed(image_id, FailureCode.CANCELLED, CANCELLED)):
             self.inputs.delete(image_id)
 
     def _take_back(self, image_ids: Sequence[str]) -> None:
@@ -116,4 +116,4 @@ class CancelRetry:
 
     def _failed_and_stored(self, found: WatchedRequest) -> list[str]:
         stored = set(self.inputs.image_ids(found.request_id))
-        return [i for i, p in found.predictions.items() if p.status == "failed" and i in stored]
+        return [i for i, p in found.predictions.items() if p.error and p.error.retryable and i in stored]

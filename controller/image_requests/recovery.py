@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from cloud.buckets import OutputBucket
 from cloud.image_id import parse
-from cloud.prediction import Prediction
+from cloud.prediction import FailureCode, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from controller.image_requests.open_requests import OpenRequest, OpenRequests, Progress
 
@@ -27,7 +27,9 @@ class Recovery:
             except ValueError as error:
                 log.error("a dead letter that nobody can answer is deleted: %s", error)
                 continue
-            self._fail(letter.image_id, "gave_up", "Every worker that took this image died or hung.")
+            self._fail(
+                letter.image_id, FailureCode.GAVE_UP, "Every worker that took this image died or hung."
+            )
         self.queue.delete_dead_letters(letters)
         return len(letters)
 
@@ -74,7 +76,7 @@ class Recovery:
         """Answers all that wait `failed`, and takes their messages from the queue. Returns their number."""
         failed = {i for r in requests for i in self.open_requests.progress(r).unanswered}
         for image_id in sorted(failed):
-            self._fail(image_id, "no_workers", reason)
+            self._fail(image_id, FailureCode.NO_WORKERS, reason)
         self.take_back(failed)
         return len(failed)
 
@@ -93,6 +95,6 @@ class Recovery:
         self.queue.delete(untried)
         self.queue.give_back([m for m in others if m.receives > 1])
 
-    def _fail(self, image_id: str, code: str, reason: str) -> None:
+    def _fail(self, image_id: str, code: FailureCode, reason: str) -> None:
         if self.outputs.put_prediction(Prediction.failed(image_id, code, reason)):
             log.error(reason, extra={"image_id": image_id, "code": code})

@@ -8,14 +8,13 @@ from typing import Any
 from pydantic import BaseModel, computed_field
 
 from cloud.image_id import parse
-from cloud.prediction import Failure, Label, Prediction
+from cloud.prediction import Failure, Label, Prediction, Status
 
 
 class ImageResult(BaseModel):
     image_id: str
     filename: str
-    status: str
-    """`waiting`, `classified` or `failed`."""
+    status: Status
     label: str | None = None
     confidence: float | None = None
     predictions: list[Label] = []
@@ -36,7 +35,7 @@ class RequestResult(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def complete(self) -> bool:
-        return self.counts["waiting"] == 0
+        return self.counts[Status.WAITING] == 0
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -47,11 +46,11 @@ class RequestResult(BaseModel):
 def count(images: Iterable[ImageResult]) -> dict[str, int]:
     """By status."""
     found = Counter(image.status for image in images)
-    return {status: found[status] for status in ("waiting", "classified", "failed")}
+    return {status.value: found[status] for status in Status}
 
 
 def image_result(image_id: str, prediction: Prediction | None) -> ImageResult:
     shared: dict[str, Any] = {"image_id": image_id, "filename": parse(image_id).filename}
     if prediction is None:
-        return ImageResult(**shared, status="waiting")
+        return ImageResult(**shared, status=Status.WAITING)
     return ImageResult(**shared, **prediction.model_dump(exclude={"image_id"}))

@@ -11,12 +11,11 @@ export function requestView(results) {
   const showWait = waitingWords(find("#wait"));
   const speak = speaker(find("#spoken"));
   const models = new Set(find("#models").textContent.split(", ").filter(Boolean));
-  const hopeless = new Set(find("#retry").dataset.hopeless.split(" "));
 
   function onImage(image) {
     const card = cards.get(image.image_id);
     if (!showImage(card, image)) return;
-    card.toggleAttribute("data-again", image.status === "failed" && !hopeless.has(image.error.code));
+    card.toggleAttribute("data-again", image.status === "failed" && image.error.retryable);
     if (image.status === "waiting") showPending(card);
     if (image.model) showModel(image.model);
   }

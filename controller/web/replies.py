@@ -7,7 +7,7 @@ from flask import Response, current_app, render_template, request
 from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
 
-from cloud.prediction import Failure
+from cloud.prediction import Status
 from controller.image_requests.results import RequestResult
 from controller.web.answers import RequestAnswer, as_csv, as_text
 from controller.web.negotiation import NO_PREFERENCES, Form, Preferences, wanted_form
@@ -16,16 +16,23 @@ from controller.web.services import services
 log = logging.getLogger(__name__)
 
 
-class Refusal(BaseModel):
-    """Why a request is not answered: a code for programs, a sentence for people."""
+class Reason(BaseModel):
+    """A code for programs, and a sentence for people."""
 
-    error: Failure
+    code: str
+    message: str
+
+
+class Refusal(BaseModel):
+    """Why a request is not answered."""
+
+    error: Reason
 
 
 def render(result: RequestResult, form: Form, status: int, wanted: Preferences = NO_PREFERENCES) -> Response:
     answer = RequestAnswer(request_id=result.request_id, images=result.images)
     if not answer.complete and form in (Form.HTML, Form.JSON):
-        answer.wait = services().forecast.wait(answer.counts["waiting"])
+        answer.wait = services().forecast.wait(answer.counts[Status.WAITING])
     if form is Form.HTML:
         response = Response(render_template("request.html", answer=answer), status, mimetype="text/html")
     elif form is Form.JSON:
@@ -58,7 +65,7 @@ def refuse(status: int, code: str, message: str, form: Form | None = None) -> Re
         page = render_template("error.html", status=status, code=code, message=message)
         return Response(page, status, mimetype="text/html")
     if form is Form.JSON:
-        return as_json(Refusal(error=Failure(code=code, message=message)).model_dump(), status)
+        return as_json(Refusal(error=Reason(code=code, message=message)).model_dump(), status)
     return Response(f"{message}\n", status, mimetype="text/plain")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from cloud.image_id import parse
+from cloud.prediction import Status
 from controller.dashboard.forecast import Forecast
 from controller.image_requests.results import ImageResult, count
 from controller.image_requests.watched_request import WatchedRequest
@@ -29,7 +30,7 @@ class EventStreams:
         """For a client that has the images `given`, until all are answered or it should come again."""
         shown, sent = {}, ImageNumbers()
         for image in watched.images():
-            if image.status != "waiting" and number(image) in given:
+            if image.status is not Status.WAITING and number(image) in given:
                 shown[image.image_id] = image
                 sent.add(number(image))
         state: dict[str, object] = {}
@@ -39,7 +40,7 @@ class EventStreams:
             nobody_follows = watched.finished.is_set()  # looked at first: the last answers came before
             known = watched.predictions
             images = watched.images()
-            new = [i for i in images if i.status != "waiting" and shown.get(i.image_id) is not i]
+            new = [i for i in images if i.status is not Status.WAITING and shown.get(i.image_id) is not i]
             before, state = state, self._state(images)
             if state != before and not state["complete"]:
                 yield event("state", json.dumps(state, ensure_ascii=False), sent)
@@ -61,7 +62,7 @@ class EventStreams:
 
     def _state(self, images: list[ImageResult]) -> dict[str, object]:
         counts = count(images)
-        if not counts["waiting"]:
+        if not counts[Status.WAITING]:
             message = "All images are answered."
             return {
                 "state": "done",
@@ -70,7 +71,7 @@ class EventStreams:
                 "counts": counts,
                 "complete": True,
             }
-        wait = self.forecast.wait(counts["waiting"]).model_dump()
+        wait = self.forecast.wait(counts[Status.WAITING]).model_dump()
         return {**wait, "counts": counts, "complete": False}
 
 

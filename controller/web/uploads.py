@@ -9,7 +9,7 @@ from werkzeug.datastructures import FileStorage
 
 from cloud.image_file import BadImage, check_header
 from cloud.image_id import image_id
-from cloud.prediction import Failure
+from cloud.prediction import Failure, FailureCode
 from controller.image_requests.errors import EmptyFile, NoFile, TooManyFiles
 from controller.image_requests.upload import Upload
 
@@ -23,7 +23,7 @@ def read_form(request_id: str, files: Iterable[FileStorage], max_files: int) -> 
     if len(chosen) > max_files:
         raise TooManyFiles(f"{len(chosen)} files are too many: at most {max_files} in one request.")
     uploads = [read_file(request_id, number, file) for number, file in enumerate(chosen)]
-    if all(upload.refusal and upload.refusal.code == "empty_file" for upload in uploads):
+    if all(upload.refusal and upload.refusal.code is FailureCode.EMPTY_FILE for upload in uploads):
         raise EmptyFile("The file is empty. Send an image.")
     return uploads
 

@@ -4,7 +4,7 @@ import pytest
 
 from cloud.errors import CloudError, NotFound
 from cloud.image_id import new_request_id
-from cloud.prediction import Prediction
+from cloud.prediction import FailureCode, Prediction
 from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.errors import InvalidState
 from controller.image_requests.open_requests import OpenRequests
@@ -253,6 +253,18 @@ def test_what_the_queue_did_not_take_is_sent_by_a_look(
     Recovery(queue, outputs, open_requests).settle(open_requests.ids())
     work()
     assert make().polling.read(failed.request_id).images[0].status == "classified"
+
+
+@pytest.mark.parametrize("code", [code for code in FailureCode if not code.retryable])
+def test_what_no_second_try_can_mend_is_not_sent_again(controller, here, outputs, queue, open_requests, code):
+    watched = submit(controller, "a.png")
+    fail(outputs, *watched.image_ids, code=code)
+    assert watched.finished.wait(20)
+    eventually(lambda: not open_requests.ids())
+    bodies(queue)
+    with pytest.raises(InvalidState, match="might fare better"):
+        here.retry(watched.request_id)
+    assert outputs.get_prediction(watched.image_ids[0]).error.code is code
 
 
 def test_an_answer_that_a_faster_retry_brought_is_not_taken_back(here, failed, outputs, aws, on_call):

@@ -47,7 +47,11 @@ def test_an_entry_says_all_that_is_known():
         "answered_at": TABBY.answered_at.isoformat().replace("+00:00", "Z"),
     }
     assert (broken["status"], broken["label"]) == ("failed", None)
-    assert broken["error"] == {"code": "not_an_image", "message": "This is a text file."}
+    assert broken["error"] == {
+        "code": "not_an_image",
+        "message": "This is a text file.",
+        "retryable": False,
+    }
     assert (waiting["filename"], waiting["status"], waiting["label"], waiting["error"]) == (
         "犬.png",
         "waiting",
