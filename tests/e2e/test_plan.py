@@ -73,6 +73,19 @@ def post(plan: Plan, *files: tuple[str, bytes]) -> Any:
     return reply.json()
 
 
+def post_async(page: str, **more: Any) -> str:
+    """The path under which the answers will be."""
+    headers = {"Prefer": "respond-async", **more.pop("headers", {})}
+    reply = requests.post(f"{page}/", headers=headers, timeout=30, **more)
+    assert reply.status_code == 202, reply.text
+    return reply.headers["Location"]
+
+
+def settled(address: str) -> Any:
+    """The answer, once it is complete."""
+    return eventually(lambda: (found := requests.get(address, timeout=10).json())["complete"] and found, 120)
+
+
 def workers(plan: Plan, *states: str) -> list[dict[str, Any]]:
     filters = [
         {"Name": "tag:fleet", "Values": [applied_settings(plan).worker_name]},
@@ -135,10 +148,12 @@ def test_the_applied_controller_and_its_workers_answer(plan: Plan):
     """The controller is the plan's own instance, which runs its own user data."""
     page = f"http://127.0.0.1:{plan.port}"
     eventually(lambda: reachable(f"{page}/readyz"), 60)
-    answer = post(plan, *((f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()))
-    assert [image["label"] in PHOTOS[image["filename"][:-4]][1] for image in answer["images"]] == [True] * 4
-    [worker] = workers(plan, *PRESENT, "terminated")
+    files = [("image_file", (f"{name}.jpg", data)) for name, (data, _) in PHOTOS.items()]
+    address = page + post_async(page, files=files)
+    [worker] = eventually(lambda: workers(plan, "pending", "running"), 30)
     assert worker["IamInstanceProfile"]["Arn"].endswith("/image-classifier-worker")
+    answer = settled(address)
+    assert [image["label"] in PHOTOS[image["filename"][:-4]][1] for image in answer["images"]] == [True] * 4
     eventually(lambda: not workers(plan, *PRESENT), 60)
 
 
@@ -166,18 +181,28 @@ def busy(plan: Plan) -> Plan:
     bend(plan.app, broken)
     sqs.send_message(QueueUrl=queue, MessageBody="nobody's")
     sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)  # as if a worker had died with it
-    [image] = post(plan, ("cat.jpg", fresh(PHOTOS["cat"][0])))["images"]
-    assert image["error"]["code"] == "no_workers"
+    page = f"http://127.0.0.1:{plan.port}"
+    failed = post(plan, ("cat.jpg", fresh(PHOTOS["cat"][0])))
+    assert failed["images"][0]["error"]["code"] == "no_workers"
     bend(plan.app, ROOT)
+
+    # It is tried again, and somebody looks at it.
+    requests.post(f"{page}{failed['url']}/retry", timeout=30).raise_for_status()
+    assert settled(page + failed["url"])["counts"]["classified"] == 1
+    requests.get(f"{page}{failed['url']}/images/0000-cat.jpg", timeout=30).raise_for_status()
+    eventually(lambda: not workers(plan, *PRESENT), 60)
 
     # An image that was tried too often: SQS moves its message to the dead letters, which here the test does.
     capacity(plan, settings, 0)
-    url = f"http://127.0.0.1:{plan.port}/"
-    files, headers = {"image_file": ("cat.jpg", fresh(PHOTOS["cat"][0]))}, {"Prefer": "respond-async"}
-    place = requests.post(url, files=files, headers=headers, timeout=30).headers["Location"]
+    place = post_async(page, files={"image_file": ("cat.jpg", fresh(PHOTOS["cat"][0]))})
     request_id = place.rpartition("/")[2]
     eventually(lambda: any(body.startswith(request_id) for body in move_to_dead_letters(sqs, queue)))
-    eventually(lambda: requests.get(url + place, timeout=10).json()["complete"], 60)
+    settled(page + place)
+
+    # One that is sent with an Idempotency-Key, and cancelled.
+    files = {"image_file": ("cat.jpg", fresh(PHOTOS["cat"][0]))}
+    place = post_async(page, files=files, headers={"Idempotency-Key": "once"})
+    requests.post(f"{page}{place}/cancel", timeout=30).raise_for_status()
     capacity(plan, settings, None)
 
     # Photos that take longer than the visibility timeout allows.
