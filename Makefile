@@ -4,7 +4,7 @@ PORT ?= 8000
 CLOUD_PORT ?= 4566
 STAMP := .venv/.installed
 
-.PHONY: run test lint clean
+.PHONY: run test lint lock clean
 .SILENT:
 
 run: $(STAMP)
@@ -18,11 +18,23 @@ lint: $(STAMP)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-$(STAMP): requirements.txt controller/requirements.txt worker/requirements.txt
+# The newest that pyproject.toml allows; a tier's lock has the versions of the developer's. The hashes of Terraform's
+# provider are taken from its registry, for all these systems; without the registry, from a folder that has some:
+# make lock PROVIDER_FROM='-fs-mirror=FOLDER -platform=linux_amd64'
+LOCK := .venv/bin/uv pip compile --quiet pyproject.toml
+PROVIDER_FROM ?= -platform=linux_amd64 -platform=linux_arm64 -platform=darwin_amd64 -platform=darwin_arm64
+
+lock: $(STAMP)
+	$(LOCK) --upgrade --group dev --output-file requirements.txt
+	$(LOCK) --upgrade --group controller --constraints requirements.txt --output-file controller/requirements.txt
+	$(LOCK) --upgrade --group worker --constraints requirements.txt --output-file worker/requirements.txt
+	terraform -chdir=deploy/terraform providers lock $(PROVIDER_FROM)
+
+$(STAMP): requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "Python 3.11 is needed: set PYTHON to it, as in 'make run PYTHON=/usr/bin/python3.11'" >&2; exit 1; }
 	echo "Installing the requirements into .venv (once; some minutes: torch is large) ..."
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	touch $(STAMP)
 
 clean:

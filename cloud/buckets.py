@@ -6,7 +6,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from cloud.clients import Client
+from cloud.clients import S3Client
 from cloud.errors import Conflict, NotFound, calling
 from cloud.prediction import FailureCode, Prediction
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Bucket:
-    def __init__(self, s3: Client, name: str) -> None:
+    def __init__(self, s3: S3Client, name: str) -> None:
         self.s3, self.name = s3, name
 
     def check(self) -> None:

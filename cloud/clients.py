@@ -1,5 +1,5 @@
 import os
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import boto3
 from botocore.config import Config
@@ -8,15 +8,22 @@ from botocore.exceptions import BotoCoreError, NoRegionError
 from cloud.metrics import count_calls
 from cloud.settings import SettingsError
 
-Client: TypeAlias = Any  # boto3 makes the methods of its clients at run time
+if TYPE_CHECKING:
+    from types_boto3_ec2 import EC2Client
+    from types_boto3_s3 import S3Client
+    from types_boto3_sqs import SQSClient
+else:  # boto3 makes the methods of its clients at run time, and a host has no types
+    EC2Client = S3Client = SQSClient = Any
+
+Client: TypeAlias = Any  # of a service that is called once or twice
 
 
 class Clients(NamedTuple):
     """boto3's low-level clients. They are thread-safe, but must not cross a fork."""
 
-    s3: Client
-    sqs: Client
-    ec2: Client
+    s3: S3Client
+    sqs: SQSClient
+    ec2: EC2Client
 
 
 PATIENT = Config(

@@ -5,12 +5,12 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from cloud.buckets import Bucket
-from cloud.clients import Client
+from cloud.clients import S3Client
 from cloud.errors import CloudError
 from cloud.settings import WorkerSettings
 
 
-def model_version(settings: WorkerSettings, s3: Client) -> str:
+def model_version(settings: WorkerSettings, s3: S3Client) -> str:
     """Of the model that a worker with these settings loads now, from what MODEL, WEIGHTS and LABELS hold.
 
     Code and ImageNet's weights are those of the AMI. Controller and worker each find it by themselves: a
@@ -23,7 +23,7 @@ def model_version(settings: WorkerSettings, s3: Client) -> str:
     return f"{settings.model}-{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
-def content(source: str, s3: Client) -> str:
+def content(source: str, s3: S3Client) -> str:
     """Changes with what the path or `s3://bucket/key` holds. A call to S3, or a look at the file system."""
     if source.startswith("s3://"):
         bucket, _, key = source.removeprefix("s3://").partition("/")

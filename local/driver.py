@@ -58,7 +58,7 @@ class System:
         """Made once: to make one takes longer than a call."""
         if service not in self.clients:
             self.clients[service] = boto3.client(
-                service,
+                service,  # type: ignore[call-overload]
                 endpoint_url=self.endpoint,
                 region_name="us-east-1",
                 aws_access_key_id=self.key.id,

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import product
 from typing import Any, Literal
 
-from cloud.clients import Client
+from cloud.clients import EC2Client
 from cloud.errors import CloudError, calling
 from controller.autoscaling.scaling import lowest_free_numbers
 
@@ -97,12 +97,12 @@ class LaunchPlan:
 class Fleet:
     """The worker instances: those that carry the tag `fleet=<worker name>`."""
 
-    def __init__(self, ec2: Client, worker_name: str, plan: LaunchPlan) -> None:
+    def __init__(self, ec2: EC2Client, worker_name: str, plan: LaunchPlan) -> None:
         self.ec2, self.worker_name, self.plan = ec2, worker_name, plan
 
     def instances(self) -> list[Instance]:
         """All that EC2 still knows of, the terminated ones of the last hour or so too; oldest first."""
-        filters = [{"Name": "tag:fleet", "Values": [self.worker_name]}]
+        filters: list[Any] = [{"Name": "tag:fleet", "Values": [self.worker_name]}]
         with calling("list the worker instances"):
             pages = self.ec2.get_paginator("describe_instances").paginate(Filters=filters)
             found = [i for page in pages for r in page["Reservations"] for i in r["Instances"]]
@@ -133,7 +133,7 @@ class Fleet:
         self, count: int, request_id: str, token: str, market: str, instance_type: str, subnet_id: str
     ) -> list[str]:
         tags = {"Name": self.worker_name, "fleet": self.worker_name, "request": request_id}
-        specification = [{"Key": key, "Value": value} for key, value in tags.items()]
+        specification: list[Any] = [{"Key": key, "Value": value} for key, value in tags.items()]
         with calling(f"launch {count} {market} {instance_type} from {self.plan.ami_id}"):
             reply = self.ec2.run_instances(
                 MinCount=1,

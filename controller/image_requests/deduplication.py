@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from cloud.buckets import OutputBucket
-from cloud.clients import Client
+from cloud.clients import S3Client
 from cloud.errors import CloudError
 from cloud.model_version import model_version
 from cloud.prediction import Prediction
@@ -21,7 +21,7 @@ class Deduplication:
     def __init__(
         self,
         settings: WorkerSettings,
-        s3: Client,
+        s3: S3Client,
         cache: PredictionCache,
         outputs: OutputBucket,
         pool: Executor,

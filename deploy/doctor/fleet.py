@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cloud.clients import Client
+from cloud.clients import Client, EC2Client
 from cloud.settings import ControllerSettings
 from controller.autoscaling.ec2_fleet import LaunchPlan
 from deploy.doctor.findings import Finding, attempt, denied, ok, unknown, wrong
@@ -34,7 +34,7 @@ TAKES = {  # EC2's error codes: the setting that is wrong
 }
 
 
-def check_ami(ec2: Client, ami_id: str, elsewhere: Callable[[str], Client]) -> Finding:
+def check_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -> Finding:
     """`elsewhere` makes a client for another region."""
     here = ec2.meta.region_name
     reply = attempt(ec2.describe_images, ImageIds=[ami_id])
@@ -59,7 +59,7 @@ def check_ami(ec2: Client, ami_id: str, elsewhere: Callable[[str], Client]) -> F
     return wrong(f"AMI_ID: there is no {ami_id} in {here}", "make one: `python -m deploy.make_ami`")
 
 
-def find_ami(ec2: Client, ami_id: str, elsewhere: Callable[[str], Client]) -> str | None:
+def find_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -> str | None:
     reply = attempt(ec2.describe_regions)
     names = [region["RegionName"] for region in reply.content.get("Regions", [])]
     for name in names:
@@ -70,7 +70,7 @@ def find_ami(ec2: Client, ami_id: str, elsewhere: Callable[[str], Client]) -> st
     return None
 
 
-def check_launch(ec2: Client, plan: LaunchPlan, worker_name: str) -> Finding:
+def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str) -> Finding:
     market, instance_type, subnet = next(plan.choices())
     arguments = plan.arguments(market, instance_type, subnet)
     reply = attempt(ec2.run_instances, **launch(arguments, worker_name))
@@ -97,7 +97,7 @@ def launch(arguments: dict[str, Any], worker_name: str) -> dict[str, Any]:
     return {**arguments, "MinCount": 1, "MaxCount": 1, "TagSpecifications": specification, "DryRun": True}
 
 
-def check_instances(ec2: Client, worker_name: str) -> Iterator[Finding]:
+def check_instances(ec2: EC2Client, worker_name: str) -> Iterator[Finding]:
     """To list, number and terminate them. The latter may be allowed for workers only, so ask about one."""
     reply = attempt(ec2.describe_instances, Filters=[{"Name": "tag:fleet", "Values": [worker_name]}])
     if reply.denied:
@@ -117,7 +117,7 @@ def check_instances(ec2: Client, worker_name: str) -> Iterator[Finding]:
             yield unknown(action, "there is no worker to ask about; ask again while one runs")
 
 
-def check_quota(ec2: Client, quotas: Client, settings: ControllerSettings) -> Iterator[Finding]:
+def check_quota(ec2: EC2Client, quotas: Client, settings: ControllerSettings) -> Iterator[Finding]:
     types = list(settings.instance_type)
     reply = attempt(ec2.describe_instance_types, InstanceTypes=types)
     if reply.code.startswith("InvalidInstanceType"):

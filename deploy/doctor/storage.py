@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore import xform_name
 
-from cloud.clients import Client
+from cloud.clients import S3Client, SQSClient
 from cloud.errors import CONFLICT
 from cloud.settings import WorkerSettings
 from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown, wrong
@@ -54,7 +54,7 @@ WORKER = (
 )
 
 
-def check_bucket(s3: Client, name: str, use: BucketUse) -> list[Finding]:
+def check_bucket(s3: S3Client, name: str, use: BucketUse) -> list[Finding]:
     arn, key = f"arn:aws:s3:::{name}", f"{use.prefix}doctor-{secrets.token_hex(8)}"
     listed = attempt(s3.head_bucket, Bucket=name) if use.list else None
     if listed and (missing := find_missing(listed, name, use.setting)):
@@ -95,7 +95,7 @@ def find_missing(reply: Reply, name: str, setting: str) -> Finding | None:
     return None
 
 
-def check_queue(sqs: Client, settings: WorkerSettings, controller: bool) -> list[Finding]:
+def check_queue(sqs: SQSClient, settings: WorkerSettings, controller: bool) -> list[Finding]:
     name = settings.request_queue
     url = attempt(sqs.get_queue_url, QueueName=name)
     if url.denied:
@@ -110,13 +110,13 @@ def check_queue(sqs: Client, settings: WorkerSettings, controller: bool) -> list
     return found or [ok(f"REQUEST_QUEUE: {name}")]
 
 
-def check_queue_calls(sqs: Client, url: str, name: str, actions: Iterable[str]) -> Iterator[Finding]:
+def check_queue_calls(sqs: SQSClient, url: str, name: str, actions: Iterable[str]) -> Iterator[Finding]:
     for action in actions:
         if attempt(getattr(sqs, xform_name(action)), QueueUrl=url, **REFUSED[action]).denied:
             yield denied(f"sqs:{action.removesuffix('Batch')}", f"the queue {name}")
 
 
-def check_attributes(sqs: Client, url: str, settings: WorkerSettings) -> Iterator[Finding]:
+def check_attributes(sqs: SQSClient, url: str, settings: WorkerSettings) -> Iterator[Finding]:
     name = settings.request_queue
     reply = attempt(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
     if reply.denied:
@@ -146,7 +146,7 @@ def check_attributes(sqs: Client, url: str, settings: WorkerSettings) -> Iterato
     yield from check_dead_letters(sqs, policy, int(attributes["MessageRetentionPeriod"]))
 
 
-def check_dead_letters(sqs: Client, policy: dict[str, str], kept: int) -> Iterator[Finding]:
+def check_dead_letters(sqs: SQSClient, policy: dict[str, str], kept: int) -> Iterator[Finding]:
     """`kept`: seconds that the request queue keeps a message."""
     name = policy["deadLetterTargetArn"].rpartition(":")[2]
     url = attempt(sqs.get_queue_url, QueueName=name)

@@ -24,7 +24,7 @@ from tests.support.clean_root import CleanRoot, debootstrap
 
 pytestmark = pytest.mark.timeout(600)  # a machine that does much else needs minutes for the installs
 STOCK = "ami-1e749f67"
-TORCH = ("--torch-index-url", "https://pypi.org/simple")  # for what torch, which is there already, needs
+GPU = ("--torch-index-url", "https://pypi.org/simple")
 SETTINGS = WorkerSettings(
     input_bucket="input",
     output_bucket="output",
@@ -76,7 +76,7 @@ def clients(access: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Clients:
 
 
 def make_ami(access: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploy.make_ami", "--base", STOCK, *TORCH, *options]
+    command = [sys.executable, "-m", "deploy.make_ami", "--base", STOCK, *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | access
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
@@ -125,7 +125,7 @@ def test_a_clean_machine_becomes_an_ami_whose_worker_classifies(
 def test_what_fails_there_is_told_and_leaves_nothing(
     machine: CleanRoot, access: dict[str, str], clients: Clients
 ):
-    done = make_ami(access, "--model", "resnet19")
+    done = make_ami(access, "--model", "resnet19", *GPU)
     assert done.returncode == 1
     assert "MODEL (" in done.stderr, done.stderr
     assert clients.s3.list_buckets()["Buckets"] == []

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.driver import ROOT, running
+from local.driver import ROOT, free_port, running
 from tests.support.plan import provider_folder
-from tests.support.programs import need, unable
+from tests.support.programs import need
 
 PAGE = (ROOT / "deploy" / "README.md").read_text()
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -31,7 +30,7 @@ def blocks(heading: str) -> str:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Of the project, so that its own folder gets neither settings nor Terraform's state."""
-    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.tfstate*")
+    unwanted = shutil.ignore_patterns(".[!t]*", ".terraform", "__pycache__", "*.tfstate*")
     shutil.copytree(ROOT, tmp_path / "project", ignore=unwanted)
     (tmp_path / "project" / ".venv").symlink_to(sys.prefix)
     return tmp_path / "project"
@@ -40,23 +39,23 @@ def copy(tmp_path: Path) -> Path:
 def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_path: Path):
     need("terraform")
     need("curl")
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 8000)) == 0:
-            unable("port 8000, where the page has the controller, is taken")
+    port = free_port()  # the page's own, 8000, is that of whoever runs the system beside the tests
+    user_data = copy / "deploy" / "controller-userdata.sh"
+    user_data.write_text(user_data.read_text().replace("exec ", f"BIND=127.0.0.1:{port} exec "))
     with running(tmp_path / "output") as system:
         commands = [
             blocks("The same on the local AWS").replace(".local/8001/aws.env", str(system.aws_env)),
             "export TF_VAR_model=efficientnet_lite0",
             blocks("3. The plan").replace(" apply", " apply -auto-approve"),
             blocks("4. Is all well?"),
-            re.sub("page=.*", "page=http://127.0.0.1:8000", blocks("5. The first answer"), count=1),
+            re.sub("page=.*", f"page=http://127.0.0.1:{port}", blocks("5. The first answer"), count=1),
             "echo",
             blocks("Taking it down").replace(" destroy", " destroy -auto-approve"),
         ]
         printed = follow("\n".join(commands), copy)
         assert re.search(r'"label": ?"(tabby|tiger cat|Egyptian cat)"', printed), printed
         assert "Destroy complete!" in printed
-        assert not reachable("http://127.0.0.1:8000/healthz")
+        assert not reachable(f"http://127.0.0.1:{port}/healthz")
         buckets = [bucket["Name"] for bucket in system.client("s3").list_buckets()["Buckets"]]
         own = ["input-images", "output-predictions", "output-predictions-state"]
         assert buckets == own, "those of `make run` itself"

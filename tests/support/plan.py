@@ -164,7 +164,7 @@ def provider_folder() -> Path | None:
 @contextmanager
 def planned(folder: Path) -> Iterator[Plan]:
     need("terraform")
-    keep = shutil.ignore_patterns(".terraform*", "*.tfstate*", "__pycache__")
+    keep = shutil.ignore_patterns(".terraform", "*.tfstate*", "__pycache__")
     shutil.copytree(ROOT / "deploy", folder / "deploy", ignore=keep)
     (folder / "app").symlink_to(ROOT)
     endpoint, port = RecordingEndpoint(), free_port()
