@@ -6,8 +6,6 @@ import logging
 import os
 import signal
 import sys
-import time
-from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 
@@ -22,39 +20,13 @@ from cloud.prediction_cache import PredictionCache
 from cloud.request_queue import RequestQueue
 from cloud.settings import SettingsError, WorkerSettings, default_of
 from cloud.signals import stop_on
-from cloud.worker_reports import WorkerReport, WorkerReports
+from cloud.worker_reports import WorkerReports
 from worker import instance_metadata, metrics
 from worker.consumer import Classifier, Consumer, no_cache
 from worker.heartbeat import Heartbeat
+from worker.reporter import Reporter
 
 log = logging.getLogger("worker")
-
-REPORT_SECONDS = 5
-
-
-class Reporter:
-    """Writes this worker's report: when it is ready, then at most every few seconds, and at its end."""
-
-    def __init__(self, reports: WorkerReports, instance_id: str, model: str) -> None:
-        now = datetime.now(UTC)
-        self.reports = reports
-        self.report = WorkerReport(instance_id=instance_id, model=model, ready_at=now, seen_at=now)
-        self.last = 0.0
-
-    def __call__(self, images: int, seconds: float) -> None:
-        """After a batch, or without one: `images` were answered in so many `seconds`."""
-        self.report.images += images
-        self.report.busy_seconds += seconds
-        if time.monotonic() - self.last >= REPORT_SECONDS:
-            self.write()
-
-    def write(self) -> None:
-        self.last = time.monotonic()
-        self.report.seen_at = datetime.now(UTC)
-        try:
-            self.reports.put(self.report)
-        except CloudError as error:
-            log.warning("%s", error)
 
 
 def main() -> int:
