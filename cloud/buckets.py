@@ -1,16 +1,19 @@
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cloud.clients import S3Client
-from cloud.errors import Conflict, NotFound, calling
+from cloud.errors import CloudError, Conflict, NotFound, calling
 from cloud.prediction import FailureCode, Prediction
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Bucket:
@@ -63,6 +66,61 @@ class Bucket:
                     yield item["Key"], item["LastModified"]
 
 
+@dataclass(frozen=True)
+class Stored(Generic[T]):
+    """What an object holds, and how it is there."""
+
+    value: T
+    etag: str
+    age: timedelta
+    """Since it was written, by S3's own clock, to the second."""
+
+
+class JsonObjects(Generic[T]):
+    """Objects of one type in a bucket, as JSON.
+
+    An object that cannot be read as that type raises CloudError; or, with `in_place_of_broken`, it is logged,
+    and what this function makes of its key is used instead.
+    """
+
+    def __init__(
+        self, bucket: Bucket, kind: type[T], in_place_of_broken: Callable[[str], T] | None = None
+    ) -> None:
+        self.bucket, self.in_place_of_broken = bucket, in_place_of_broken
+        self._kind = TypeAdapter(kind)
+
+    def get(self, key: str) -> T | None:
+        """Returns None when there is no such object."""
+        try:
+            body, _ = self.bucket.read(key)
+        except NotFound:
+            return None
+        return self._parse(key, body)
+
+    def read(self, key: str) -> Stored[T] | None:
+        """As `get`, with the object's ETag and age."""
+        try:
+            body, etag, age = self.bucket.read_aged(key)
+        except NotFound:
+            return None
+        return Stored(self._parse(key, body), etag, age)
+
+    def write(self, key: str, value: T, **condition: str) -> str:
+        """Returns the new ETag. Raises Conflict when a condition (IfMatch, IfNoneMatch) does not hold."""
+        body = self._kind.dump_json(value, exclude_none=True)
+        return self.bucket.write(key, body, ContentType="application/json", **condition)
+
+    def _parse(self, key: str, body: bytes) -> T:
+        try:
+            return self._kind.validate_json(body)
+        except (ValidationError, RecursionError) as error:
+            message = f"s3://{self.bucket.name}/{key} is broken: {error}"
+            if self.in_place_of_broken is None:
+                raise CloudError(message) from error
+            log.error("%s", message)
+            return self.in_place_of_broken(key)
+
+
 class InputBucket(Bucket):
     """The images as they were uploaded, under their image-ids."""
 
@@ -82,27 +140,28 @@ class InputBucket(Bucket):
 class OutputBucket(Bucket):
     """The predictions as JSON, under the image-ids."""
 
+    def __init__(self, s3: S3Client, name: str) -> None:
+        super().__init__(s3, name)
+        self._predictions = JsonObjects(self, Prediction, in_place_of_broken=unreadable)
+
     def put_prediction(self, prediction: Prediction) -> bool:
         """The first answer to an image stays: False when there is one already."""
-        body = prediction.model_dump_json(exclude_none=True).encode()
         try:
-            self.write(prediction.image_id, body, ContentType="application/json", IfNoneMatch="*")
+            self._predictions.write(prediction.image_id, prediction, IfNoneMatch="*")
         except Conflict:
             return False
         return True
 
     def get_prediction(self, image_id: str) -> Prediction | None:
         """None when there is no answer yet."""
-        try:
-            body, _ = self.read(image_id)
-            return Prediction.model_validate_json(body)
-        except NotFound:
-            return None
-        except ValidationError as error:  # it stays so: whoever waits for a better one waits for ever
-            log.error("s3://%s/%s is no prediction: %s", self.name, image_id, error)
-            reason = "The answer to this image cannot be read."
-            return Prediction.failed(image_id, FailureCode.BROKEN_ANSWER, reason, answered_at=None)
+        return self._predictions.get(image_id)
 
     def answered(self, request_id: str) -> list[str]:
         """The image-ids that have a final answer: one ListObjectsV2 for each 1,000."""
         return list(self.keys(f"{request_id}/"))
+
+
+def unreadable(image_id: str) -> Prediction:
+    """What stands in for a prediction that cannot be read. Nobody should wait for a better one."""
+    reason = "The answer to this image cannot be read."
+    return Prediction.failed(image_id, FailureCode.BROKEN_ANSWER, reason, answered_at=None)

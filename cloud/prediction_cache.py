@@ -1,9 +1,7 @@
 import logging
 
-from pydantic import ValidationError
-
-from cloud.buckets import Bucket
-from cloud.errors import CloudError, NotFound
+from cloud.buckets import Bucket, JsonObjects
+from cloud.errors import CloudError
 from cloud.prediction import Prediction, Status
 
 log = logging.getLogger(__name__)
@@ -18,25 +16,21 @@ class PredictionCache:
     """
 
     def __init__(self, state: Bucket) -> None:
-        self.state = state
+        self._predictions = JsonObjects(state, Prediction)
 
     def get(self, version: str, sha256: str) -> Prediction | None:
         try:
-            body, _ = self.state.read(f"{PREFIX}{version}/{sha256}")
-            prediction = Prediction.model_validate_json(body)
-        except NotFound:
+            prediction = self._predictions.get(f"{PREFIX}{version}/{sha256}")
+        except CloudError as error:
+            log.warning("a cached prediction is not used: %s", error)
             return None
-        except (CloudError, ValidationError) as error:
-            log.warning("s3://%s/%s%s/%s is not used: %s", self.state.name, PREFIX, version, sha256, error)
-            return None
-        return prediction if prediction.status is Status.CLASSIFIED and prediction.label else None
+        return prediction if prediction and prediction.label else None
 
     def put(self, version: str, sha256: str, prediction: Prediction) -> None:
         """A failure is not kept: the next try may do better."""
         if prediction.status is not Status.CLASSIFIED:
             return
-        body = prediction.model_dump_json(exclude_none=True).encode()
         try:
-            self.state.write(f"{PREFIX}{version}/{sha256}", body, ContentType="application/json")
+            self._predictions.write(f"{PREFIX}{version}/{sha256}", prediction)
         except CloudError as error:
             log.warning("%s", error)

@@ -1,9 +1,8 @@
 from datetime import datetime
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from cloud.buckets import Bucket
-from cloud.errors import CloudError, NotFound
+from cloud.buckets import Bucket, JsonObjects
 
 PREFIX = "workers/"
 
@@ -27,17 +26,13 @@ class WorkerReports:
 
     def __init__(self, state: Bucket) -> None:
         self.state = state
+        self._reports = JsonObjects(state, WorkerReport)
 
     def put(self, report: WorkerReport) -> None:
-        self.state.write(f"{PREFIX}{report.instance_id}", report.model_dump_json().encode())
+        self._reports.write(f"{PREFIX}{report.instance_id}", report)
 
     def get(self, instance_id: str) -> WorkerReport | None:
-        try:
-            return WorkerReport.model_validate_json(self.state.read(f"{PREFIX}{instance_id}")[0])
-        except NotFound:
-            return None
-        except ValidationError as error:
-            raise CloudError(f"the report of {instance_id} is broken: {error}") from error
+        return self._reports.get(f"{PREFIX}{instance_id}")
 
     def seen(self) -> dict[str, datetime]:
         """When each instance that has ever reported did so last."""

@@ -4,17 +4,13 @@ Whoever holds the lease adds to it, at most every few seconds while something wa
 while nothing does. A sample holds until the next one.
 """
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 
-from cloud.buckets import Bucket
-from cloud.errors import NotFound
-
-log = logging.getLogger(__name__)
+from cloud.buckets import Bucket, JsonObjects
 
 KEY = "fleet/history"
 SAMPLE_SECONDS = 5
@@ -44,27 +40,18 @@ class Sample(BaseModel):
         return changed or abs((self.at - last.at).total_seconds()) >= SAMPLE_SECONDS
 
 
-Samples = TypeAdapter(list[Sample])
-
-
 class FleetHistory:
     def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
+        self._samples = JsonObjects(bucket, list[Sample], in_place_of_broken=lambda key: [])
 
     def read(self) -> list[Sample]:
         """Oldest first. What cannot be read is nothing, and gives way to the next sample."""
-        try:
-            return Samples.validate_json(self.bucket.read(KEY)[0])
-        except NotFound:
-            return []
-        except (ValidationError, RecursionError) as error:
-            log.error("s3://%s/%s is broken: starting a new one: %s", self.bucket.name, KEY, error)
-            return []
+        return self._samples.get(KEY) or []
 
     def add(self, sample: Sample) -> None:
         """For the one who holds the lease. What a clock that runs ahead has written later gives way."""
         kept = [s for s in self.read() if s.at < sample.at]
-        self.bucket.write(KEY, Samples.dump_json(thinned([*kept, sample], sample.at)))
+        self._samples.write(KEY, thinned([*kept, sample], sample.at))
 
 
 def thinned(samples: Sequence[Sample], now: datetime) -> list[Sample]:

@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from threading import Event
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from cloud.buckets import Bucket
-from cloud.errors import Conflict, NotFound
+from cloud.buckets import Bucket, JsonObjects, Stored
+from cloud.errors import Conflict
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.fleet_history import Sample
 
@@ -132,7 +132,8 @@ class Busy(Exception):
 
 class SharedState:
     def __init__(self, bucket: Bucket, clock: Callable[[], float] = time.monotonic) -> None:
-        self.bucket, self.clock = bucket, clock
+        self._states = JsonObjects(bucket, FleetState, in_place_of_broken=lambda key: FleetState())
+        self.clock = clock
 
     def peek(self) -> FleetState:
         """Without the lease: to look, not to write."""
@@ -171,15 +172,8 @@ class SharedState:
 
     def _read(self) -> tuple[FleetState, str, timedelta]:
         """The state, its ETag ("" when there is none yet), and how long ago it was written."""
-        try:
-            body, etag, age = self.bucket.read_aged(KEY)
-        except NotFound:
-            return FleetState(), "", timedelta()
-        try:
-            return FleetState.model_validate_json(body), etag, age
-        except ValidationError:
-            log.exception("s3://%s/%s is broken: starting a new one", self.bucket.name, KEY)
-            return FleetState(), etag, age
+        stored = self._states.read(KEY) or Stored(FleetState(), "", timedelta())
+        return stored.value, stored.etag, stored.age
 
     def _write(self, state: FleetState, **condition: Any) -> str:
-        return self.bucket.write(KEY, state.model_dump_json().encode(), **condition)
+        return self._states.write(KEY, state, **condition)

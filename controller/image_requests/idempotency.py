@@ -16,10 +16,10 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from cloud.buckets import Bucket
-from cloud.errors import CloudError, Conflict, NotFound
+from cloud.buckets import Bucket, JsonObjects, Stored
+from cloud.errors import CloudError, Conflict
 from controller.image_requests.errors import BadIdempotencyKey, IdempotencyKeyInUse, IdempotencyKeyReused
 from controller.image_requests.upload import Upload
 
@@ -49,8 +49,8 @@ class ClaimLost(Exception):
 class Claim:
     """The right to submit a request, as long as nobody has taken it over."""
 
-    def __init__(self, bucket: Bucket, name: str, use: Use, etag: str) -> None:
-        self.bucket, self.name, self.use, self.etag = bucket, name, use, etag
+    def __init__(self, uses: JsonObjects[Use], name: str, use: Use, etag: str) -> None:
+        self.uses, self.name, self.use, self.etag = uses, name, use, etag
         self.request_id = use.request_id
 
     def accept(self) -> None:
@@ -59,12 +59,13 @@ class Claim:
             try:
                 return self._write("accepted")
             except Conflict:
-                found, etag, _ = read(self.bucket, self.name)
+                stored = read(self.uses, self.name)
+            found = stored.value
             if found.by == self.use.by and found.state == "accepted":  # boto3 had written it, and tried again
                 return None
             if found.request_id != self.request_id or found.state == "accepted":
                 raise ClaimLost
-            self.etag = etag
+            self.etag = stored.etag
 
     def release(self) -> bool:
         """The submission failed, so the key is free. False if another POST has taken over."""
@@ -77,12 +78,12 @@ class Claim:
 
     def _write(self, state: Literal["accepted", "failed"]) -> None:
         self.use.state = state
-        self.etag = self.bucket.write(self.name, self.use.model_dump_json().encode(), IfMatch=self.etag)
+        self.etag = self.uses.write(self.name, self.use, IfMatch=self.etag)
 
 
 class IdempotencyKeys:
     def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
+        self.uses = JsonObjects(bucket, Use, in_place_of_broken=free)
 
     def claim(self, name: str, request_id: str, uploads: Sequence[Upload]) -> Claim | str:
         """The right to submit `uploads`, or the id of the request that they are already.
@@ -99,9 +100,10 @@ class IdempotencyKeys:
         try:
             return self._claim(name, new, IfNoneMatch="*")
         except Conflict:
-            found, etag, age = read(self.bucket, name)
+            stored = read(self.uses, name)
+        found = stored.value
         if found.by == new.by:  # boto3 had written it, and tried again
-            return Claim(self.bucket, name, new, etag)
+            return Claim(self.uses, name, new, stored.etag)
         if found.fingerprint == new.fingerprint:
             if found.state == "accepted":
                 return found.request_id
@@ -110,32 +112,30 @@ class IdempotencyKeys:
             raise IdempotencyKeyReused(
                 "This Idempotency-Key was used for other files. Send these with a new key."
             )
-        if found.state == "uploading" and age < TAKEN_OVER_AFTER:
+        if found.state == "uploading" and stored.age < TAKEN_OVER_AFTER:
             raise in_use()
         try:
-            return self._claim(name, new, IfMatch=etag)
+            return self._claim(name, new, IfMatch=stored.etag)
         except Conflict:
             raise in_use() from None
 
     def accepted(self, name: str) -> bool:
-        return read(self.bucket, name)[0].state == "accepted"
+        return read(self.uses, name).value.state == "accepted"
 
     def _claim(self, name: str, use: Use, **condition: str) -> Claim:
-        etag = self.bucket.write(name, use.model_dump_json().encode(), **condition)
-        return Claim(self.bucket, name, use, etag)
+        return Claim(self.uses, name, use, self.uses.write(name, use, **condition))
 
 
-def read(bucket: Bucket, name: str) -> tuple[Use, str, timedelta]:
-    """What the key is used for, the object's ETag and its age. What cannot be read is free."""
-    try:
-        body, etag, age = bucket.read_aged(name)
-    except NotFound:  # S3 refuses one of two writes at once before the other one is there
-        raise in_use() from None
-    try:
-        return Use.model_validate_json(body), etag, age
-    except ValidationError as error:
-        log.error("s3://%s/%s is broken, so its key is free: %s", bucket.name, name, error)
-        return Use(request_id="", fingerprint="", state="failed", by=""), etag, age
+def read(uses: JsonObjects[Use], name: str) -> Stored[Use]:
+    """What the key is used for. Raises IdempotencyKeyInUse when that is not to be seen yet."""
+    if stored := uses.read(name):
+        return stored
+    raise in_use()  # S3 refuses one of two writes at once before the other one is there
+
+
+def free(name: str) -> Use:
+    """The use of a key that another request may take."""
+    return Use(request_id="", fingerprint="", state="failed", by="")
 
 
 def in_use() -> IdempotencyKeyInUse:

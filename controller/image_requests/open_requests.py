@@ -7,11 +7,10 @@ on every host see who waits; one that was left by a process that died is settled
 from collections.abc import Mapping
 from datetime import datetime
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.buckets import Bucket, InputBucket, JsonObjects, OutputBucket
 from cloud.clock import now
-from cloud.errors import CloudError, NotFound
 
 PREFIX = "open/"
 UPLOAD_SECONDS = 300  # an upload that is not complete after so long was left by a process that died
@@ -49,11 +48,12 @@ class Progress(BaseModel):
 class OpenRequests:
     def __init__(self, state: Bucket, inputs: InputBucket, outputs: OutputBucket) -> None:
         self.state, self.inputs, self.outputs = state, inputs, outputs
+        self._requests = JsonObjects(state, OpenRequest)
 
     def open(self, request_id: str, images: int, copies: Mapping[str, str] = {}, **condition: str) -> None:
         """Conflict when a `condition` (IfNoneMatch) does not hold."""
         request = OpenRequest(request_id=request_id, images=images, since=now(), copies=copies)
-        self.state.write(f"{PREFIX}{request_id}", request.model_dump_json().encode(), **condition)
+        self._requests.write(f"{PREFIX}{request_id}", request, **condition)
 
     def close(self, request_id: str) -> None:
         self.state.delete(f"{PREFIX}{request_id}")
@@ -62,12 +62,7 @@ class OpenRequests:
         return [key.removeprefix(PREFIX) for key in self.state.keys(PREFIX)]
 
     def get(self, request_id: str) -> OpenRequest | None:
-        try:
-            return OpenRequest.model_validate_json(self.state.read(f"{PREFIX}{request_id}")[0])
-        except NotFound:
-            return None
-        except ValidationError as error:
-            raise CloudError(f"s3://{self.state.name}/{PREFIX}{request_id} is broken: {error}") from error
+        return self._requests.get(f"{PREFIX}{request_id}")
 
     def progress(self, request: OpenRequest) -> Progress:
         asked = set(self.inputs.image_ids(request.request_id))

@@ -67,7 +67,7 @@ def test_an_object_that_is_no_prediction_is_a_failed_one_and_is_named(outputs, b
     prediction = outputs.get_prediction(IMAGE)
     assert (prediction.image_id, prediction.status) == (IMAGE, "failed")
     assert prediction.error.code == "broken_answer"
-    assert f"s3://test-output/{IMAGE} is no prediction" in caplog.text
+    assert f"s3://test-output/{IMAGE} is broken" in caplog.text
 
 
 def test_a_conditional_write_is_refused_when_somebody_else_wrote_first(outputs):

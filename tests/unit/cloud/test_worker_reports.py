@@ -42,7 +42,7 @@ def test_a_report_that_is_deleted_is_gone(reports):
 
 def test_a_broken_report_is_named(reports, state):
     state.write(f"{PREFIX}i-1", b"{")
-    with pytest.raises(CloudError, match="the report of i-1 is broken"):
+    with pytest.raises(CloudError, match="workers/i-1 is broken"):
         reports.get("i-1")
 
 

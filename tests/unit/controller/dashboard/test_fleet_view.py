@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from cloud.buckets import JsonObjects
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import KEY as HISTORY
-from controller.autoscaling.fleet_history import FleetHistory, Sample, Samples
+from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, Launched, SharedState
 from controller.dashboard.fleet_view import FRESH_SECONDS, FleetView
 from controller.dashboard.fleet_view import view as shown_as
@@ -137,7 +138,7 @@ def test_an_aws_that_does_not_answer_is_a_cloud_error(view, aws, on_call):
 def test_the_history_ends_with_this_moment(view, state, queue):
     kept = Sample(at=now() - timedelta(minutes=1), visible=4, in_flight=0, starting=1, ready=0, wanted=1)
     ahead = kept.model_copy(update={"at": now() + timedelta(minutes=5)})
-    state.write(HISTORY, Samples.dump_json([kept, ahead]))
+    JsonObjects(state, list[Sample]).write(HISTORY, [kept, ahead])
     queue.send(["a", "b"])
     shown = view.read()
     assert shown.history[0] == kept
