@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+import worker.metrics  # noqa: F401 - the dashboard shows these, too
 from cloud.clock import now
 from controller.app import create_app
 from controller.autoscaling.fleet_state import Decision, SharedState
