@@ -1,4 +1,4 @@
-"""The Flask app: routes, limits, headers and errors, put together."""
+"""Creates the Flask app from its routes, limits, headers and error handlers."""
 
 from flask import Flask, Response, request
 
@@ -26,7 +26,8 @@ def create_app(services: Services) -> Flask:
     app = Flask(__name__)
     settings = services.settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_mb * 1_000_000
-    app.config["MAX_FORM_PARTS"] = settings.max_files + 100  # intake refuses them with a better sentence
+    # The margin lets `read_form` refuse too many files itself, with a clearer message than Flask's.
+    app.config["MAX_FORM_PARTS"] = settings.max_files + 100
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["services"] = services
@@ -44,7 +45,10 @@ def create_app(services: Services) -> Flask:
 
 
 def secure(response: Response) -> Response:
-    """A request's address is the key to it: it stays out of caches and of other sites' logs."""
+    """Adds the security headers to a response.
+
+    The address of a request gives access to its images, so it is kept out of caches and other sites' logs.
+    """
     response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")

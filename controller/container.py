@@ -1,4 +1,4 @@
-"""What the controller is made of, put together."""
+"""Creates the objects of the controller and connects them."""
 
 import atexit
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,7 @@ from controller.web.server_sent_events import EventStreams
 from controller.web.services import Services
 from controller.web.wait_limits import WaitLimits
 
-LAST_LOOK_SECONDS = 2.0  # that the end of a process waits for
+LAST_LOOK_SECONDS = 2.0  # how long an exiting process waits for the autoscaler's current run
 USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 
 
@@ -122,12 +122,19 @@ def launch_plan(settings: ControllerSettings, region: str) -> LaunchPlan:
 
 
 def silent_after(visibility_timeout: float) -> float:
-    """Seconds. A worker that hangs ends itself after two visibility timeouts; if it cannot, after three."""
+    """Returns the seconds without a report after which a worker is considered dead.
+
+    A worker that hangs exits by itself after two visibility timeouts. If it cannot, the controller terminates
+    its instance after three.
+    """
     return max(60.0, 3 * visibility_timeout)
 
 
 def start_autoscaler(autoscaler: Autoscaler) -> None:
-    """In a thread; after a fork, never before. At exit it finishes what it does, and its lease."""
+    """Starts the autoscaler in a thread. Must be called after a fork, because threads do not survive one.
+
+    When the process exits, the autoscaler gets LAST_LOOK_SECONDS to finish its run and release its lease.
+    """
     stop = Event()
     thread = Thread(target=autoscaler.run, args=[stop], name="autoscaler", daemon=True)
     thread.start()

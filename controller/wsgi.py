@@ -1,4 +1,4 @@
-"""The root of the web tier: settings → clients → app. `gunicorn controller.wsgi:app`."""
+"""The WSGI entry point: reads the settings and creates the app. Run it as `gunicorn controller.wsgi:app`."""
 
 import sys
 
@@ -8,7 +8,7 @@ from cloud.settings import ControllerSettings, SettingsError
 from controller.app import create_app
 from controller.container import assemble, start_autoscaler
 
-GUNICORN_GIVES_UP = 4  # gunicorn's own exit code for "the app cannot be loaded: do not restart it"
+GUNICORN_GIVES_UP = 4  # gunicorn's exit code for an app that cannot be loaded; it is not restarted
 
 try:
     settings = ControllerSettings.from_environment("ami_id")

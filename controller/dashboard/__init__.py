@@ -1,1 +1,1 @@
-"""What people and Prometheus see of the fleet."""
+"""Presents the fleet to people, as a page or as text, and to Prometheus, as metrics."""

@@ -1,6 +1,7 @@
-"""A chart's geometry: what was counted over time, as paths of an SVG. No AWS, no HTML.
+"""Computes the geometry of the charts of the fleet's history, as SVG paths.
 
-The plot is WIDTH x HEIGHT units and is stretched to whatever room it gets, so all text stands beside it.
+The plot measures WIDTH x HEIGHT units and is stretched to the space that is available. All text is therefore
+placed outside of it. This module uses neither AWS nor HTML.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,17 +11,20 @@ from itertools import pairwise
 
 from controller.autoscaling.fleet_history import Sample
 
-WIDTH, HEIGHT = 1000, 100
+WIDTH, HEIGHT = 1000, 100  # SVG user units
 
 
 @dataclass(frozen=True)
 class Series:
     name: str
     style: str
-    """The class of its path: `first` and `second` are areas, one upon the other, `line` is a line."""
+    """The CSS class of the path: `first` and `second` are stacked areas, `line` is a line."""
     path: str
+    """The `d` attribute of the SVG path."""
     now: int
+    """The count in the newest sample, or 0 if there are no samples."""
     most: int
+    """The largest count of all samples, or 0 if there are no samples."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class Chart:
     unit: str
     series: list[Series]
     top: int
-    """Of the vertical axis, an even number."""
+    """The upper end of the vertical axis, an even number."""
     summary: str
-    """For those who do not see it."""
+    """A text alternative for people who cannot see the chart."""
 
 
 def queue_chart(samples: Sequence[Sample], start: datetime, end: datetime) -> Chart:
@@ -74,7 +78,11 @@ def chart(
     start: datetime,
     end: datetime,
 ) -> Chart:
-    """`samples` oldest first; each holds until the next one, the last until `end`."""
+    """Returns a chart of the counts between `start` and `end`.
+
+    `counted` maps the name of each series to its style and the function that reads its count from a sample.
+    `samples` are ordered from oldest to newest. Each is valid until the next one, and the last until `end`.
+    """
     areas = [count for style, count in counted.values() if style != "line"]
     stacks = [sum(count(s) for count in areas) for s in samples]
     lines = [count(s) for style, count in counted.values() if style == "line" for s in samples]
@@ -100,7 +108,7 @@ Points = list[tuple[float, float]]
 def steps(
     samples: Sequence[Sample], counts: Sequence[int], start: datetime, end: datetime, top: int
 ) -> Points:
-    """The corners of the steps, left to right; none before the first sample."""
+    """Returns the corners of the step function from left to right, beginning at the first sample."""
     if not samples:
         return []
 
@@ -121,7 +129,7 @@ def polyline(points: Points) -> str:
 
 
 def treads(points: Points) -> str:
-    """Of steps, without their risers, which would hide a narrow area."""
+    """Returns a path of the horizontal parts of the steps. Vertical lines would hide a narrow area."""
     return "".join(polyline([*tread]) for tread in zip(points[::2], points[1::2], strict=True))
 
 
@@ -130,7 +138,10 @@ def area(roof: Points, floor: Points) -> str:
 
 
 def even_top(most: int) -> int:
-    """The smallest of 2, 4, 6, 10, 20, 40, 60, 100, … that is not below `most`, so that its half is whole."""
+    """Returns the smallest of 2, 4, 6, 10, 20, 40, 60, 100, … that is at least `most`.
+
+    All of these are even, so the label in the middle of the axis is a whole number.
+    """
     size = 1
     while True:
         for first in (2, 4, 6, 10):
@@ -140,14 +151,17 @@ def even_top(most: int) -> int:
 
 
 def since(samples: Sequence[Sample], start: datetime) -> list[Sample]:
-    """Those after `start`, and the one that held at it."""
+    """Returns the samples after `start`, preceded by the one that was valid at `start`, if any."""
     later = [s for s in samples if s.at > start]
     before = [s for s in samples if s.at <= start]
     return [*(s.model_copy(update={"at": start}) for s in before[-1:]), *later]
 
 
 def table(samples: Sequence[Sample], start: datetime, end: datetime, rows: int) -> list[Sample]:
-    """What held at so many even times, the newest first."""
+    """Returns the samples that were valid at `rows` evenly spaced times, newest first.
+
+    Times before the first sample are left out.
+    """
     step = (end - start) / rows
     found = []
     for n in range(rows):
@@ -159,6 +173,6 @@ def table(samples: Sequence[Sample], start: datetime, end: datetime, rows: int) 
 
 
 def ticks(window: timedelta, count: int) -> list[str]:
-    """Words for even times from the start of the window to its end."""
+    """Returns `count` labels for evenly spaced times from the start of the window, and "now" for its end."""
     minutes = [window.total_seconds() / 60 * (1 - n / count) for n in range(count)]
     return [f"{m:g} min ago" if m < 120 else f"{m / 60:g} h ago" for m in minutes] + ["now"]

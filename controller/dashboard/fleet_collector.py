@@ -1,4 +1,4 @@
-"""For Prometheus: queue and fleet."""
+"""Exports metrics of the queue and the fleet to Prometheus."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from controller.dashboard.latest_state import LatestState
 
 
 class FleetCollector:
-    """Gauges of queue and fleet as of the last look."""
+    """Collects gauges of the queue and the fleet, as of the autoscaler's last run."""
 
     def __init__(self, latest: LatestState) -> None:
         self.latest = latest

@@ -1,4 +1,4 @@
-"""What the page of the fleet says, in words. No AWS."""
+"""Puts the state of the fleet into words, for the page and for the shell. It does not use AWS."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ STATES = {
     "shutting-down": "shutting down",
     "stopping": "stopping",
 }
-"""A state of an instance, as people say it, in the order of an instance's life."""
+"""Maps the states of an instance to words for people, in the order of an instance's life."""
 
 
 def headline(answer: FleetAnswer) -> str:
@@ -37,18 +37,19 @@ def by_state(instances: Sequence[InstanceView]) -> str:
 
 @dataclass(frozen=True)
 class Told:
-    """A decision, as it is told to people."""
+    """A decision of the autoscaler, in words for people."""
 
     at: datetime
     done: str
-    """What was done, or nothing."""
+    """What was done, as a sentence, or "" if nothing was."""
     why: list[str]
-    """Sentences."""
+    """The reasons, as sentences."""
 
 
 def told(decisions: Sequence[Decision], most: int) -> list[Told]:
-    """The newest first, as `decisions` are. Of those in a row that did nothing and differ only in numbers,
-    the newest.
+    """Returns up to `most` decisions in words. They are ordered like `decisions`, newest first.
+
+    If consecutive decisions did nothing and their reasons differ only in numbers, only the newest is kept.
     """
     found: list[Told] = []
     shape = None
@@ -86,17 +87,17 @@ def duration(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """With as many decimals as tell something."""
+    """Formats an amount with two decimals, or with four if it is below one dollar."""
     return f"${amount:,.2f}" if amount >= 1 or not amount else f"${amount:.4f}"
 
 
 def clock(at: datetime, today: datetime) -> str:
-    """UTC; with the date where it is another day."""
+    """Formats a time in UTC. The date is included unless it is that of `today`."""
     return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%d %b %H:%M:%S}"
 
 
 def as_text(answer: FleetAnswer) -> str:
-    """For a shell."""
+    """Returns the state of the fleet as plain text, for a shell."""
     money = answer.money
     cost = f"{dollars(money.dollars)} for {some(money.images, 'image', 'images')}"
     if money.dollars_per_1000_images is not None:

@@ -1,4 +1,4 @@
-"""What `GET /fleet` shows: the queue, the instances, what was decided and why, and the money."""
+"""Gathers the data of `GET /fleet`: the queue, the instances, the decisions with reasons, and the costs."""
 
 import re
 import time
@@ -21,36 +21,45 @@ from controller.autoscaling.instance_ledger import billed
 from controller.dashboard.fleet_chart import since
 
 ENDED = {"terminated", "stopped"}
-FRESH_SECONDS = 1.0
-READING_SHARE = 0.2  # of the time, at most: a large fleet has many reports to read
+FRESH_SECONDS = 1.0  # an answer is reused for at least this long
+READING_SHARE = 0.2  # the largest share of the time spent on reading; a large fleet has many reports
+# A request-id has 28 hex digits. The first group is the part that may be shown.
 REQUEST_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{16}\b")
 
 
 class InstanceView(BaseModel):
+    """One instance of the fleet."""
+
     instance_id: str
     name: str
     state: str
-    """EC2's, but `ready` once the worker in it has reported, `draining` once it takes no more."""
+    """EC2's state, but instead of `running`: `ready` once the worker has reported, or `draining`."""
     instance_type: str
     market: str
     age_seconds: float
     images: int
-    """That it has answered."""
+    """The number of images that its worker has processed."""
     request_id: str
-    """The request it was launched for, abridged: whoever has all of it may see the request's pictures."""
+    """The request it was launched for. The id is cut, because a full one gives access to the images."""
 
 
 class Money(BaseModel):
+    """What the fleet has cost so far."""
+
     instance_seconds: float
-    """Of all instances so far, as EC2 bills them: a minute of each at the least."""
+    """The time of all instances so far, as EC2 bills it: at least one minute per instance."""
     price_per_hour: float
+    """The price of one instance, in dollars."""
     dollars: float
     images: int
-    """That they have answered."""
+    """The number of images that these instances have processed."""
     dollars_per_1000_images: float | None
+    """None while no image has been processed."""
 
 
 class FleetAnswer(BaseModel):
+    """The state of the queue and the fleet, with recent decisions and history."""
+
     at: datetime
     queue: dict[str, int]
     max_instances: int
@@ -58,12 +67,12 @@ class FleetAnswer(BaseModel):
     instances: list[InstanceView]
     money: Money
     decisions: list[Decision]
-    """The newest first."""
+    """The decisions of the autoscaler, newest first."""
     history: list[Sample]
-    """Oldest first; each holds until the next one, and the last is this moment's."""
+    """Samples from oldest to newest. Each is valid until the next one, and the last is taken at `at`."""
 
     def lately(self, window: timedelta) -> "FleetAnswer":
-        """With as much history."""
+        """Returns a copy whose history is limited to the last `window`."""
         return self.model_copy(update={"history": since(self.history, self.at - window)})
 
 
@@ -90,7 +99,10 @@ class FleetView:
         self._read_again_at = 0.0
 
     def recent(self) -> FleetAnswer:
-        """As of a moment ago: one reading, or one failure, serves all who look at about the same time."""
+        """Returns the fleet as of a moment ago.
+
+        Calls at about the same time share one reading, or one failure. Raises CloudError when AWS fails.
+        """
         with self._lock:
             if self._last is None or self.clock() >= self._read_again_at:
                 started = self.clock()
@@ -106,12 +118,12 @@ class FleetView:
         return last
 
     def read(self) -> FleetAnswer:
-        """CloudError when AWS does not answer."""
+        """Reads the present state of the fleet. Raises CloudError when AWS fails."""
         with ThreadPoolExecutor(16) as pool:
             counts, state = pool.submit(self.queue.counts), pool.submit(self.shared.peek)
             history = pool.submit(self.history.read)
             found = self.fleet.instances()
-            # Also those whose end is not booked yet, for the money.
+            # Include ended instances that the shared state does not count as ended yet, for the costs.
             known = [i for i in found if i.state not in ENDED or i.instance_id in state.result().launched]
             reports = list(pool.map(self.reports.get, [i.instance_id for i in known]))
         views = [view(i, report) for i, report in zip(known, reports, strict=True)]
@@ -180,5 +192,5 @@ def abridged(decision: Decision) -> Decision:
 
 
 def abridge(text: str) -> str:
-    """With all request-ids in it cut: they are keys."""
+    """Shortens all request-ids in `text`, because a full one gives access to its request."""
     return REQUEST_ID.sub(r"\1…", text)

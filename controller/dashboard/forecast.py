@@ -1,4 +1,4 @@
-"""The outlook for requests that wait, from the fleet's shared state."""
+"""Estimates how long requests will wait, from the shared state of the fleet."""
 
 from controller.autoscaling.fleet_state import FleetState
 from controller.autoscaling.instance_ledger import age, since
@@ -12,7 +12,7 @@ class Forecast:
         self.latest, self.policy = latest, policy
 
     def wait(self, waiting: int) -> Wait:
-        """Of a request with so many unanswered images."""
+        """Returns the outlook for a request with `waiting` unanswered images."""
         state = self.latest.get()
         if state is None:
             return Wait(state="queued", message="In the queue. How the fleet is cannot be read right now.")

@@ -1,4 +1,4 @@
-"""The fleet's shared state, for who only looks."""
+"""Provides the shared state of the fleet to readers, who never change it."""
 
 import logging
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from controller.autoscaling.fleet_state import FleetState, SharedState
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 1.0  # looks come every 2 s while something waits
-STALE_SECONDS = 10.0
-PATIENCE_SECONDS = 3.0  # with an S3 that does not answer
+FRESH_SECONDS = 1.0  # the state is reused this long; the autoscaler runs every 2 s while requests wait
+STALE_SECONDS = 10.0  # an older state is not returned
+PATIENCE_SECONDS = 3.0  # the longest wait for S3
 
 
 class LatestState:
-    """One read a second serves every request, stream and scrape of the process."""
+    """Reads the state at most once per second for all requests, streams and scrapes of the process."""
 
     def __init__(self, shared: SharedState, pool: Executor, clock: Callable[[], float] = monotonic) -> None:
         self.shared, self.pool, self.clock = shared, pool, clock
@@ -28,7 +28,7 @@ class LatestState:
         self._state: FleetState | None = None
 
     def get(self) -> FleetState | None:
-        """None when S3 does not say how it is now."""
+        """Returns the state, or None when it could not be read recently."""
         with self._lock:
             reading = self._reading
             if (reading is None or reading.done()) and self.clock() - self._read_at >= FRESH_SECONDS:

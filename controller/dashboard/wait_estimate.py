@@ -1,56 +1,57 @@
-"""Why a request waits, and about how long: words and arithmetic on plain numbers. No AWS, no clock."""
+"""Explains why a request waits, and estimates for how long. These functions use neither AWS nor a clock."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
-BOOT_GUESS_SECONDS = 60.0  # until the first boot has taught better; EC2's take about so long
-LATE = 2.0  # times as long as usual
+BOOT_GUESS_SECONDS = 60.0  # assumed until a boot was measured; instances of EC2 take about this long
+LATE = 2.0  # a boot that takes this many times as long as usual is reported as slow
 
 
 class Wait(BaseModel):
-    """What is being done for a request that has unanswered images."""
+    """What the system is doing for a request that has unanswered images."""
 
     state: Literal["queued", "launching", "classifying", "stalled"]
     message: str
-    """One or two sentences, for people."""
+    """One or two sentences for people."""
     estimate_seconds: int | None = None
-    """Until what the message foretells: the last answer, the first worker, or the next try."""
+    """Seconds until the event that the message announces: the last prediction, the first ready worker or the
+    next launch. None if they cannot be estimated."""
 
 
 class Facts(NamedTuple):
-    """Of the fleet, as the last look left it. Times in seconds."""
+    """The state of the fleet after the autoscaler's last run. All times are in seconds."""
 
     queued: int
-    """Messages in the queue, those in workers' hands included."""
+    """The number of messages in the queue, including those in flight."""
     ready: int
-    """Workers that take images."""
+    """The number of workers that take messages."""
     boot_ages: Sequence[float]
-    """For how long those instances have been starting whose worker is not ready yet."""
+    """The time since launch of each instance that is not ready yet."""
     max_instances: int
     max_images_per_instance: int
     boot_seconds: float | None = None
-    """From launch to a worker that is ready, as learned; None until one was."""
+    """The measured time from launch until the worker is ready, or None before the first measurement."""
     images_per_second: float | None = None
-    """Of one worker, as learned; None until enough is known."""
+    """The measured speed of one worker, or None until it is known."""
     next_try: float | None = None
-    """Until the next launch, when the last one failed."""
+    """The time until the next launch may be tried, or None if the last one did not fail."""
     no_capacity: str = ""
-    """EC2's reason why it had no instances to give, when that was its last answer."""
+    """The reason that EC2 gave if the last launch failed for lack of capacity, else ""."""
     launch_error: str = ""
-    """Why the last launch failed otherwise."""
+    """The error message if the last launch failed for another reason, else ""."""
     not_ready: int = 0
-    """How many instances in a row ended without ever being ready."""
+    """The number of consecutive instances that ended without ever being ready."""
 
 
 def outlook(waiting: int, facts: Facts) -> Wait:
-    """Of a request with so many unanswered images."""
+    """Returns the outlook for a request with `waiting` unanswered images."""
     if facts.ready:
         return classifying(waiting, facts)
     if facts.boot_ages:
         return launching(facts)
-    if not facts.queued:  # the last look was before this request
+    if not facts.queued:  # the autoscaler has not run since the request was sent
         return Wait(state="queued", message="In the queue; what it needs is being worked out.")
     if facts.next_try is not None and (facts.launch_error or facts.no_capacity):
         return stalled(facts)
@@ -101,15 +102,15 @@ def failures(facts: Facts) -> str:
 
 
 def at_maximum(images: int, facts: Facts) -> bool:
-    """Whether more instances would be launched for so many images, if more were allowed."""
+    """Returns whether only `max_instances` prevents further launches for this number of images."""
     allowed = facts.max_instances
     return facts.ready >= allowed and images > allowed * facts.max_images_per_instance
 
 
 def seconds_to_answer(images: int, facts: Facts) -> int | None:
-    """Until so many images are classified by who is ready, and by who starts, once they are.
+    """Returns the seconds until `images` images are classified, or None while the speed is not known.
 
-    None while the speed of a worker is not known.
+    Workers that are ready begin at once. Those that are starting join when they are expected to be ready.
     """
     speed = facts.images_per_second
     if not speed:
@@ -126,7 +127,7 @@ def seconds_to_answer(images: int, facts: Facts) -> int | None:
 
 
 def rounded(seconds: float) -> int:
-    """Up, to what one would say: a countdown need not change every second."""
+    """Rounds up to steps of 1, 5 or 15 seconds, so that a countdown does not change every second."""
     step = 1 if seconds <= 10 else 5 if seconds <= 60 else 15
     return max(1, -(-int(-(-seconds // 1)) // step) * step)
 

@@ -1,1 +1,1 @@
-"""A request's life: submission, polling, results, cancel and retry, recovery. Nothing here knows HTTP."""
+"""The life of a request: submission, polling, results, cancellation, retry and recovery. It uses no HTTP."""

@@ -1,4 +1,4 @@
-"""What somebody wants of a request that is sent already: not to have it, or to try again what failed."""
+"""Cancels a submitted request, or retries its failed images."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -34,9 +34,10 @@ class CancelRetry:
         self.inputs, self.outputs, self.pool = stored.inputs, stored.outputs, stored.pool
 
     def cancel(self, request_id: str) -> RequestResult | None:
-        """Answers `failed` what waits, and deletes its pictures, so that no worker runs the model on them.
+        """Writes a `failed` prediction for each unanswered image, and deletes it from the input bucket.
 
-        None when the request is unknown, InvalidState while it is uploaded, CloudError.
+        Workers skip the messages of these images. Returns the new result, or None when the request is
+        unknown. Raises InvalidState while the request is being uploaded, and CloudError when AWS fails.
         """
         request = self.open_requests.get(request_id)
         if request and not self.open_requests.progress(request).uploaded:
@@ -52,7 +53,7 @@ class CancelRetry:
         list(self.pool.map(self._cancel, waiting))
         self._take_back(waiting)
         self.stored.refresh(found)
-        if not self.polling.refresh(request_id):  # else who watches it closes it
+        if not self.polling.refresh(request_id):  # otherwise its polling thread closes it
             self.open_requests.close(request_id)
         self.polling.look_at_fleet()
         return found.result()
@@ -62,12 +63,15 @@ class CancelRetry:
         request_id: str,
         charge: Callable[[int], AbstractContextManager[None]] = lambda images: nullcontext(),
     ) -> RequestResult | None:
-        """Sends again the images that failed for a reason that may be over, and that are still stored.
+        """Sends the failed images of a request again, if they are still stored and may succeed this time.
 
-        Whoever dies before an answer is taken back leaves an open request of which not all is uploaded,
-        which recovery closes; whoever dies later leaves images without answer or message, which it sends.
-        `charge` is given their number, and may refuse it.
-        None when the request is unknown, InvalidState, CloudError.
+        `charge` is called with the number of these images. It may raise an exception to refuse them. Returns
+        the new result, or None when the request is unknown. Raises InvalidState when no image can be sent
+        again, or when the request still waits, and CloudError when AWS fails.
+
+        If the process dies before it deletes the first failed prediction, it leaves an open request that
+        seems to be partly uploaded; recovery closes it. If the process dies later, it leaves images with
+        neither a prediction nor a message; recovery sends their messages.
         """
         found = self.stored.load(request_id)
         if found is None:
@@ -95,7 +99,8 @@ class CancelRetry:
         list(self.pool.map(self.outputs.delete, failed))
         again = WatchedRequest(found.request_id, found.image_ids, sent_before=True)
         again.know({i: p for i, p in found.predictions.items() if i not in failed})
-        self.open_requests.open(found.request_id, count)  # from here on a look sends what nobody sent
+        # From now on recovery sends any message that is missing.
+        self.open_requests.open(found.request_id, count)
         self.queue.send(failed)
         self.polling.watch(again)
         return again.result()
@@ -105,8 +110,11 @@ class CancelRetry:
             self.inputs.delete(image_id)
 
     def _take_back(self, image_ids: Sequence[str]) -> None:
-        """Their messages, which would call for instances; but a worker passes over them soon where there
-        are many others, which none should take from it."""
+        """Removes the messages of these images from the queue, so that no instance is launched for them.
+
+        Does nothing if the queue holds many other messages. Receiving would keep those from the workers, and
+        workers soon skip the messages of cancelled images anyway.
+        """
         try:
             others = self.queue.counts().visible - len(image_ids)
             if others <= max(len(image_ids), MAX_BATCH):

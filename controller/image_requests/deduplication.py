@@ -1,4 +1,4 @@
-"""Images that need no worker: an image of the same bytes is answered already, or will be."""
+"""Finds images that need no worker, because an image with the same bytes has or will have a prediction."""
 
 import logging
 from collections.abc import Sequence
@@ -32,7 +32,11 @@ class Deduplication:
         self._problem = ""
 
     def version(self) -> str | None:
-        """Of the model that would answer now. None when that is not certain: then nothing is known."""
+        """Returns the version of the model that would classify an image now.
+
+        Returns None when deduplication is off or the version cannot be determined. No cached prediction may
+        be used then.
+        """
         if not self.on:
             return None
         try:
@@ -44,12 +48,15 @@ class Deduplication:
             return None
 
     def get(self, version: str | None, upload: Upload) -> Prediction | None:
-        """The answer to this image, if its bytes were classified before."""
+        """Returns the prediction if model `version` has classified the same bytes before, else None."""
         found = self.cache.get(version, upload.sha256) if version else None
         return found.of(upload.image_id) if found else None
 
     def copies(self, uploads: Sequence[Upload]) -> dict[str, str]:
-        """Image-id -> image-id of the first image in `uploads` with the same bytes."""
+        """Returns the duplicates in `uploads`, as a map from image-id to image-id.
+
+        Each duplicate is mapped to the first image with the same bytes.
+        """
         firsts: dict[str, str] = {}
         found = {
             upload.image_id: firsts.setdefault(upload.sha256, upload.image_id)
@@ -59,8 +66,10 @@ class Deduplication:
         return {image_id: first for image_id, first in found.items() if image_id != first}
 
     def answer_copies(self, watched: WatchedRequest) -> list[Prediction]:
-        """Those that can be answered now, and are. One that has another answer already, being cancelled,
-        gets that with the next poll."""
+        """Writes the predictions of the duplicates whose first image has one. Returns the new predictions.
+
+        A duplicate that was cancelled keeps the prediction that it has; the next poll finds it.
+        """
         made = [
             watched.predictions[first].of(image_id)
             for image_id, first in watched.copies.items()

@@ -1,10 +1,13 @@
-"""Why a request is not taken, or not done as asked. What HTTP makes of it is in controller/web/errors.py."""
+"""The reasons to refuse a request. controller/web/errors.py maps them to HTTP statuses."""
 
 from typing import ClassVar
 
 
 class RequestRefused(Exception):
-    """Nothing of the request was done. Its message is for the person who sent it, its code for programs."""
+    """The request was refused, and nothing was changed.
+
+    `message` is for the person who sent the request, `code` is for programs.
+    """
 
     code: ClassVar[str]
 
@@ -12,7 +15,7 @@ class RequestRefused(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
-        """Seconds after which the same may be taken; None when it will not be."""
+        """Seconds after which the same request may succeed, or None if it never will."""
 
 
 class NoFile(RequestRefused):
@@ -34,7 +37,7 @@ class TooManyFiles(RequestRefused):
 
 
 class BadIdempotencyKey(RequestRefused):
-    """The Idempotency-Key is none."""
+    """The Idempotency-Key is malformed."""
 
     code = "bad_idempotency_key"
 
@@ -46,7 +49,7 @@ class IdempotencyKeyReused(RequestRefused):
 
 
 class IdempotencyKeyInUse(RequestRefused):
-    """Another POST with the same Idempotency-Key is under way, and it is not known yet what becomes of it."""
+    """Another POST with the same Idempotency-Key is in progress, and its outcome is not known yet."""
 
     code = "idempotency_key_in_use"
 
@@ -58,6 +61,6 @@ class RequestForgotten(RequestRefused):
 
 
 class InvalidState(RequestRefused):
-    """The request is in no state for what was asked; the message says what would be right."""
+    """The state of the request does not permit the action. The message says what to do instead."""
 
     code = "conflict"

@@ -1,4 +1,7 @@
-"""The requests that have streams: as this process watches them, or from S3 where another one does."""
+"""Keeps the requests up to date that have event streams in this process.
+
+A request that this process polls anyway is shared with the polling thread. Any other request is read from S3.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -12,13 +15,13 @@ from controller.image_requests.watched_request import WatchedRequest
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS = 0.5  # between two looks at S3, after one that found something
-SLOWEST_PAUSE_SECONDS = 5.0
-BACKOFF = 1.5
+FIRST_PAUSE_SECONDS = 0.5  # before the next read of S3, after one that found a change
+SLOWEST_PAUSE_SECONDS = 5.0  # the longest pause between two reads
+BACKOFF = 1.5  # the factor by which the pause grows after a read that found no change
 
 
 class Shared:
-    """What the streams of one request have in common."""
+    """What all streams of one request share."""
 
     def __init__(self) -> None:
         self.streams = 0
@@ -27,7 +30,7 @@ class Shared:
 
 
 class Follower:
-    """However many streams a request has here, S3 is asked once for all of them."""
+    """Reads S3 once for all streams that a request has in this process."""
 
     def __init__(self, polling: Polling, stored: StoredRequests) -> None:
         self.polling, self.stored = polling, stored
@@ -36,7 +39,10 @@ class Follower:
 
     @contextmanager
     def follow(self, request_id: str) -> Iterator[WatchedRequest | None]:
-        """The request, kept up to date inside the block. None when it is unknown. CloudError."""
+        """Yields the request and keeps it up to date inside the block, or yields None when it is unknown.
+
+        Raises CloudError when S3 cannot be read.
+        """
         if watched := self.polling.watched(request_id):
             yield watched
             return

@@ -1,10 +1,11 @@
-"""`Idempotency-Key`: however often a POST comes with the same key, wherever and when, it is one request.
+"""Treats all POSTs with the same `Idempotency-Key` as one request, whichever process receives them.
 
-An object for each key, `idempotency/<hash>` in the state bucket, is changed by conditional writes alone.
-Whoever writes it first submits the request: it uploads the images, notes that they are accepted, and only
-then sends their messages. Who comes later gets that request's answer. If the first one dies while it
-uploads, a later POST takes over under the same request-id, so that the same objects are written again; if
-it dies after that, recovery sends the messages.
+Each key has an object `idempotency/<hash>` in the state bucket, which is changed only by conditional writes.
+The POST that creates the object submits the request: it uploads the images, marks them as accepted, and only
+then sends their messages. Later POSTs with the key return the answer to that request. If the process dies
+during the upload, a later POST takes over with the same request-id, so it overwrites the same objects. If the
+process dies after that, recovery sends the messages.
+
 https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07
 """
 
@@ -27,48 +28,53 @@ log = logging.getLogger(__name__)
 
 PREFIX = "idempotency/"
 KEY = re.compile(r"[!-~]{1,255}")
-TAKEN_OVER_AFTER = timedelta(seconds=20)  # an upload that is older may be one whose process died
-AGAIN_SECONDS = 2  # until a POST that came too early should come again
+TAKEN_OVER_AFTER = timedelta(seconds=20)  # the process of an older upload may have died
+AGAIN_SECONDS = 2  # the Retry-After of a POST whose key is in use
 
 
 class Use(BaseModel):
-    """What a key is used for."""
+    """The content of a key's object: the request that the key belongs to, and its state."""
 
     request_id: str
     fingerprint: str
-    """Of the files."""
+    """A hash of the names and contents of the files."""
     state: Literal["uploading", "accepted", "failed"]
     by: str
-    """The POST that wrote this."""
+    """The random id of the POST that wrote this object."""
 
 
 class ClaimLost(Exception):
-    """Another POST with the same key has brought the request further."""
+    """Another POST with the same key has taken over the request, or has completed its upload."""
 
 
 class Claim:
-    """The right to submit a request, as long as nobody has taken it over."""
+    """The right to submit a request, until another POST takes it over."""
 
     def __init__(self, uses: JsonObjects[Use], name: str, use: Use, etag: str) -> None:
         self.uses, self.name, self.use, self.etag = uses, name, use, etag
         self.request_id = use.request_id
 
     def accept(self) -> None:
-        """All is uploaded. ClaimLost when another POST was first: then nothing may be sent."""
+        """Notes that every image is uploaded, so that the messages may be sent.
+
+        Raises ClaimLost when another POST was faster; the messages must not be sent then. Raises CloudError
+        when S3 fails.
+        """
         while True:
             try:
                 return self._write("accepted")
             except Conflict:
                 stored = read(self.uses, self.name)
             found = stored.value
-            if found.by == self.use.by and found.state == "accepted":  # boto3 had written it, and tried again
+            # boto3 may retry a write that has succeeded; the retry then fails with Conflict.
+            if found.by == self.use.by and found.state == "accepted":
                 return None
             if found.request_id != self.request_id or found.state == "accepted":
                 raise ClaimLost
             self.etag = stored.etag
 
     def release(self) -> bool:
-        """The submission failed, so the key is free. False if another POST has taken over."""
+        """Frees the key after a failed submission. Returns False if another POST took over or S3 fails."""
         try:
             self._write("failed")
         except CloudError as error:
@@ -86,10 +92,10 @@ class IdempotencyKeys:
         self.uses = JsonObjects(bucket, Use, in_place_of_broken=free)
 
     def claim(self, name: str, request_id: str, uploads: Sequence[Upload]) -> Claim | str:
-        """The right to submit `uploads`, or the id of the request that they are already.
+        """Returns the right to submit `uploads`, or the request-id under which they were accepted before.
 
-        IdempotencyKeyReused when the key belongs to other files, IdempotencyKeyInUse while it is not known
-        what becomes of it.
+        Raises IdempotencyKeyReused when the key belongs to other files, IdempotencyKeyInUse while another
+        POST with the key is in progress, and CloudError when S3 fails.
         """
         new = Use(
             request_id=request_id,
@@ -102,7 +108,7 @@ class IdempotencyKeys:
         except Conflict:
             stored = read(self.uses, name)
         found = stored.value
-        if found.by == new.by:  # boto3 had written it, and tried again
+        if found.by == new.by:  # boto3 retried a write that had succeeded
             return Claim(self.uses, name, new, stored.etag)
         if found.fingerprint == new.fingerprint:
             if found.state == "accepted":
@@ -120,6 +126,7 @@ class IdempotencyKeys:
             raise in_use() from None
 
     def accepted(self, name: str) -> bool:
+        """Whether the images of the key's request are uploaded."""
         return read(self.uses, name).value.state == "accepted"
 
     def _claim(self, name: str, use: Use, **condition: str) -> Claim:
@@ -127,10 +134,13 @@ class IdempotencyKeys:
 
 
 def read(uses: JsonObjects[Use], name: str) -> Stored[Use]:
-    """What the key is used for. Raises IdempotencyKeyInUse when that is not to be seen yet."""
+    """Returns the use of the key, with its ETag and age. A broken object counts as a free key.
+
+    Raises IdempotencyKeyInUse when the object does not exist yet, and CloudError when S3 fails.
+    """
     if stored := uses.read(name):
         return stored
-    raise in_use()  # S3 refuses one of two writes at once before the other one is there
+    raise in_use()  # S3 may refuse one of two concurrent writes before the other is visible
 
 
 def free(name: str) -> Use:
@@ -144,7 +154,7 @@ def in_use() -> IdempotencyKeyInUse:
 
 
 def object_name(key: str, client: str = "") -> str:
-    """Where the use of a client's key is kept. BadIdempotencyKey when it is none."""
+    """Returns the name of the object for a client's key. Raises BadIdempotencyKey for a malformed key."""
     if not KEY.fullmatch(key):
         raise BadIdempotencyKey(
             "An Idempotency-Key is 1 to 255 visible ASCII characters without spaces, such as a UUID."
@@ -153,6 +163,6 @@ def object_name(key: str, client: str = "") -> str:
 
 
 def fingerprint(uploads: Sequence[Upload]) -> str:
-    """Of names and contents, in their order."""
+    """Returns a hash of the names and contents of the files, in upload order."""
     names = [f"{upload.sha256} {upload.image_id.partition('/')[2]}" for upload in uploads]
     return sha256("\n".join(names).encode()).hexdigest()

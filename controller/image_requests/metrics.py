@@ -1,7 +1,8 @@
-"""For Prometheus: what becomes of images, and how long it takes."""
+"""Prometheus metrics of the images: their outcomes, and the time that uploads and predictions take."""
 
 from prometheus_client import Counter, Histogram
 
+# Upper bounds of histogram buckets, in seconds.
 UP_TO_300_S = (0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30, 60, 90, 120, 180, 300)
 
 IMAGES = Counter(
@@ -10,7 +11,7 @@ IMAGES = Counter(
     ["outcome"],
 )
 for outcome in ("classified", "failed", "cached", "refused", "unanswered"):
-    IMAGES.labels(outcome)  # a rate needs the 0 that it began with
+    IMAGES.labels(outcome)  # export 0 at first; rate() would miss the first image otherwise
 UPLOAD_SECONDS = Histogram(
     "classifier_upload_seconds",
     "Time to store a request's images in S3 and to put them in the queue.",

@@ -1,7 +1,8 @@
-"""Which requests wait for answers: a small object for each, `open/<request-id>`, in the state bucket.
+"""Keeps track of the requests that wait for predictions, in objects `open/<request-id>` in the state bucket.
 
-Written before the first image is uploaded and deleted after the last answer, it lets every process
-on every host see who waits; one that was left by a process that died is settled by the next look.
+The object is written before the first image is uploaded and deleted after the last prediction. It lets every
+process on every host see which requests wait. If a process dies, the autoscaler's next run recovers the
+requests that it left open.
 """
 
 from collections.abc import Mapping
@@ -13,31 +14,35 @@ from cloud.buckets import Bucket, InputBucket, JsonObjects, OutputBucket
 from cloud.clock import now
 
 PREFIX = "open/"
-UPLOAD_SECONDS = 300  # an upload that is not complete after so long was left by a process that died
+UPLOAD_SECONDS = 300  # if an upload takes longer, its process is presumed dead
 
 
 class OpenRequest(BaseModel):
     request_id: str
     images: int
-    """How many images the request has, also those that were refused at once."""
+    """The number of images in the request, including those that were refused during the upload."""
     since: datetime
+    """When this object was written."""
     copies: dict[str, str] = {}
-    """Image-id -> image-id of the one with the same bytes whose answer it gets."""
+    """Maps the image-id of a duplicate to that of the image with the same bytes whose prediction it gets."""
 
     @property
     def age(self) -> float:
-        """Seconds."""
+        """Seconds since this object was written."""
         return (now() - self.since).total_seconds()
 
 
 class Progress(BaseModel):
     asked: set[str]
+    """The image-ids in the input bucket."""
     answered: set[str]
+    """The image-ids in the output bucket."""
     uploaded: bool
+    """Whether every image is uploaded, or the upload is presumed dead."""
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was uploaded is answered, and nothing more will be uploaded."""
+        """Whether every uploaded image has a prediction, and no more images will be uploaded."""
         return self.uploaded and self.asked <= self.answered
 
     @property
@@ -51,7 +56,7 @@ class OpenRequests:
         self._requests = JsonObjects(state, OpenRequest)
 
     def open(self, request_id: str, images: int, copies: Mapping[str, str] = {}, **condition: str) -> None:
-        """Conflict when a `condition` (IfNoneMatch) does not hold."""
+        """Writes the object of a request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
         request = OpenRequest(request_id=request_id, images=images, since=now(), copies=copies)
         self._requests.write(f"{PREFIX}{request_id}", request, **condition)
 

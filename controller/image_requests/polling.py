@@ -1,4 +1,4 @@
-"""The polling threads: each request of this process is watched until all its images are answered."""
+"""Polls the output bucket until every image of a request has a prediction, with one thread per request."""
 
 import logging
 import time
@@ -18,11 +18,11 @@ from controller.image_requests.watched_request import WatchedRequest
 
 log = logging.getLogger(__name__)
 
-FIRST_POLL_SECONDS = 0.03
-SLOWEST_POLL_SECONDS = 1.0
-POLL_SHARE = 0.1  # of the time waited so far: what polling may add to it
-YOUNG_SECONDS = 30  # requests that wait no longer are polled together
-LAG_SECONDS = 60  # SQS's counts are right after so long
+FIRST_POLL_SECONDS = 0.03  # the shortest pause between two polls
+SLOWEST_POLL_SECONDS = 1.0  # the longest pause between two polls
+POLL_SHARE = 0.1  # the pause as a share of the time waited so far, which limits the delay due to polling
+YOUNG_SECONDS = 30  # younger requests share one listing of the output bucket
+LAG_SECONDS = 60  # SQS's counts are approximate, and may lag behind by this long
 
 
 class Polling:
@@ -36,14 +36,14 @@ class Polling:
         self.stored, self.open_requests, self.deduplication = stored, open_requests, deduplication
         self.request_timeout = request_timeout
         self.look_at_fleet: Callable[[], None] = lambda: None
-        """Called when images were sent, and when no request of this process waits any more."""
+        """Wakes the autoscaler. Called when images were sent, and when no request waits any more."""
         self.feed = PredictionListing(stored.outputs)
         self._watched: dict[str, WatchedRequest] = {}
         self._submitted = self._images = 0
         self._lock = Lock()
 
     def watch(self, watched: WatchedRequest) -> None:
-        """Its messages are sent: polls until all its images are answered."""
+        """Starts to poll a request whose messages have been sent, until every image has a prediction."""
         if not watched.unanswered:
             watched.end()
             self._end(watched)
@@ -55,40 +55,54 @@ class Polling:
         self.look_at_fleet()
         try:
             Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
-        except RuntimeError as error:  # too many threads: S3 knows the answers, and a look closes the request
+        except RuntimeError as error:
+            # There are too many threads. Clients still get the predictions from S3, and recovery closes the
+            # request.
             log.error("%s", error, extra={"request_id": watched.request_id})
             self._forget(watched)
 
     def wait(self, request_id: str, seconds: float) -> None:
-        """Until the request is complete, for at most so many seconds; any process can."""
+        """Waits until the request is complete, for at most `seconds`. Another process may be polling it.
+
+        Raises CloudError when S3 cannot be read.
+        """
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if watched := self.watched(request_id):
                 watched.finished.wait(left)
             elif not self._is_open(request_id):
-                if not self.watched(request_id):  # else `read` answers as it knows it, which may be less
+                # If this process has begun to poll the request meanwhile, `read` would return what the
+                # polling thread knows, which may be less than what S3 has.
+                if not self.watched(request_id):
                     return
             else:
                 Event().wait(min(left, self._pause(seconds - left)))
 
     def read(self, request_id: str) -> RequestResult | None:
-        """As this process watches it, or else from S3. None when unknown."""
+        """Returns the result as the polling thread knows it, or else as S3 has it.
+
+        Returns None when the request is unknown. Raises CloudError when S3 cannot be read.
+        """
         found = self.watched(request_id) or self.stored.load(request_id)
         return found.result() if found else None
 
     def watched(self, request_id: str) -> WatchedRequest | None:
-        """A request that this process watches."""
+        """Returns the request if this process polls it, else None."""
         with self._lock:
             return self._watched.get(request_id)
 
     def refresh(self, request_id: str) -> bool:
-        """Learns now what is answered. Returns whether this process watches the request. CloudError."""
+        """Reads new predictions at once if this process polls the request. Returns whether it does.
+
+        Raises CloudError when S3 cannot be read.
+        """
         watched = self.watched(request_id)
         if watched:
             self._learn(watched, self.stored.outputs.answered(request_id))
         return watched is not None
 
     def waiting(self) -> Waiting:
+        """Returns what this process knows about its own requests."""
         with self._lock:
             watched, submitted, images = list(self._watched.values()), self._submitted, self._images
         return Waiting(
@@ -103,7 +117,7 @@ class Polling:
         return request is not None and not self.open_requests.progress(request).complete
 
     def _watch(self, watched: WatchedRequest) -> None:
-        """The polling thread. Its last look is when the time is over."""
+        """Runs in the polling thread of a request. The last poll takes place after the timeout."""
         try:
             while True:
                 over = watched.seconds >= self.request_timeout
@@ -142,7 +156,7 @@ class Polling:
 
     def _forget(self, watched: WatchedRequest) -> None:
         with self._lock:
-            if self._watched.get(watched.request_id) is watched:  # nobody sent some of it again
+            if self._watched.get(watched.request_id) is watched:  # a retry has not replaced it
                 del self._watched[watched.request_id]
         watched.end()
 
@@ -160,7 +174,7 @@ class Polling:
                 log.warning("%s; a later look closes it", error, extra={"request_id": watched.request_id})
 
     def _pause(self, waited: float) -> float:
-        """Quick at first, then a share of the time waited."""
+        """Returns the pause before the next poll in seconds: a share of the time waited, within limits."""
         return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
 
 

@@ -5,15 +5,15 @@ from time import monotonic
 
 from cloud.buckets import OutputBucket
 
-FRESH_SECONDS = 0.04
-LISTING_SHARE = 0.2  # of the time, at most
+FRESH_SECONDS = 0.04  # a listing is reused for at least this long
+LISTING_SHARE = 0.2  # the largest share of the time that is spent on listing
 
 
 class PredictionListing:
-    """Which images are answered: one listing serves every request that waits in this process.
+    """Finds the images that have predictions, with one listing for all requests that wait in this process.
 
-    Request-ids begin with their time, so the answers to all requests since the oldest that waits lie
-    side by side in the output bucket.
+    Request-ids begin with a timestamp, so the predictions for all requests since the oldest waiting one are
+    adjacent in the output bucket.
     """
 
     def __init__(self, outputs: OutputBucket, clock: Callable[[], float] = monotonic) -> None:
@@ -24,7 +24,11 @@ class PredictionListing:
         self._answered: dict[str, list[str]] = {}
 
     def answered(self, request_id: str, waiting: Sequence[str]) -> list[str]:
-        """The answered images of one of the requests that are `waiting`, as of a moment ago."""
+        """Returns the image-ids of `request_id` that have predictions, as of a moment ago.
+
+        `waiting` are the request-ids that the listing should cover, including `request_id`. Raises CloudError
+        when S3 cannot be read.
+        """
         with self._lock:
             if request_id < self._since or self.clock() >= self._list_again_at:
                 self._list(min(waiting), max(waiting))
@@ -33,7 +37,7 @@ class PredictionListing:
     def _list(self, oldest: str, newest: str) -> None:
         started = self.clock()
         answered: dict[str, list[str]] = {}
-        prefix = commonprefix([oldest, newest])  # noqa: RUF071 - of characters, as S3 has it
+        prefix = commonprefix([oldest, newest])  # noqa: RUF071 - S3 compares characters, not path components
         for key in self.outputs.keys(prefix, after=oldest):
             answered.setdefault(key.partition("/")[0], []).append(key)
         self._answered, self._since = answered, oldest

@@ -1,4 +1,4 @@
-"""What brings every image to its answer when something has died: used by the autoscaler's looks."""
+"""Makes sure that every image gets a prediction, even if a process dies. The autoscaler calls it."""
 
 import logging
 from collections.abc import Container, Iterable, Sequence
@@ -11,7 +11,7 @@ from controller.image_requests.open_requests import OpenRequest, OpenRequests, P
 
 log = logging.getLogger(__name__)
 
-RESEND_AFTER_SECONDS = 30  # SQS's counts may not yet show what was sent less long ago
+RESEND_AFTER_SECONDS = 30  # SQS's counts may not include messages that were sent more recently
 
 
 class Recovery:
@@ -19,7 +19,10 @@ class Recovery:
         self.queue, self.outputs, self.open_requests = queue, outputs, open_requests
 
     def answer_dead_letters(self) -> int:
-        """Images whose message was received too often are answered `failed`. Returns their number."""
+        """Writes a `failed` prediction for each dead letter: a message that was received too often.
+
+        Returns the number of dead letters. Raises CloudError when AWS fails.
+        """
         letters = self.queue.dead_letters()
         for letter in letters:
             try:
@@ -34,9 +37,10 @@ class Recovery:
         return len(letters)
 
     def settle(self, request_ids: Sequence[str]) -> dict[str, int]:
-        """With a quiet queue: closes those that are complete, and sends again what was lost on the way.
+        """Closes the requests that are complete, and sends again the messages that were lost.
 
-        Returns those that still wait, and for how many images that are uploaded.
+        May only be called while the queue is empty: images without a prediction then have no message. Returns
+        the requests that still wait, each with the number of its images that wait for a worker.
         """
         if request_ids:
             self.answer_dead_letters()
@@ -44,6 +48,7 @@ class Recovery:
         return {request_id: images for request_id, images in found.items() if images is not None}
 
     def _waits_for(self, request_id: str) -> int | None:
+        """Settles one request. Returns None if it is closed, and 0 while it is being uploaded."""
         request = self.open_requests.get(request_id)
         if request is None:
             return None
@@ -52,7 +57,7 @@ class Recovery:
         if progress.complete:
             self.open_requests.close(request_id)
             return None
-        # A copy waits for the one whose answer it gets, unless that was never uploaded.
+        # A duplicate needs no message of its own if the image whose prediction it gets was uploaded.
         lost = [i for i in progress.unanswered if request.copies.get(i) not in progress.asked]
         if progress.uploaded and request.age > RESEND_AFTER_SECONDS:
             log.warning(
@@ -62,7 +67,7 @@ class Recovery:
             )
             self.queue.send(lost)
             images = len(progress.asked | progress.answered)
-            self.open_requests.open(request_id, images, request.copies)  # as of now
+            self.open_requests.open(request_id, images, request.copies)  # with a new timestamp
         return len(lost) if progress.uploaded else 0
 
     def _answer_copies(self, request: OpenRequest, progress: Progress) -> None:
@@ -73,7 +78,10 @@ class Recovery:
                 progress.answered.add(image_id)
 
     def fail_all(self, requests: Iterable[OpenRequest], reason: str) -> int:
-        """Answers all that wait `failed`, and takes their messages from the queue. Returns their number."""
+        """Writes a `failed` prediction for each unanswered image, and removes their messages from the queue.
+
+        Returns the number of images. Raises CloudError when AWS fails.
+        """
         failed = {i for r in requests for i in self.open_requests.progress(r).unanswered}
         for image_id in sorted(failed):
             self._fail(image_id, FailureCode.NO_WORKERS, reason)
@@ -81,10 +89,11 @@ class Recovery:
         return len(failed)
 
     def take_back(self, image_ids: Container[str]) -> None:
-        """Takes their messages from the queue, as far as no worker has them.
+        """Deletes the messages of these images from the queue, except those that are in flight.
 
-        A receive counts against the message of another image. So one that had none is sent anew, and only one
-        that a worker has had before is given back.
+        To find them, all visible messages are received, and SQS counts each receive: a message that was
+        received too often becomes a dead letter. Messages of other images that were received here for the
+        first time are therefore replaced by new ones. The rest are made visible again.
         """
         others: list[Message] = []
         while messages := self.queue.receive(MAX_BATCH, 0):

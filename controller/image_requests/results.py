@@ -1,4 +1,4 @@
-"""What is known of a request: a result for each of its images, as data."""
+"""The result of a request: what is known of each of its images."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +12,8 @@ from cloud.prediction import Failure, Label, Prediction, Status
 
 
 class ImageResult(BaseModel):
+    """What is known of an image. The confidence is from 0 to 1, and `timings` are in seconds by step."""
+
     image_id: str
     filename: str
     status: Status
@@ -23,14 +25,14 @@ class ImageResult(BaseModel):
     timings: dict[str, float] = {}
     instance_id: str | None = None
     cached: bool = False
-    """Whether it is the answer to an earlier image of the same bytes; model, timings, instance are its."""
+    """Whether this is the prediction for an earlier image with the same bytes, with its model and timings."""
     answered_at: datetime | None = None
 
 
 class RequestResult(BaseModel):
     request_id: str
     images: list[ImageResult]
-    """In upload order."""
+    """The images in upload order."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -44,7 +46,7 @@ class RequestResult(BaseModel):
 
 
 def count(images: Iterable[ImageResult]) -> dict[str, int]:
-    """By status."""
+    """Returns the number of images by status. Every status is included."""
     found = Counter(image.status for image in images)
     return {status.value: found[status] for status in Status}
 

@@ -1,4 +1,4 @@
-"""Requests as S3 has them, so that any process can answer, also after a restart."""
+"""Reads requests from S3, so that any process can answer for them, even after a restart."""
 
 from collections.abc import Iterable
 from concurrent.futures import Executor
@@ -13,8 +13,9 @@ class StoredRequests:
         self.inputs, self.outputs, self.pool = inputs, outputs, pool
 
     def load(self, request_id: str) -> WatchedRequest | None:
-        """None when unknown. CloudError."""
-        stored = self.inputs.image_ids(request_id)  # first: who cancels answers, then deletes
+        """Returns None when the request is unknown. Raises CloudError when S3 cannot be read."""
+        # List the inputs first, because a cancellation writes the prediction before it deletes the image.
+        stored = self.inputs.image_ids(request_id)
         answered = self.outputs.answered(request_id)
         image_ids = {*stored, *answered}
         if not image_ids:
@@ -24,7 +25,7 @@ class StoredRequests:
         return found
 
     def refresh(self, found: WatchedRequest) -> None:
-        """Brings what was loaded up to date."""
+        """Updates a request that was loaded before. Raises CloudError when S3 cannot be read."""
         known = found.predictions
         answered = self.outputs.answered(found.request_id)
         kept = {image_id: known[image_id] for image_id in answered if image_id in known}
@@ -33,6 +34,6 @@ class StoredRequests:
             found.know(kept | new)
 
     def fetch(self, image_ids: Iterable[str]) -> dict[str, Prediction]:
-        """Those of these images that are answered."""
+        """Returns the predictions of those images that have one, by image-id."""
         found = self.pool.map(self.outputs.get_prediction, image_ids)
         return {prediction.image_id: prediction for prediction in found if prediction}

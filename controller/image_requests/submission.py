@@ -1,4 +1,4 @@
-"""One request's way in: its images are uploaded, then its messages are sent."""
+"""Submits a request: uploads its images, then sends their messages."""
 
 import logging
 from collections.abc import Sequence
@@ -38,10 +38,11 @@ class Submissions:
     def submit(
         self, request_id: str, uploads: Sequence[Upload], claim: Claim | None = None
     ) -> WatchedRequest:
-        """Upload before enqueue. CloudError when AWS does not take them: then nothing was asked.
+        """Uploads the images before it sends their messages, so that workers always find the image.
 
-        With a `claim`, ClaimLost when another POST with its key was faster; and whose messages could not be
-        sent is asked all the same, so that the next POST with the key gets the answer.
+        Raises CloudError when AWS fails; the request is then abandoned. With a `claim`, raises ClaimLost when
+        another POST with the same key was faster. A request with a `claim` is not abandoned if only its
+        messages could not be sent: recovery sends them, and the next POST with the key gets the answer.
         """
         copies = self.deduplication.copies(uploads)
         try:
@@ -61,7 +62,8 @@ class Submissions:
         try:
             self.queue.send(watched.in_queue)
         except CloudError:
-            if not claim:  # else its key has brought somebody the request's id: a look sends the messages
+            # With a claim, another POST may know the request-id already. Recovery then sends the messages.
+            if not claim:
                 self._abandon(request_id)
             raise
         for prediction in watched.predictions.values():
@@ -72,7 +74,10 @@ class Submissions:
         return watched
 
     def _store(self, upload: Upload, version: str | None) -> Prediction | None:
-        """The image, if it was not refused, and its answer, if it is known."""
+        """Uploads the image unless it was refused, and writes its prediction if it is known already.
+
+        Returns that prediction, or None.
+        """
         prediction: Prediction | None
         if upload.refusal:
             prediction = Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
@@ -86,7 +91,7 @@ class Submissions:
         return prediction
 
     def _abandon(self, request_id: str) -> None:
-        """Nobody got the request's id, so nobody can ask for it."""
+        """Closes a request whose id was never sent to a client, so that nothing waits for its predictions."""
         try:
             self.open_requests.close(request_id)
         except CloudError as error:

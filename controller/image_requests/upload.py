@@ -6,14 +6,16 @@ from cloud.prediction import Failure
 
 @dataclass(frozen=True)
 class Upload:
+    """One uploaded file."""
+
     image_id: str
     stream: IO[bytes]
     content_type: str
     refusal: Failure | None
-    """Why this file cannot be classified, when its header already tells."""
+    """Why the file cannot be classified, if its header shows that. Otherwise None."""
     sha256: str
-    """Of its bytes, as hex digits."""
+    """The SHA-256 of the file, as hex digits."""
 
     def of(self, request_id: str) -> "Upload":
-        """The same file, as an image of another request."""
+        """Returns the same file as an image of another request."""
         return replace(self, image_id=f"{request_id}/{self.image_id.partition('/')[2]}")

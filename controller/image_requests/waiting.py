@@ -3,13 +3,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Waiting:
-    """What this process knows of its own requests, whatever SQS's counts say."""
+    """What this process knows about its own requests. Unlike SQS's counts, it is up to date."""
 
     requests: tuple[str, ...] = ()
-    """Their ids, the one that has waited longest first."""
+    """The ids of the requests that wait, longest waiting first."""
     just_sent: int = 0
-    """Unanswered images that were sent within the last minute."""
+    """The number of unanswered images that were sent in the last minute."""
     submitted: int = 0
-    """How many requests this process has had so far."""
+    """The number of requests that this process has polled so far."""
     images: int = 0
-    """How many images these had that were not refused at once."""
+    """The number of images of these requests that were sent to the queue."""

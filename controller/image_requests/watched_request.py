@@ -1,4 +1,4 @@
-"""A request whose answers are followed in this process, and who waits for their next change."""
+"""A request whose predictions this process follows. Threads can wait for the next change."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from controller.image_requests.results import ImageResult, RequestResult, image_
 
 
 class WatchedRequest:
-    """Its images, and the answers that are known so far."""
+    """The images of a request, and their predictions as far as they are known."""
 
     def __init__(
         self,
@@ -22,13 +22,13 @@ class WatchedRequest:
     ) -> None:
         self.request_id = request_id
         self.copies = copies or {}
-        """Image-id -> image-id of the one with the same bytes whose answer it gets."""
+        """Maps the image-id of a duplicate to that of the image whose prediction it gets."""
         self.sent_before = sent_before
-        """Whether some of it is sent again, so that its id tells nothing of when."""
+        """Whether images were sent again. The timestamp in the request-id then no longer says when."""
         self.image_ids = sorted(image_ids, key=lambda image_id: parse(image_id).number)
         self.sent_at = time.monotonic()
         self.finished = Event()
-        """Set when all images are answered, or it is followed no longer."""
+        """Set when every image has a prediction, or when the request is no longer followed."""
         self.predictions: Mapping[str, Prediction] = {}
         self._images = {image_id: image_result(image_id, None) for image_id in self.image_ids}
         self._changed = Condition()
@@ -39,23 +39,23 @@ class WatchedRequest:
 
     @property
     def in_queue(self) -> list[str]:
-        """Those that a worker must answer."""
+        """The image-ids that a worker must still classify."""
         return [i for i in self.image_ids if i not in self.predictions and i not in self.copies]
 
     @property
     def seconds(self) -> float:
-        """Since its images were sent, or were first followed here."""
+        """Seconds since the images were sent, or since this process began to follow the request."""
         return time.monotonic() - self.sent_at
 
     def result(self) -> RequestResult:
         return RequestResult(request_id=self.request_id, images=self.images())
 
     def images(self) -> list[ImageResult]:
-        """In upload order. One that is the same object as before has not changed."""
+        """Returns the results in upload order. A result that has not changed remains the same object."""
         return list(self._images.values())
 
     def know(self, predictions: Mapping[str, Prediction]) -> None:
-        """These are all the answers now."""
+        """Replaces the known predictions with `predictions`."""
         with self._changed:
             for image_id in self.image_ids:
                 if predictions.get(image_id) is not self.predictions.get(image_id):
@@ -64,7 +64,7 @@ class WatchedRequest:
             self._changed.notify_all()
 
     def learn(self, found: Mapping[str, Prediction]) -> list[Prediction]:
-        """These are answers, too. Returns those that nobody knew."""
+        """Adds predictions to the known ones. Returns those that are new."""
         with self._changed:
             new = {i: p for i, p in found.items() if i in self._images and i not in self.predictions}
             if new:
@@ -72,12 +72,12 @@ class WatchedRequest:
         return list(new.values())
 
     def end(self) -> None:
-        """It is followed no longer."""
+        """Sets `finished` and wakes all waiting threads. The request is no longer followed."""
         self.finished.set()
         with self._changed:
             self._changed.notify_all()
 
     def wait_for_change(self, seen: Mapping[str, Prediction], seconds: float) -> None:
-        """Until `predictions` is no longer what was `seen`, or it has finished; at most so many seconds."""
+        """Waits until `predictions` is no longer `seen` or `finished` is set, for at most `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self.predictions is not seen or self.finished.is_set(), seconds)

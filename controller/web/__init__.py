@@ -1,1 +1,1 @@
-"""Everything that knows HTTP. It calls the other rooms of the controller, never the other way."""
+"""The HTTP layer of the controller. It imports the controller's other packages; they never import it."""

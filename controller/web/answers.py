@@ -1,4 +1,4 @@
-"""The answer to a request, as HTTP returns it: JSON, CSV and text."""
+"""Formats the answer to a request as JSON, CSV or plain text."""
 
 import csv
 from io import StringIO
@@ -12,8 +12,10 @@ from controller.image_requests.results import ImageResult, RequestResult
 
 
 class RequestAnswer(RequestResult):
+    """The answer to a request: the results of its images and, until all are known, why it waits."""
+
     wait: Wait | None = None
-    """Why it waits, and about how long; None when it is complete."""
+    """Why the request is not complete yet, and how long it may take. None when it is complete."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -22,22 +24,25 @@ class RequestAnswer(RequestResult):
 
 
 def address_of(request_id: str) -> str:
-    """The path under which the request is collected."""
+    """Returns the path at which the answer to the request can be fetched."""
     return f"/requests/{request_id}"
 
 
 def as_text(answer: RequestResult, *, with_stem: bool) -> str:
-    """A line for each image: `stem:label`, or the bare label."""
+    """Returns one line per image: `stem:label`, or only the label."""
     return "".join(f"{line(image, with_stem)}\n" for image in answer.images)
 
 
 COLUMNS = ("filename", "status", "label", "confidence", "error", "model", "image_id")
+# Spreadsheets evaluate a cell as a formula if its text starts with one of these characters.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_csv(answer: RequestResult, *, for_excel: bool) -> str:
-    """RFC 4180, a row for each image. A text that a spreadsheet would take for a formula gets an apostrophe
-    before it; Excel takes it for UTF-8 only with a byte order mark.
+    """Returns the answer as CSV (RFC 4180) with a header row and one row per image.
+
+    Text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe. With `for_excel`, the
+    CSV starts with a byte order mark, without which Excel does not read it as UTF-8.
     """
     text = StringIO()
     text.write("\ufeff" if for_excel else "")

@@ -1,4 +1,4 @@
-"""The tokens of API_TOKENS, and the cookies that stand for them. No Flask."""
+"""Checks API tokens, and the cookies that stand for them. This module does not depend on Flask."""
 
 import hmac
 from collections.abc import Iterable
@@ -8,12 +8,14 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from cloud.tokens import ApiToken
 
-COOKIE_SECONDS = 30 * 86400
+COOKIE_SECONDS = 30 * 86400  # how long a browser stays signed in
 
 
 class KnownTokens:
-    """Knows the tokens. A browser's cookie holds none, but a time that is signed with one: every process can
-    check it, and it ends with its token, or after 30 days.
+    """The tokens that may use the controller.
+
+    A browser's cookie contains no token, only a timestamp that is signed with one. Every process can verify
+    the cookie, which is valid for 30 days or until its token is removed.
     """
 
     def __init__(self, tokens: Iterable[ApiToken]) -> None:
@@ -21,16 +23,20 @@ class KnownTokens:
 
     @property
     def restricted(self) -> bool:
+        """Whether clients need a token."""
         return bool(self._known)
 
     def by_token(self, token: str) -> str | None:
-        """The name of who has it. How long that takes does not depend on how much of it is right."""
+        """Returns the name of the token, or None if the token is unknown.
+
+        Tokens are compared in constant time, so that response times reveal nothing about them.
+        """
         given = digest(token)
         names = [name for name, known, _ in self._known if hmac.compare_digest(known, given)]
         return names[0] if names else None
 
     def by_cookie(self, cookie: str) -> str | None:
-        """The name of who was given it, if it still holds."""
+        """Returns the name of the token that signed the cookie, or None if it is invalid or expired."""
         for name, _, known in self._known:
             try:
                 known.unsign(cookie, max_age=COOKIE_SECONDS)
@@ -40,7 +46,7 @@ class KnownTokens:
         return None
 
     def cookie(self, token: str) -> str:
-        """For who signs in with this token."""
+        """Returns the value of a new cookie for a browser that signs in with this token."""
         return signer(token).sign("").decode()
 
 

@@ -1,4 +1,4 @@
-"""Which status each error of the rooms below has, and how a refusal reads."""
+"""Maps the errors of the other packages to HTTP statuses, and builds the refusals that clients receive."""
 
 import logging
 

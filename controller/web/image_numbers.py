@@ -1,15 +1,24 @@
-"""Sets of image numbers as text, `0-12,15`: what a stream has sent, and its client gives back to resume."""
+"""Sets of image numbers, written as text such as `0-12,15`.
+
+An event stream uses this text as the id of each event, to say which images it has sent so far. A client that
+reconnects sends the last id back in Last-Event-ID.
+"""
 
 import re
 from bisect import bisect_left
 
 RANGES = re.compile(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", re.ASCII)
-LONGEST_TEXT = 4000  # characters, since it comes back in a header
+LONGEST_TEXT = 4000  # characters; the client sends the text in an HTTP header, and servers limit their size
 
 
 class ImageNumbers:
+    """A set of image numbers, stored as disjoint ranges in ascending order."""
+
     def __init__(self, text: str = "") -> None:
-        """Text that is no such set is the empty one: then all is sent again, and nothing is lost."""
+        """Parses `text`. Invalid text counts as the empty set.
+
+        The stream then sends every image again, so no image is lost.
+        """
         self._ranges: list[tuple[int, int]] = []
         if RANGES.fullmatch(text) and len(text) <= LONGEST_TEXT:
             for part in text.split(","):
@@ -24,12 +33,15 @@ class ImageNumbers:
         return at > 0 and self._ranges[at - 1][1] >= number
 
     def __str__(self) -> str:
-        """What does not fit is left out: it is then sent twice after a reconnection."""
+        """Returns the set as text of at most LONGEST_TEXT characters.
+
+        Ranges that do not fit are left out. Their images are sent again after a reconnection.
+        """
         text = ",".join(f"{first}-{last}" if first < last else f"{first}" for first, last in self._ranges)
         return text if len(text) <= LONGEST_TEXT else text[: text.rindex(",", 0, LONGEST_TEXT + 1)]
 
     def _add(self, first: int, last: int) -> None:
-        """Joins it with those that it touches."""
+        """Adds the numbers from `first` to `last`, merged with the ranges that they overlap or adjoin."""
         start = bisect_left(self._ranges, (first,))
         if start and self._ranges[start - 1][1] >= first - 1:
             start -= 1

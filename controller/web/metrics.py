@@ -1,8 +1,8 @@
-"""What the controller tells Prometheus, right across all its processes on a host.
+"""The controller's Prometheus metrics, which cover all its processes on a host.
 
-Counters and histograms are each process's own, in files that Gunicorn's configuration has a place for
-(PROMETHEUS_MULTIPROC_DIR), and are added up by whichever process is asked. What concerns the fleet comes from
-the last look's note of it, so that to ask costs at most one read of S3.
+Each process writes its counters and histograms to files in PROMETHEUS_MULTIPROC_DIR, a directory that the
+Gunicorn configuration sets. The process that answers a scrape adds them up. The metrics of the fleet come
+from the state that the autoscaler's last run wrote, so a scrape reads S3 at most once.
 """
 
 import os
@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from controller.dashboard.fleet_collector import FleetCollector
 from controller.image_requests.metrics import UP_TO_300_S
 
+# Other methods are counted as "other", which limits the number of label values.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 HTTP_REQUESTS = Counter(
@@ -42,7 +43,7 @@ def end_request(response: Response) -> Response:
 
 
 def registry(fleet: FleetCollector) -> CollectorRegistry:
-    """Everything, for one answer."""
+    """Returns a registry of all metrics, for one scrape."""
     found = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         MultiProcessCollector(found)

@@ -1,4 +1,4 @@
-"""In which form a client wants its answer. No AWS."""
+"""Reads from an HTTP request which form of answer the client wants, and how long it is willing to wait."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,17 +19,18 @@ class Form(Enum):
 
 
 PAGE = {"application/json": Form.JSON, "text/html": Form.HTML, "text/plain": Form.STEM_LINES}
-"""The forms that everything has, by their media types."""
+"""The forms in which everything is available, by media type."""
 ANSWER = {**PAGE, "text/csv": Form.CSV}
-"""Those of a request's answers."""
+"""The forms of the answer to a request, by media type."""
 LINKED = {"json": Form.JSON, "csv": Form.CSV}
-"""By `?format=`, since a link cannot say `Accept`."""
+"""The forms that `?format=` can select, because a link cannot set an Accept header."""
 
 
 def wanted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
-    """The accepted form of `types`; BadRequest for an unknown `?format=`. Two clients that have no preference
-    have conventions: files in a field `myfile` are answered with the bare label, files in `inputFile` with
-    `stem:label`.
+    """Returns the form in `types` that the client prefers. Raises BadRequest for an unknown `?format=`.
+
+    If a POST states no preference, the name of its form field decides: `myfile` gets bare labels, `inputFile`
+    gets `stem:label` lines. Two existing clients rely on this convention.
     """
     formats = [name for name, form in LINKED.items() if form in types.values()]
     if "format" in request.args:
@@ -47,7 +48,7 @@ def wanted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
 
 
 def accepted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
-    """What `?format=` or `Accept` says, without a look into the body; JSON without a preference."""
+    """Returns the form that `?format=` or `Accept` asks for, JSON by default. The body is not read."""
     if linked := LINKED.get(request.args.get("format", "")):
         return linked
     if no_preference(request):
@@ -61,20 +62,20 @@ def no_preference(request: Request) -> bool:
 
 @dataclass(frozen=True)
 class Preferences:
-    """How long a client is ready to wait for the complete answer: its `Prefer` header."""
+    """How long a client is willing to wait for the complete answer, from its `Prefer` header."""
 
     respond_async: bool
     wait: float | None
-    """Seconds, if it says so."""
+    """The longest wait in seconds, or None if the header does not set one."""
 
     def patience(self, otherwise: float) -> float:
-        """Seconds: what `wait` says, or none with `respond-async` alone, or `otherwise`."""
+        """Returns the longest wait in seconds: `wait` if set, 0 for `respond-async`, else `otherwise`."""
         if self.wait is not None:
             return self.wait
         return 0 if self.respond_async else otherwise
 
     def applied(self, *, waits: bool) -> str:
-        """The value of Preference-Applied for an answer that `waits` for more, or is complete."""
+        """Returns the value of Preference-Applied. `waits` says whether the answer is incomplete."""
         found = ["respond-async"] if self.respond_async and (waits or self.wait is None) else []
         return ", ".join(found + ([f"wait={self.wait:.0f}"] if self.wait is not None else []))
 
@@ -83,8 +84,10 @@ NO_PREFERENCES = Preferences(respond_async=False, wait=None)
 
 
 def preferences(request: Request, longest_wait: float) -> Preferences:
-    """`Prefer: respond-async, wait=<seconds>` (RFC 7240). What makes no sense is ignored, of what is given
-    twice the first counts, and nobody waits longer than `longest_wait` seconds.
+    """Parses `Prefer: respond-async, wait=<seconds>` (RFC 7240).
+
+    Invalid preferences are ignored. If a preference is repeated, the first one counts. `wait` is limited to
+    `longest_wait` seconds.
     """
     found: dict[str, str] = {}
     for preference in parse_http_list(",".join(request.headers.getlist("Prefer"))):

@@ -1,4 +1,4 @@
-"""How many images each client may send: a token bucket for each. No Flask."""
+"""Limits how many images each client may send, with one token bucket per client."""
 
 import math
 import time
@@ -9,36 +9,41 @@ from threading import Lock
 
 from controller.image_requests.errors import RequestRefused
 
-WINDOW_SECONDS = 60
-ROUNDING = 1e-6  # images, and seconds
+WINDOW_SECONDS = 60  # quotas are given in images per minute
+ROUNDING = 1e-6  # tolerance for floating-point errors, in images and in seconds
 
 
 class TooManyImages(RequestRefused):
-    """So many images are never possible at once."""
+    """The request has more images than the client may ever send at once."""
 
     code = "too_many_images"
 
 
 class OverQuota(RequestRefused):
-    """So many images are possible later."""
+    """The request has more images than the client may send now. The same request may succeed later."""
 
     code = "over_quota"
 
 
 @dataclass
 class Bucket:
+    """The quota that one client has left."""
+
     images: float
+    """How many images the client could send at the time `at`."""
     at: float
-    """When it held so many."""
+    """A time in seconds, by the clock of the Quota."""
 
 
 class Quota:
-    """A minute's worth of images may be sent at once; what was sent comes back evenly within a minute. Each
-    process counts for itself.
+    """Limits the images that each client may send in a minute.
+
+    A client may use the whole quota at once. A used quota refills at a constant rate within a minute. Each
+    process counts separately.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`per_minute`: images of one client; 0: as many as it likes."""
+        """`per_minute` is the number of images that each client may send in a minute. 0 means no limit."""
         self.per_minute, self.clock = per_minute, clock
         self._lock = Lock()
         self._buckets: dict[str, Bucket] = {}
@@ -46,9 +51,9 @@ class Quota:
 
     @contextmanager
     def charge(self, client: str, images: int) -> Iterator[None]:
-        """Takes them from the client's quota; gives them back when the block fails.
+        """Deducts `images` from the client's quota, and returns them if the block raises an exception.
 
-        OverQuota or TooManyImages before it.
+        Raises OverQuota or TooManyImages before the block starts if the quota is too small.
         """
         self._take(client, images)
         try:
@@ -58,7 +63,10 @@ class Quota:
             raise
 
     def headers(self, client: str) -> dict[str, str]:
-        """How the client stands (draft-ietf-httpapi-ratelimit-headers)."""
+        """Returns the headers that tell the client its remaining quota, or none if there is no limit.
+
+        The format follows draft-ietf-httpapi-ratelimit-headers.
+        """
         if not self.per_minute:
             return {}
         with self._lock:
@@ -90,9 +98,10 @@ class Quota:
             bucket.images -= images
 
     def _bucket(self, client: str) -> Bucket:
-        """As it is now."""
+        """Returns the client's bucket, refilled up to the present."""
         now = self.clock()
-        if now - self._tidied_at > WINDOW_SECONDS:  # those that nobody drew from since are full
+        if now - self._tidied_at > WINDOW_SECONDS:
+            # A bucket that was not used since the last time is full, so it need not be kept.
             self._buckets = {c: b for c, b in self._buckets.items() if b.at > self._tidied_at}
             self._tidied_at = now
         bucket = self._buckets.setdefault(client, Bucket(self.per_minute, now))
@@ -103,5 +112,5 @@ class Quota:
         return bucket
 
     def _seconds(self, images: float) -> float:
-        """Until so many have come back."""
+        """Returns how many seconds it takes until `images` have been refilled."""
         return images * WINDOW_SECONDS / self.per_minute

@@ -1,4 +1,4 @@
-"""Answers and refusals, in the form that the client wants."""
+"""Builds answers and refusals in the form that the client wants."""
 
 import logging
 from typing import Any
@@ -17,19 +17,20 @@ log = logging.getLogger(__name__)
 
 
 class Reason(BaseModel):
-    """A code for programs, and a sentence for people."""
+    """Why a request was refused: a code for programs, and a sentence for people."""
 
     code: str
     message: str
 
 
 class Refusal(BaseModel):
-    """Why a request is not answered."""
+    """The body of a response that refuses a request."""
 
     error: Reason
 
 
 def render(result: RequestResult, form: Form, status: int, wanted: Preferences = NO_PREFERENCES) -> Response:
+    """Returns the HTTP response for `result`. An incomplete page or JSON says why the request waits."""
     answer = RequestAnswer(request_id=result.request_id, images=result.images)
     if not answer.complete and form in (Form.HTML, Form.JSON):
         answer.wait = services().forecast.wait(answer.counts[Status.WAITING])
@@ -47,7 +48,7 @@ def render(result: RequestResult, form: Form, status: int, wanted: Preferences =
     if applied := wanted.applied(waits=not answer.complete):
         response.headers["Preference-Applied"] = applied
     response.headers["Vary"] = "Accept, Prefer"
-    response.headers["X-Request-ID"] = answer.request_id  # for the access logs, too
+    response.headers["X-Request-ID"] = answer.request_id  # the access log records this header
     return response
 
 
@@ -72,5 +73,5 @@ def refuse(status: int, code: str, message: str, form: Form | None = None) -> Re
 def wanted_form_of_refusal() -> Form:
     try:
         return wanted_form(request)
-    except HTTPException:  # the form itself was what could not be read
+    except HTTPException:  # the part of the request that names the form is invalid
         return Form.JSON

@@ -1,19 +1,20 @@
-"""The page that somebody wanted, kept while they sign in. It is always one of this site."""
+"""Keeps the address that a person asked for while they sign in. Addresses of other sites are rejected."""
 
 import re
 from urllib.parse import quote
 
 from flask import Request
 
-# Browsers take "\" for "/" and drop tabs and line ends, so that "/\t/evil.example" is another site's address.
+# Browsers read "\" as "/" and remove tabs and line ends, so "/\t/evil.example" would lead to another site.
 PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
 def asked_for(request: Request) -> str:
+    """Returns the path and query of the request, percent-encoded."""
     query = request.query_string.decode("latin-1")
     return quote(request.path) + (f"?{query}" if query else "")
 
 
 def safe(address: str) -> str:
-    """The address, if it is a path of this site in ASCII; else the first page."""
+    """Returns `address` if it is an ASCII path on this site, and "/" otherwise."""
     return address if PATH.fullmatch(address) else "/"

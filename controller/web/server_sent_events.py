@@ -1,4 +1,4 @@
-"""A request's answers as server-sent events, as they come.
+"""Sends the predictions of a request as server-sent events, as soon as they are known.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -14,20 +14,25 @@ from controller.image_requests.results import ImageResult, count
 from controller.image_requests.watched_request import WatchedRequest
 from controller.web.image_numbers import ImageNumbers
 
-STATE_SECONDS = 1.0  # between two looks at what the fleet does, and whether the process ends
-KEEP_ALIVE_SECONDS = 15.0  # without an event: then the state is told again, also to find out who has gone
-LONGEST_SECONDS = 600.0  # then the client comes again by itself
-RECONNECT_MILLISECONDS = 1000
+STATE_SECONDS = 1.0  # the longest time between checks of the fleet's state and of `process_stays`
+KEEP_ALIVE_SECONDS = 15.0  # after so long without an event the state is sent again, to detect a lost client
+LONGEST_SECONDS = 600.0  # then the stream ends, and the client reconnects by itself
+RECONNECT_MILLISECONDS = 1000  # how long clients wait before they reconnect
 
 
 class EventStreams:
     def __init__(self, forecast: Forecast, clock: Callable[[], float] = monotonic) -> None:
         self.forecast, self.clock = forecast, clock
         self.process_stays: Callable[[], bool] = lambda: True
-        """Set by the server: False once the process shall end, so that no stream holds it up."""
+        """Set by the web server. Returns False once the process should exit, so that no stream delays it."""
 
     def events(self, watched: WatchedRequest, given: ImageNumbers) -> Iterator[str]:
-        """For a client that has the images `given`, until all are answered or it should come again."""
+        """Yields the events for a client that has already received the images in `given`.
+
+        The stream ends when every image has a prediction, when the request is no longer followed, after
+        LONGEST_SECONDS, or when the process should exit. Unless the request is complete, the client is
+        expected to reconnect.
+        """
         shown, sent = {}, ImageNumbers()
         for image in watched.images():
             if image.status is not Status.WAITING and number(image) in given:
@@ -37,7 +42,8 @@ class EventStreams:
         began = spoke = self.clock()
         yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
         while self.process_stays() and self.clock() - began < LONGEST_SECONDS:
-            nobody_follows = watched.finished.is_set()  # looked at first: the last answers came before
+            # Read this before the predictions: it is set only after the last ones have been added.
+            nobody_follows = watched.finished.is_set()
             known = watched.predictions
             images = watched.images()
             new = [i for i in images if i.status is not Status.WAITING and shown.get(i.image_id) is not i]

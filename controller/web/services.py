@@ -1,4 +1,4 @@
-"""What the routes call."""
+"""The objects that the routes use."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +40,10 @@ class Services:
     wait_limits: WaitLimits
     fleet_metrics: FleetCollector
     dependencies: dict[str, Any]
-    """By name, what must be reachable; each has a `check()`."""
+    """What the controller must be able to reach, by name. Each has a `check()` that raises CloudError."""
 
 
 def services() -> Services:
-    """Those of the app that answers the current request."""
+    """Returns the services of the app that handles the current HTTP request."""
     found: Services = current_app.extensions["services"]
     return found

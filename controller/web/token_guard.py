@@ -1,4 +1,4 @@
-"""Who may use the controller, where API_TOKENS says that not everybody may."""
+"""Admits only clients with an API token, if API_TOKENS is set."""
 
 from flask import Response, g, request, url_for
 from werkzeug.datastructures import WWWAuthenticate
@@ -15,8 +15,10 @@ OPEN = {"static", "health.healthz", "health.readyz", "sign_in.show_form", "sign_
 
 
 def guard() -> Response | None:
-    """Before every request, also one to an address that does not exist: the refusal, unless it may go on.
-    `g.client` is then the name of the token.
+    """Runs before every HTTP request, even to an unknown address.
+
+    Returns a refusal, or None when the request may proceed. Sets `g.client` to the name of the client's
+    token, or to None if it has none.
     """
     access = services().tokens
     if not access.restricted:
@@ -30,7 +32,10 @@ def guard() -> Response | None:
 
 
 def client(access: KnownTokens) -> str | None:
-    """A bearer token counts alone: who sends a wrong one is not let in by a cookie."""
+    """Returns the name of the client's token, or None if it has no valid token or cookie.
+
+    If there is a bearer token, the cookie is ignored: a client with a wrong token is refused.
+    """
     authorization = request.authorization
     if authorization and authorization.type == "bearer":
         return access.by_token(authorization.token or "")
@@ -38,7 +43,7 @@ def client(access: KnownTokens) -> str | None:
 
 
 def is_navigation() -> bool:
-    """Whether a browser is about to show the answer as a page."""
+    """Returns whether a browser will show the answer as a page, as opposed to passing it to a script."""
     return accepted_form(request) is Form.HTML and request.headers.get("Sec-Fetch-Mode") in (None, "navigate")
 
 

@@ -1,4 +1,4 @@
-"""From a multipart form to the images that it holds. Decodes only each file's header; no AWS."""
+"""Reads the images of a multipart form. Only the header of each file is decoded, and AWS is not used."""
 
 import hashlib
 import os
@@ -15,8 +15,12 @@ from controller.image_requests.upload import Upload
 
 
 def read_form(request_id: str, files: Iterable[FileStorage], max_files: int) -> list[Upload]:
-    """The images in upload order. NoFile, EmptyFile when all are, TooManyFiles."""
-    # A browser sends a part without a name or content for a file input that was left empty.
+    """Returns the images in upload order.
+
+    Raises NoFile when there is no file, EmptyFile when every file is empty, and TooManyFiles when there are
+    more than `max_files`.
+    """
+    # If a file input is left empty, a browser still sends a part without a file name or content.
     chosen = [file for file in files if file.filename or size(file.stream)]
     if not chosen:
         raise NoFile("No file came with the request. Send one or more images as multipart/form-data.")
@@ -29,6 +33,7 @@ def read_form(request_id: str, files: Iterable[FileStorage], max_files: int) -> 
 
 
 def read_file(request_id: str, number: int, file: FileStorage) -> Upload:
+    """Returns the file as an Upload, with a `refusal` if its header shows that it cannot be classified."""
     content_type, refusal = "application/octet-stream", None
     try:
         content_type = check_header(cast(BinaryIO, file.stream))
@@ -39,14 +44,14 @@ def read_file(request_id: str, number: int, file: FileStorage) -> Upload:
 
 
 def digest(stream: IO[bytes]) -> str:
-    """SHA-256, as hex digits. The stream is rewound."""
+    """Returns the SHA-256 of the stream as hex digits, and rewinds the stream."""
     found = hashlib.file_digest(cast(Any, stream), "sha256").hexdigest()
     stream.seek(0)
     return found
 
 
 def size(stream: IO[bytes]) -> int:
-    """Bytes."""
+    """Returns the size of the stream in bytes, and rewinds the stream."""
     end = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     return end

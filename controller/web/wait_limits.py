@@ -1,32 +1,35 @@
-"""Requests that wait hold a thread each, so only so many may: the others always find one that is free."""
+"""Limits how many HTTP requests may wait at the same time.
+
+Each HTTP request that waits occupies a thread. The limits keep some threads free for all other requests.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import BoundedSemaphore
 
-OF_ALL = 7 / 8  # of the threads: for waits of any kind
-OF_STREAMS = 1 / 2  # of the threads: streams may last for ever, uploads do not
+OF_ALL = 7 / 8  # share of the threads that may wait for any reason
+OF_STREAMS = 1 / 2  # share of the threads for streams, which may last forever; uploads do not
 
 
 class WaitLimits:
-    """Of a process with so many threads."""
+    """The limits of one process, which answers HTTP requests in `threads` threads."""
 
     def __init__(self, threads: int) -> None:
         self._all = BoundedSemaphore(max(1, int(threads * OF_ALL)))
         self._streams = BoundedSemaphore(max(1, int(threads * OF_STREAMS)))
 
     def of_request(self) -> AbstractContextManager[bool]:
-        """Whether it may wait inside the block."""
+        """Returns a context manager that says whether an HTTP request may wait inside the block."""
         return holding(self._all)
 
     def of_stream(self) -> AbstractContextManager[bool]:
-        """Whether it may stay open inside the block."""
+        """Returns a context manager that says whether a stream may stay open inside the block."""
         return holding(self._streams, self._all)
 
 
 @contextmanager
 def holding(*semaphores: BoundedSemaphore) -> Iterator[bool]:
-    """One of each, or none of any."""
+    """Acquires every semaphore for the duration of the block, or none. Yields whether they were acquired."""
     with ExitStack() as held:
         for semaphore in semaphores:
             if semaphore.acquire(blocking=False):

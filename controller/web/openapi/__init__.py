@@ -1,1 +1,1 @@
-"""What the controller answers, as an OpenAPI document: made of the app's own routes and models."""
+"""Describes the HTTP interface as an OpenAPI document, built from the app's own routes and models."""

@@ -21,11 +21,11 @@ Send photos, get back what is on them. Answers are JSON; `Accept: text/plain` gi
 
 
 def document(app: Flask, restricted: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the app. KeyError for a route that nothing is said about."""
+    """Returns the OpenAPI 3.1 document of the app. Raises KeyError for a route that OPERATIONS lacks."""
     paths: dict[str, dict[str, Any]] = {}
     for rule in app.url_map.iter_rules():
         for method in sorted(rule.methods or ()):
-            if method not in ("HEAD", "OPTIONS"):  # Flask answers these by itself
+            if method not in ("HEAD", "OPTIONS"):  # Flask answers these itself
                 described = operation(rule.endpoint, method, restricted)
                 paths.setdefault(path(rule.rule), {})[method.lower()] = described
     schemas = models_json_schema(
@@ -52,7 +52,7 @@ def document(app: Flask, restricted: bool) -> dict[str, Any]:
 
 
 def path(rule: str) -> str:
-    """Flask's way to write one, as OpenAPI's."""
+    """Converts a Flask rule such as `/requests/<request_id>` to an OpenAPI path, `/requests/{request_id}`."""
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 

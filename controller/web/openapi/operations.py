@@ -1,4 +1,4 @@
-"""What is said about each route, by its endpoint."""
+"""The OpenAPI description of each route, by its Flask endpoint."""
 
 from typing import Any
 

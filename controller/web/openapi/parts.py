@@ -1,4 +1,4 @@
-"""What several operations have in common."""
+"""Parameters, headers and responses that several OpenAPI operations share."""
 
 from typing import Any
 
@@ -80,7 +80,10 @@ def model(name: str, example: Any = None) -> dict[str, Any]:
 
 
 def response(description: str, *contents: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """`contents`: by media type. `more`: such as headers and links."""
+    """Returns an OpenAPI response object.
+
+    `contents` are maps from media type to content. `more` are further fields, such as headers and links.
+    """
     content = {media: said for each in contents for media, said in each.items()}
     return {"description": description, **({"content": content} if content else {}), **more}
 

@@ -1,1 +1,1 @@
-"""What the controller answers: one blueprint a module."""
+"""The HTTP endpoints of the controller. Each module defines one Flask blueprint."""

@@ -1,4 +1,4 @@
-"""What programs can ask for, as a document and as a page to try it."""
+"""Serves the OpenAPI document, and a page on which people can try its operations."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One request's answers as they come: server-sent events."""
+"""Streams the predictions of one request as server-sent events."""
 
 from contextlib import ExitStack
 
@@ -12,12 +12,15 @@ from controller.web.services import services
 
 events = Blueprint("events", __name__, url_prefix="/requests")
 
-AGAIN_SECONDS = 5  # until a client that found no room for its stream should try once more
+AGAIN_SECONDS = 5  # the Retry-After of a client for which no stream was free
 
 
 @events.get("/<request_id>/events")
 def stream_events(request_id: str) -> Response:
-    """503 when too many streams are open. `Last-Event-ID` says what the client has already."""
+    """Streams the images that the client has not received yet, according to its `Last-Event-ID`.
+
+    Raises NotFound when the request is unknown, and ServiceUnavailable when too many streams are open.
+    """
     if not is_request_id(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
     with ExitStack() as held:
@@ -35,5 +38,5 @@ def stream_events(request_id: str) -> Response:
         response = Response(
             services().event_streams.events(watched, sent), mimetype="text/event-stream", headers=headers
         )
-        response.call_on_close(held.pop_all().close)  # also when the client has gone
+        response.call_on_close(held.pop_all().close)  # also called when the client disconnects
     return response

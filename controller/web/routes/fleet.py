@@ -1,4 +1,4 @@
-"""What an operator sees."""
+"""Shows operators the queue, the instances, the autoscaler's decisions and the costs."""
 
 from datetime import timedelta
 
@@ -15,14 +15,17 @@ fleet = Blueprint("fleet", __name__)
 
 WINDOWS = {"10m": timedelta(minutes=10), "1h": timedelta(hours=1), "24h": timedelta(hours=24)}
 NAMES = {"10m": "10 minutes", "1h": "1 hour", "24h": "24 hours"}
-ROWS_SHOWN = 100  # instances; the JSON has all
-DECISIONS_SHOWN = 20
-TABLE_ROWS = 20
+ROWS_SHOWN = 100  # instances on the page; the JSON has all of them
+DECISIONS_SHOWN = 20  # on the page
+TABLE_ROWS = 20  # in the table of the history
 
 
 @fleet.get("/fleet")
 def show_fleet() -> Response:
-    """`?window=` 10m, 1h or 24h: of how much time the history is."""
+    """Shows the fleet. `?window=` sets the length of the history: 10m (the default), 1h or 24h.
+
+    Raises BadRequest for any other window.
+    """
     name = request.args.get("window") or "10m"
     if name not in WINDOWS:
         raise BadRequest(f"window is {name!r}, but it should be one of {', '.join(WINDOWS)}.")

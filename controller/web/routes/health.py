@@ -1,3 +1,5 @@
+"""Liveness and readiness checks for load balancers and monitoring."""
+
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -12,9 +14,11 @@ health = Blueprint("health", __name__)
 
 
 class Readiness(BaseModel):
+    """Whether the controller can reach everything that it depends on."""
+
     status: Literal["ready", "unavailable"]
     problems: dict[str, str]
-    """Why something cannot be reached, by its name."""
+    """Maps the name of each dependency that cannot be reached to the reason."""
 
 
 @health.get("/healthz")
@@ -24,7 +28,7 @@ def healthz() -> Response:
 
 @health.get("/readyz")
 def readyz() -> Response:
-    """503 naming what cannot be reached."""
+    """Answers 200 if every dependency can be reached, and otherwise 503 with the problems."""
     with ThreadPoolExecutor(3) as pool:
         problems = dict(pool.map(probe, services().dependencies.items()))
     failed = {name: problem for name, problem in problems.items() if problem}
@@ -33,6 +37,7 @@ def readyz() -> Response:
 
 
 def probe(dependency: tuple[str, Any]) -> tuple[str, str]:
+    """Returns the name of the dependency and its problem, which is "" if it can be reached."""
     name, it = dependency
     try:
         it.check()

@@ -1,4 +1,4 @@
-"""For Prometheus."""
+"""Serves the metrics to Prometheus."""
 
 from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder

@@ -1,4 +1,4 @@
-"""One request, under its own address."""
+"""Shows, cancels and retries a request, and serves its images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,8 +43,11 @@ def retry_request(request_id: str) -> Response:
 
 
 def act(request_id: str, action: Callable[[str], RequestResult | None]) -> Response:
-    """The request as it then is; for a form in a browser, its page."""
-    form = wanted_form(request)  # before anything is done
+    """Applies `action` to the request and returns the new answer. A browser is redirected to its page.
+
+    Raises NotFound when the request is unknown.
+    """
+    form = wanted_form(request)  # an invalid form is refused before the action
     found = action(request_id) if is_request_id(request_id) else None
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")
@@ -55,7 +58,10 @@ def act(request_id: str, action: Callable[[str], RequestResult | None]) -> Respo
 
 @requests.get("/<request_id>/images/<path:name>")
 def show_image(request_id: str, name: str) -> Response:
-    """The picture as it was uploaded; never anything that a browser would run."""
+    """Returns an image as it was uploaded. The headers keep browsers from executing it as a page or script.
+
+    Raises NotFound when there is no such image.
+    """
     if not is_request_id(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
     try:

@@ -1,4 +1,4 @@
-"""Signing in with an API token, for browsers. Only where API_TOKENS is set."""
+"""Lets people sign in with an API token in a browser. These routes exist only if API_TOKENS is set."""
 
 from flask import Blueprint, Response, render_template, request, url_for
 
@@ -10,13 +10,16 @@ from controller.web.token_guard import COOKIE
 
 sign_in = Blueprint("sign_in", __name__)
 
-MAX_FORM_BYTES = 10_000
+MAX_FORM_BYTES = 10_000  # plenty for a token and a path
 
 
 @sign_in.get("/sign-in")
 def show_form() -> Response:
-    """A browser keeps the cookie back when a link on another site leads here, so that somebody may be asked
-    who has signed in long ago. Then the page goes on by itself, which is a step within this site.
+    """Shows the form to sign in.
+
+    A browser withholds the SameSite=Strict cookie when a link on another site leads here, so people who are
+    signed in may arrive at this form. The page then moves on to `next` by itself. This time the browser sends
+    the cookie, because the navigation starts on this site.
     """
     return page(200, safe(request.args.get("next", "/")))
 

@@ -1,4 +1,4 @@
-"""The first page, and the POST that brings the images."""
+"""Serves the upload form, and accepts the POST that uploads images."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -50,7 +50,11 @@ def classify() -> Response:
 def submit(
     request_id: str, uploads: Sequence[Upload], seconds: float, claim: Claim | None = None
 ) -> RequestResult:
-    """The answer, complete or as it is after so many seconds."""
+    """Submits the uploads and returns their result, complete or as it is after `seconds`.
+
+    Raises OverQuota or TooManyImages when the client's quota is too small, ClaimLost when another POST with
+    the same Idempotency-Key was faster, and CloudError when AWS fails.
+    """
     try:
         with services().quota.charge(client_name(), len(uploads)):
             watched = services().submissions.submit(request_id, uploads, claim)
@@ -64,7 +68,11 @@ def submit(
 
 
 def submit_once(key_object: str, request_id: str, uploads: Sequence[Upload], seconds: float) -> RequestResult:
-    """As `submit`; what was posted with this key before is not submitted again."""
+    """Does what `submit` does, but does not submit again what was posted with this key before.
+
+    Raises IdempotencyKeyReused when the key belongs to other files, and IdempotencyKeyInUse while another
+    POST with the key is in progress.
+    """
     keys = services().idempotency_keys
     while not isinstance(claim := keys.claim(key_object, request_id, uploads), str):
         with suppress(ClaimLost):
@@ -73,6 +81,10 @@ def submit_once(key_object: str, request_id: str, uploads: Sequence[Upload], sec
 
 
 def replay(key_object: str, request_id: str, seconds: float) -> RequestResult:
+    """Returns the result of a request that was posted before, complete or as it is after `seconds`.
+
+    Raises RequestForgotten when the request has expired, and IdempotencyKeyInUse if it is not accepted yet.
+    """
     with services().wait_limits.of_request() as may_wait:
         services().polling.wait(request_id, seconds if may_wait else 0)
     answer = services().polling.read(request_id)
