@@ -33,7 +33,7 @@ class InstanceView(BaseModel):
     instance_id: str
     name: str
     state: str
-    """EC2's state, but instead of `running`: `ready` once the worker has reported, or `draining`."""
+    """EC2's state. `running` becomes `ready` once the worker has reported, or `draining`."""
     instance_type: str
     market: str
     age_seconds: float

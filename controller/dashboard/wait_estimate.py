@@ -16,8 +16,10 @@ class Wait(BaseModel):
     message: str
     """One or two sentences for people."""
     estimate_seconds: int | None = None
-    """Seconds until the event that the message announces: the last prediction, the first ready worker or the
-    next launch. None if they cannot be estimated."""
+    """Seconds until the event that the message announces, or None if they cannot be estimated.
+
+    The event is the last prediction, the first ready worker or the next launch.
+    """
 
 
 class Facts(NamedTuple):

@@ -25,7 +25,10 @@ class ImageResult(BaseModel):
     timings: dict[str, float] = {}
     instance_id: str | None = None
     cached: bool = False
-    """Whether this is the prediction for an earlier image with the same bytes, with its model and timings."""
+    """Whether this is the prediction for an earlier image with the same bytes.
+
+    The model, the timings and the instance are those of the earlier image.
+    """
     answered_at: datetime | None = None
 
 

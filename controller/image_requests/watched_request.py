@@ -24,7 +24,7 @@ class WatchedRequest:
         self.copies = copies or {}
         """Maps the image-id of a duplicate to that of the image whose prediction it gets."""
         self.sent_before = sent_before
-        """Whether images were sent again. The timestamp in the request-id then no longer says when."""
+        """Whether images were sent again. The timestamp in the request-id is then not theirs."""
         self.image_ids = sorted(image_ids, key=lambda image_id: parse(image_id).number)
         self.sent_at = time.monotonic()
         self.finished = Event()

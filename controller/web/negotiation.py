@@ -19,7 +19,7 @@ class Form(Enum):
 
 
 PAGE = {"application/json": Form.JSON, "text/html": Form.HTML, "text/plain": Form.STEM_LINES}
-"""The forms in which everything is available, by media type."""
+"""The forms that are available for every page, by media type."""
 ANSWER = {**PAGE, "text/csv": Form.CSV}
 """The forms of the answer to a request, by media type."""
 LINKED = {"json": Form.JSON, "csv": Form.CSV}

@@ -101,7 +101,7 @@ class Quota:
         """Returns the client's bucket, refilled up to the present."""
         now = self.clock()
         if now - self._tidied_at > WINDOW_SECONDS:
-            # A bucket that was not used since the last time is full, so it need not be kept.
+            # A bucket that was not used since the last cleanup is full, so it need not be kept.
             self._buckets = {c: b for c, b in self._buckets.items() if b.at > self._tidied_at}
             self._tidied_at = now
         bucket = self._buckets.setdefault(client, Bucket(self.per_minute, now))
