@@ -1,4 +1,4 @@
-"""A pytest plugin for .ci/run: writes the ids of the tests that failed, a line each, to the file FAILED_TESTS.
+"""A pytest plugin for .ci/run: writes the ids of the tests that failed, one a line, to the file FAILED_TESTS.
 
 It writes none when pytest came to no proper end.
 """
