@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloud.clients import S3Client
 from cloud.errors import CloudError, Conflict, NotFound, calling
+from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction
 
 log = logging.getLogger(__name__)
@@ -124,17 +125,18 @@ class JsonObjects(Generic[T]):
 class InputBucket(Bucket):
     """The images as they were uploaded, under their image-ids."""
 
-    def put_image(self, image_id: str, body: IO[bytes], content_type: str) -> None:
+    def put_image(self, image_id: ImageId, body: IO[bytes], content_type: str) -> None:
         self.write(image_id, body, ContentType=content_type)
 
-    def open_image(self, image_id: str) -> tuple[Iterator[bytes], str]:
+    def open_image(self, image_id: ImageId) -> tuple[Iterator[bytes], str]:
         """The image in chunks, and its content type. NotFound when there is none."""
         with calling(f"read s3://{self.name}/{image_id}"):
             reply = self.s3.get_object(Bucket=self.name, Key=image_id)
         return reply["Body"].iter_chunks(65536), reply["ContentType"]
 
-    def image_ids(self, request_id: str) -> list[str]:
-        return list(self.keys(f"{request_id}/"))
+    def image_ids(self, request_id: str) -> list[ImageId]:
+        """Returns the image-ids of the request's stored images, in the order of their keys."""
+        return image_ids(self, request_id)
 
 
 class OutputBucket(Bucket):
@@ -152,16 +154,31 @@ class OutputBucket(Bucket):
             return False
         return True
 
-    def get_prediction(self, image_id: str) -> Prediction | None:
+    def get_prediction(self, image_id: ImageId) -> Prediction | None:
         """None when there is no answer yet."""
         return self._predictions.get(image_id)
 
-    def answered(self, request_id: str) -> list[str]:
-        """The image-ids that have a final answer: one ListObjectsV2 for each 1,000."""
-        return list(self.keys(f"{request_id}/"))
+    def answered(self, prefix: str, after: str = "") -> list[ImageId]:
+        """Returns the image-ids that have a prediction, in the order of their keys.
+
+        `prefix` is a request-id, or the beginning of several. Only image-ids that sort after `after` are
+        returned. Calls ListObjectsV2 once for each 1,000 of them.
+        """
+        return image_ids(self, prefix, after)
 
 
-def unreadable(image_id: str) -> Prediction:
-    """What stands in for a prediction that cannot be read. Nobody should wait for a better one."""
+def image_ids(bucket: Bucket, prefix: str, after: str = "") -> list[ImageId]:
+    """Returns the keys of the bucket that are image-ids. Any other key is skipped with a warning."""
+    found = []
+    for key in bucket.keys(prefix, after):
+        try:
+            found.append(ImageId(key))
+        except ValueError as error:
+            log.warning("a stray object in the bucket %s is ignored: %s", bucket.name, error)
+    return found
+
+
+def unreadable(key: str) -> Prediction:
+    """Returns a failed prediction in place of one that cannot be read, so that no client waits forever."""
     reason = "The answer to this image cannot be read."
-    return Prediction.failed(image_id, FailureCode.BROKEN_ANSWER, reason, answered_at=None)
+    return Prediction.failed(ImageId(key), FailureCode.BROKEN_ANSWER, reason, answered_at=None)

@@ -1,33 +1,69 @@
-"""The image-id: `<request-id>/<nnnn>-<file name>`, minted once, by the controller.
+"""The image-id `<request-id>/<nnnn>-<file name>`, which the controller assigns to every uploaded file.
 
-It is the key of the image in the input bucket, the body of its message, and the key of its
-prediction in the output bucket. One prefix per request: one ListObjectsV2 tells what is answered.
+It is the key of the image in the input bucket, the body of its message, and the key of its prediction in the
+output bucket. All keys of a request begin with its request-id, so one call of ListObjectsV2 for each 1,000
+images finds the predictions of a request.
 """
 
 import re
 import secrets
 import time
 import unicodedata
-from typing import NamedTuple
+from typing import Any, Self
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 REQUEST_ID = re.compile(r"[0-9a-f]{28}")
-IMAGE_ID = re.compile(r"(?P<request_id>[0-9a-f]{28})/(?P<number>\d{4,})-(?P<filename>.+)", re.DOTALL)
-MAX_FILENAME_BYTES = 255  # of an S3 key's 1,024
+IMAGE_ID = re.compile(
+    r"(?P<request_id>[0-9a-f]{28})/(?P<name>(?P<number>\d{4,})-(?P<filename>.+))", re.DOTALL
+)
+MAX_FILENAME_BYTES = 255  # an S3 key may have 1,024 bytes
 MAX_SUFFIX_BYTES = 16
-LONGEST_READ = 1000  # characters of a name; the time that its normal form takes grows with their square
+# Names are shortened to this many characters before they are normalized, because the time that takes can grow
+# with the square of their length.
+MAX_NORMALIZED_CHARACTERS = 1000
 
 
-class ImageId(NamedTuple):
+class ImageId(str):
+    """A string that is known to be a well-formed image-id.
+
+    It can be used as an S3 key, a message body or a dict key without conversion. As the type of a pydantic
+    field, it is checked when the model is validated.
+    """
+
     request_id: str
+    name: str
+    """The part after the request-id, `<nnnn>-<file name>`. It is unique within the request."""
     number: int
+    """The position of the image in its upload, starting at 0."""
     filename: str
+
+    def __new__(cls, text: str) -> Self:
+        """Raises ValueError when `text` is malformed."""
+        found = IMAGE_ID.fullmatch(text)
+        if not found:
+            raise ValueError(f"{text[:100]!r} is no image-id (<request-id>/<nnnn>-<file name>)")
+        self = super().__new__(cls, text)
+        self.request_id, self.name = found["request_id"], found["name"]
+        self.number, self.filename = int(found["number"]), found["filename"]
+        return self
+
+    @classmethod
+    def make(cls, request_id: str, number: int, filename: str) -> Self:
+        """Returns the image-id of a new upload, whose `filename` may be any text (see clean_filename)."""
+        return cls(f"{request_id}/{number:04d}-{clean_filename(filename)}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, handler(str))
 
 
 def new_request_id() -> str:
-    """Its time in seconds and 80 random bits, as 28 hex digits.
+    """Returns 28 hex digits: the time in seconds since 1970 in 8 digits, and 80 random bits in 20.
 
-    Whoever has it may read the request, and nobody can guess it. In the order of their ids, requests
-    stand in the order of their arrival.
+    Whoever has the request-id may see the request, so it must be impossible to guess. Request-ids sort in the
+    order in which the requests arrived, to the second.
     """
     return f"{int(time.time()):08x}{secrets.token_hex(10)}"
 
@@ -36,24 +72,13 @@ def is_request_id(text: str) -> bool:
     return REQUEST_ID.fullmatch(text) is not None
 
 
-def image_id(request_id: str, number: int, filename: str) -> str:
-    return f"{request_id}/{number:04d}-{clean_filename(filename)}"
-
-
-def parse(text: str) -> ImageId:
-    """ValueError when `text` is no image-id."""
-    found = IMAGE_ID.fullmatch(text)
-    if not found:
-        raise ValueError(f"{text[:100]!r} is no image-id (<request-id>/<nnnn>-<file name>)")
-    return ImageId(found["request_id"], int(found["number"]), found["filename"])
-
-
 def clean_filename(filename: str) -> str:
-    """The last component of the path, without control characters; letters of any script stay.
+    """Returns the last component of a path, without control characters. Letters of every script are kept.
 
-    A name that is too long is cut before its suffix.
+    A name of more than MAX_FILENAME_BYTES is cut before its suffix. If nothing is left, the name is
+    `unnamed`.
     """
-    name = shortened(re.split(r"[/\\]", filename)[-1], LONGEST_READ)
+    name = shortened(re.split(r"[/\\]", filename)[-1], MAX_NORMALIZED_CHARACTERS)
     name = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c)[0] != "C").strip()
     if name.strip(".") == "":
         return "unnamed"
@@ -64,12 +89,12 @@ def clean_filename(filename: str) -> str:
 
 
 def shortened(name: str, length: int) -> str:
-    """At most so many characters, a short suffix among them."""
+    """Returns at most `length` characters of `name`, with its suffix if that has at most MAX_SUFFIX_BYTES."""
     _, dot, suffix = name[-MAX_SUFFIX_BYTES - 1 :].rpartition(".")
     end = dot + suffix if dot else ""
     return name if len(name) <= length else name[: length - len(end)] + end
 
 
 def cut(text: str, size: int) -> str:
-    """At most `size` bytes of UTF-8, without half a character at the end."""
+    """Returns the beginning of `text` that fits into `size` bytes of UTF-8, without half a character."""
     return text.encode()[:size].decode(errors="ignore")

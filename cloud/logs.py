@@ -4,6 +4,8 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
+from cloud.image_id import ImageId
+
 
 class TimeFirst(JsonFormatter):
     """So that `sort` puts lines in their order."""
@@ -24,9 +26,9 @@ def json_formatter() -> logging.Formatter:
 
 
 def name_request(record: logging.LogRecord) -> bool:
-    """Whatever concerns an image concerns its request, whose id the image-id begins with."""
-    if isinstance(image_id := getattr(record, "image_id", None), str):
-        record.request_id = image_id.partition("/")[0]
+    """A logging filter that adds the request-id to every record that has an image-id."""
+    if isinstance(image_id := getattr(record, "image_id", None), ImageId):
+        record.request_id = image_id.request_id
     return True
 
 

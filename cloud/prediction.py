@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, computed_field
 
 from cloud.clock import now
+from cloud.image_id import ImageId
 
 
 class Status(StrEnum):
@@ -58,7 +59,7 @@ class Failure(BaseModel):
 class Prediction(BaseModel):
     """The one final answer to an image; in the output bucket as JSON under the image-id."""
 
-    image_id: str
+    image_id: ImageId
     status: Literal[Status.CLASSIFIED, Status.FAILED]
     label: str | None = None
     confidence: float | None = None
@@ -74,12 +75,12 @@ class Prediction(BaseModel):
     answered_at: datetime | None = Field(default_factory=now)
     """None where that cannot be read."""
 
-    def of(self, image_id: str) -> Self:
+    def of(self, image_id: ImageId) -> Self:
         """The answer to another image of the same bytes."""
         return self.model_copy(update={"image_id": image_id, "cached": True})
 
     @classmethod
-    def classified(cls, image_id: str, top: list[tuple[str, float]], **rest: object) -> Self:
+    def classified(cls, image_id: ImageId, top: list[tuple[str, float]], **rest: object) -> Self:
         predictions = [Label(label=label, confidence=confidence) for label, confidence in top]
         return cls(
             image_id=image_id,
@@ -91,5 +92,5 @@ class Prediction(BaseModel):
         )
 
     @classmethod
-    def failed(cls, image_id: str, code: FailureCode, message: str, **rest: object) -> Self:
+    def failed(cls, image_id: ImageId, code: FailureCode, message: str, **rest: object) -> Self:
         return cls(image_id=image_id, status=Status.FAILED, error=Failure(code=code, message=message), **rest)

@@ -13,10 +13,11 @@ MAX_BATCH = 10  # messages per call: https://docs.aws.amazon.com/AWSSimpleQueueS
 
 @dataclass(frozen=True)
 class Message:
-    image_id: str
+    body: str
+    """An image-id, unless something else sent to the queue: whoever reads it has to check."""
     receipt_handle: str
     receives: int
-    """How often it has been received, this time included (ApproximateReceiveCount)."""
+    """How often the message has been received, including this time (SQS's ApproximateReceiveCount)."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class RequestQueue:
         self.sqs, self.name = sqs, name
         self._urls: dict[str, str] = {}
 
-    def send(self, image_ids: Iterable[str]) -> None:
+    def send(self, bodies: Iterable[str]) -> None:
         """One call for each 10. CloudError when a message is refused, also after one more try."""
-        for batch in batches(image_ids):
+        for batch in batches(bodies):
             self._retry_refused(
                 "send_message_batch",
-                [{"Id": str(n), "MessageBody": image_id} for n, image_id in enumerate(batch)],
+                [{"Id": str(n), "MessageBody": body} for n, body in enumerate(batch)],
             )
 
     def receive(self, most: int, wait_seconds: int) -> list[Message]:

@@ -193,7 +193,7 @@ def work(queue: RequestQueue, outputs: OutputBucket) -> Callable[[], None]:
         while messages := queue.receive(10, 0):
             for message in messages:
                 top = [("tabby", 0.75), ("tiger cat", 0.125)]
-                outputs.put_prediction(Prediction.classified(message.image_id, top, model="resnet18"))
+                outputs.put_prediction(Prediction.classified(message.body, top, model="resnet18"))
             queue.delete(messages)
 
     return round_

@@ -12,7 +12,7 @@ from PIL import Image
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError, NotFound
 from cloud.image_file import BadImage, decode, decode_in_a_child
-from cloud.image_id import parse
+from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue, batches
 from worker import metrics
@@ -38,17 +38,22 @@ class Loaded:
     """An image on its way through the model."""
 
     message: Message
+    image_id: ImageId
     sha256: str
-    """Of its bytes."""
+    """The SHA-256 of the file, as hex digits."""
     tensor: Any
+    """The image as the model's input."""
     timings: dict[str, float]
+    """Seconds by step: `fetch` and `decode`."""
 
 
-class Stored(NamedTuple):
+class Outcome(NamedTuple):
+    """What becomes of a message."""
+
     done: bool
-    """Whether the message is done with."""
-    first: bool
-    """Whether this is the image's answer: the first one stays."""
+    """Whether the message can be deleted. If not, another worker receives it after the visibility timeout."""
+    answered: bool
+    """Whether this worker wrote the prediction for the image. The first prediction for an image stays."""
 
 
 def no_cache(sha256: str, prediction: Prediction) -> None:
@@ -124,16 +129,18 @@ class Consumer:
         """
         returned, answered = len(messages), 0
         try:
-            outcomes = list(self.pool.map(self.load, messages))
-            loaded = [outcome for outcome in outcomes if isinstance(outcome, Loaded)]
-            settled = [(m, p) for m, p in zip(messages, outcomes, strict=True) if not isinstance(p, Loaded)]
+            found = list(self.pool.map(self.load, messages))
+            loaded = [item for item in found if isinstance(item, Loaded)]
+            settled = [
+                (m, item) for m, item in zip(messages, found, strict=True) if not isinstance(item, Loaded)
+            ]
             classified = self.classify(loaded)
             settled += zip((item.message for item in loaded), classified, strict=True)
             remembered = self.pool.map(self.remember, (item.sha256 for item in loaded), classified)
-            stored = list(self.pool.map(lambda pair: self.store(*pair), settled))
-            done = [m for (m, _), outcome in zip(settled, stored, strict=True) if outcome.done]
+            outcomes = list(self.pool.map(self.store, (item for _, item in settled)))
+            done = [m for (m, _), outcome in zip(settled, outcomes, strict=True) if outcome.done]
             returned = len(messages) - len(done)
-            answered = sum(outcome.first for outcome in stored)
+            answered = sum(outcome.answered for outcome in outcomes)
             self.queue.delete(done)
             list(remembered)
             self.heartbeat.step()
@@ -144,43 +151,42 @@ class Consumer:
         metrics.IMAGES.labels("returned").inc(returned)
         return answered
 
-    def load(self, message: Message) -> "Loaded | Prediction | Exception | None":
-        """The image as a tensor; or its answer, when it has one without the model; or None for junk.
-
-        An exception is the reason why it must come back.
-        """
+    def load(self, message: Message) -> Loaded | Prediction | Outcome:
+        """Returns the image, or its prediction if that needs no model, or the outcome if there is neither."""
         try:
-            parse(message.image_id)
+            image_id = ImageId(message.body)
         except ValueError as error:
             log.error("a message that nobody can answer is deleted: %s", error)
-            return None
+            return Outcome(done=True, answered=False)
         log.info(
             "received",
-            extra={
-                "image_id": message.image_id,
-                "receives": message.receives,
-                "instance_id": self.instance_id,
-            },
+            extra={"image_id": image_id, "receives": message.receives, "instance_id": self.instance_id},
         )
         if message.receives >= self.max_receives:
             tried = f"It was tried {message.receives - 1} times and its worker never finished."
             return self.failed(
-                message, FailureCode.GAVE_UP, f"{tried} The image may be one that crashes its decoder."
+                image_id, FailureCode.GAVE_UP, f"{tried} The image may be one that crashes its decoder."
             )
         try:
-            return self.fetch(message)
+            return self.fetch(message, image_id)
         except NotFound:
             return self.failed(
-                message, FailureCode.IMAGE_MISSING, "The image is no longer in the input bucket."
+                image_id, FailureCode.IMAGE_MISSING, "The image is no longer in the input bucket."
             )
         except BadImage as error:
-            return self.failed(message, error.code, error.message)
+            return self.failed(image_id, error.code, error.message)
         except (CloudError, InterruptedError) as error:
-            return error
+            log.warning("%s", error, extra={"image_id": image_id})
+            return Outcome(done=False, answered=False)
 
-    def fetch(self, message: Message) -> Loaded:
+    def fetch(self, message: Message, image_id: ImageId) -> Loaded:
+        """Reads and decodes the image.
+
+        Raises NotFound when it is no longer stored, BadImage when it cannot be decoded, CloudError when S3
+        fails, and InterruptedError when the decoding process was stopped.
+        """
         started = time.perf_counter()
-        data, _ = self.inputs.read(message.image_id)
+        data, _ = self.inputs.read(image_id)
         fetched = time.perf_counter()
         image = decode(data) if message.receives == 1 else decode_in_a_child(data)
         tensor = self.classifier.prepare(image)
@@ -189,7 +195,7 @@ class Consumer:
         timings = {"fetch": fetched - started, "decode": decoded - fetched}
         for step, seconds in timings.items():
             metrics.STEP_SECONDS.labels(step).observe(seconds)
-        return Loaded(message, sha256(data).hexdigest(), tensor, timings)
+        return Loaded(message, image_id, sha256(data).hexdigest(), tensor, timings)
 
     def classify(self, loaded: list[Loaded]) -> list[Prediction]:
         if not loaded:
@@ -202,7 +208,7 @@ class Consumer:
         self.heartbeat.step()
         return [
             Prediction.classified(
-                item.message.image_id,
+                item.image_id,
                 top,
                 model=self.classifier.model,
                 instance_id=self.instance_id,
@@ -211,27 +217,25 @@ class Consumer:
             for item, top in zip(loaded, tops, strict=True)
         ]
 
-    def failed(self, message: Message, code: FailureCode, reason: str) -> Prediction:
+    def failed(self, image_id: ImageId, code: FailureCode, reason: str) -> Prediction:
         return Prediction.failed(
-            message.image_id, code, reason, model=self.classifier.model, instance_id=self.instance_id
+            image_id, code, reason, model=self.classifier.model, instance_id=self.instance_id
         )
 
-    def store(self, message: Message, outcome: Prediction | Exception | None) -> Stored:
-        if isinstance(outcome, Exception):
-            log.warning("%s", outcome, extra={"image_id": message.image_id})
-            return Stored(done=False, first=False)
-        first = False
-        if outcome is not None:
-            first = self.outputs.put_prediction(outcome)
-            metrics.IMAGES.labels(outcome.status if first else "answered_already").inc()
-            log.info(
-                outcome.status if first else "was answered already",
-                extra={
-                    "image_id": message.image_id,
-                    "instance_id": self.instance_id,
-                    "label": outcome.label,
-                    "error": outcome.error and outcome.error.code,
-                    "timings": outcome.timings,
-                },
-            )
-        return Stored(done=True, first=first)
+    def store(self, item: Prediction | Outcome) -> Outcome:
+        """Writes a prediction to the output bucket. Raises CloudError when S3 fails."""
+        if isinstance(item, Outcome):
+            return item
+        first = self.outputs.put_prediction(item)
+        metrics.IMAGES.labels(item.status if first else "answered_already").inc()
+        log.info(
+            item.status if first else "was answered already",
+            extra={
+                "image_id": item.image_id,
+                "instance_id": self.instance_id,
+                "label": item.label,
+                "error": item.error and item.error.code,
+                "timings": item.timings,
+            },
+        )
+        return Outcome(done=True, answered=first)

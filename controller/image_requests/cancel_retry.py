@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from cloud.errors import CloudError, Conflict
+from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction, Status
 from cloud.request_queue import MAX_BATCH, RequestQueue
 from controller.image_requests.errors import InvalidState
@@ -85,7 +86,7 @@ class CancelRetry:
         with charge(len(failed)):
             return self._send_again(found, failed)
 
-    def _send_again(self, found: WatchedRequest, failed: Sequence[str]) -> RequestResult:
+    def _send_again(self, found: WatchedRequest, failed: Sequence[ImageId]) -> RequestResult:
         count = len(found.image_ids)
         try:
             self.open_requests.open(found.request_id, count + 1, IfNoneMatch="*")
@@ -105,11 +106,11 @@ class CancelRetry:
         self.polling.watch(again)
         return again.result()
 
-    def _cancel(self, image_id: str) -> None:
+    def _cancel(self, image_id: ImageId) -> None:
         if self.outputs.put_prediction(Prediction.failed(image_id, FailureCode.CANCELLED, CANCELLED)):
             self.inputs.delete(image_id)
 
-    def _take_back(self, image_ids: Sequence[str]) -> None:
+    def _take_back(self, image_ids: Sequence[ImageId]) -> None:
         """Removes the messages of these images from the queue, so that no instance is launched for them.
 
         Does nothing if the queue holds many other messages. Receiving would keep those from the workers, and
@@ -122,6 +123,6 @@ class CancelRetry:
         except CloudError as error:
             log.warning("%s; workers will pass over the messages", error)
 
-    def _failed_and_stored(self, found: WatchedRequest) -> list[str]:
+    def _failed_and_stored(self, found: WatchedRequest) -> list[ImageId]:
         stored = set(self.inputs.image_ids(found.request_id))
         return [i for i, p in found.predictions.items() if p.error and p.error.retryable and i in stored]

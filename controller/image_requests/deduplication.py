@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from cloud.buckets import OutputBucket
 from cloud.clients import S3Client
 from cloud.errors import CloudError
+from cloud.image_id import ImageId
 from cloud.model_version import model_version
 from cloud.prediction import Prediction
 from cloud.prediction_cache import PredictionCache
@@ -52,12 +53,12 @@ class Deduplication:
         found = self.cache.get(version, upload.sha256) if version else None
         return found.of(upload.image_id) if found else None
 
-    def copies(self, uploads: Sequence[Upload]) -> dict[str, str]:
+    def copies(self, uploads: Sequence[Upload]) -> dict[ImageId, ImageId]:
         """Returns the duplicates in `uploads`, as a map from image-id to image-id.
 
         Each duplicate is mapped to the first image with the same bytes.
         """
-        firsts: dict[str, str] = {}
+        firsts: dict[str, ImageId] = {}
         found = {
             upload.image_id: firsts.setdefault(upload.sha256, upload.image_id)
             for upload in uploads

@@ -164,5 +164,5 @@ def object_name(key: str, client: str = "") -> str:
 
 def fingerprint(uploads: Sequence[Upload]) -> str:
     """Returns a hash of the names and contents of the files, in upload order."""
-    names = [f"{upload.sha256} {upload.image_id.partition('/')[2]}" for upload in uploads]
+    names = [f"{upload.sha256} {upload.image_id.name}" for upload in uploads]
     return sha256("\n".join(names).encode()).hexdigest()

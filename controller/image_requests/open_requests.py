@@ -6,12 +6,14 @@ requests that it left open.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import BaseModel
 
 from cloud.buckets import Bucket, InputBucket, JsonObjects, OutputBucket
 from cloud.clock import now
+from cloud.image_id import ImageId
 
 PREFIX = "open/"
 UPLOAD_SECONDS = 300  # if an upload takes longer, its process is presumed dead
@@ -23,7 +25,7 @@ class OpenRequest(BaseModel):
     """The number of images in the request, including those that were refused during the upload."""
     since: datetime
     """When this object was written."""
-    copies: dict[str, str] = {}
+    copies: dict[ImageId, ImageId] = {}
     """Maps the image-id of a duplicate to that of the image with the same bytes whose prediction it gets."""
 
     @property
@@ -32,10 +34,11 @@ class OpenRequest(BaseModel):
         return (now() - self.since).total_seconds()
 
 
-class Progress(BaseModel):
-    asked: set[str]
+@dataclass
+class Progress:
+    asked: set[ImageId]
     """The image-ids in the input bucket."""
-    answered: set[str]
+    answered: set[ImageId]
     """The image-ids in the output bucket."""
     uploaded: bool
     """Whether every image is uploaded, or the upload is presumed dead."""
@@ -46,7 +49,7 @@ class Progress(BaseModel):
         return self.uploaded and self.asked <= self.answered
 
     @property
-    def unanswered(self) -> list[str]:
+    def unanswered(self) -> list[ImageId]:
         return sorted(self.asked - self.answered)
 
 
@@ -55,7 +58,9 @@ class OpenRequests:
         self.state, self.inputs, self.outputs = state, inputs, outputs
         self._requests = JsonObjects(state, OpenRequest)
 
-    def open(self, request_id: str, images: int, copies: Mapping[str, str] = {}, **condition: str) -> None:
+    def open(
+        self, request_id: str, images: int, copies: Mapping[ImageId, ImageId] = {}, **condition: str
+    ) -> None:
         """Writes the object of a request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
         request = OpenRequest(request_id=request_id, images=images, since=now(), copies=copies)
         self._requests.write(f"{PREFIX}{request_id}", request, **condition)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from threading import Event, Lock, Thread
 
 from cloud.errors import CloudError
+from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.deduplication import Deduplication
 from controller.image_requests.metrics import ANSWER_SECONDS, IMAGES
@@ -147,7 +148,7 @@ class Polling:
         for prediction in self.deduplication.answer_copies(watched):
             note_answer(prediction, "cached")
 
-    def _learn(self, watched: WatchedRequest, answered: Iterable[str]) -> None:
+    def _learn(self, watched: WatchedRequest, answered: Iterable[ImageId]) -> None:
         new = [image_id for image_id in answered if image_id not in watched.predictions]
         if new:
             for prediction in watched.learn(self.stored.fetch(new)):

@@ -4,6 +4,7 @@ from threading import Lock
 from time import monotonic
 
 from cloud.buckets import OutputBucket
+from cloud.image_id import ImageId
 
 FRESH_SECONDS = 0.04  # a listing is reused for at least this long
 LISTING_SHARE = 0.2  # the largest share of the time that is spent on listing
@@ -21,9 +22,9 @@ class PredictionListing:
         self._lock = Lock()
         self._list_again_at = 0.0
         self._since = ""
-        self._answered: dict[str, list[str]] = {}
+        self._answered: dict[str, list[ImageId]] = {}
 
-    def answered(self, request_id: str, waiting: Sequence[str]) -> list[str]:
+    def answered(self, request_id: str, waiting: Sequence[str]) -> list[ImageId]:
         """Returns the image-ids of `request_id` that have predictions, as of a moment ago.
 
         `waiting` are the request-ids that the listing should cover, including `request_id`. Raises CloudError
@@ -36,10 +37,10 @@ class PredictionListing:
 
     def _list(self, oldest: str, newest: str) -> None:
         started = self.clock()
-        answered: dict[str, list[str]] = {}
+        answered: dict[str, list[ImageId]] = {}
         prefix = commonprefix([oldest, newest])  # noqa: RUF071 - S3 compares characters, not path components
-        for key in self.outputs.keys(prefix, after=oldest):
-            answered.setdefault(key.partition("/")[0], []).append(key)
+        for image_id in self.outputs.answered(prefix, after=oldest):
+            answered.setdefault(image_id.request_id, []).append(image_id)
         self._answered, self._since = answered, oldest
         took = self.clock() - started
         self._list_again_at = started + max(FRESH_SECONDS, took / LISTING_SHARE)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Container, Iterable, Sequence
 
 from cloud.buckets import OutputBucket
-from cloud.image_id import parse
+from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from controller.image_requests.open_requests import OpenRequest, OpenRequests, Progress
@@ -26,13 +26,11 @@ class Recovery:
         letters = self.queue.dead_letters()
         for letter in letters:
             try:
-                parse(letter.image_id)
+                image_id = ImageId(letter.body)
             except ValueError as error:
                 log.error("a dead letter that nobody can answer is deleted: %s", error)
                 continue
-            self._fail(
-                letter.image_id, FailureCode.GAVE_UP, "Every worker that took this image died or hung."
-            )
+            self._fail(image_id, FailureCode.GAVE_UP, "Every worker that took this image died or hung.")
         self.queue.delete_dead_letters(letters)
         return len(letters)
 
@@ -72,8 +70,10 @@ class Recovery:
 
     def _answer_copies(self, request: OpenRequest, progress: Progress) -> None:
         for image_id in progress.unanswered:
-            first = request.copies.get(image_id, "")
-            if first in progress.answered and (prediction := self.outputs.get_prediction(first)):
+            first = request.copies.get(image_id)
+            if first not in progress.answered:
+                continue
+            if prediction := self.outputs.get_prediction(first):
                 self.outputs.put_prediction(prediction.of(image_id))
                 progress.answered.add(image_id)
 
@@ -88,7 +88,7 @@ class Recovery:
         self.take_back(failed)
         return len(failed)
 
-    def take_back(self, image_ids: Container[str]) -> None:
+    def take_back(self, image_ids: Container[ImageId]) -> None:
         """Deletes the messages of these images from the queue, except those that are in flight.
 
         To find them, all visible messages are received, and SQS counts each receive: a message that was
@@ -97,13 +97,13 @@ class Recovery:
         """
         others: list[Message] = []
         while messages := self.queue.receive(MAX_BATCH, 0):
-            self.queue.delete([m for m in messages if m.image_id in image_ids])
-            others += [m for m in messages if m.image_id not in image_ids]
+            self.queue.delete([m for m in messages if m.body in image_ids])
+            others += [m for m in messages if m.body not in image_ids]
         untried = [m for m in others if m.receives == 1]
-        self.queue.send(m.image_id for m in untried)
+        self.queue.send(m.body for m in untried)
         self.queue.delete(untried)
         self.queue.give_back([m for m in others if m.receives > 1])
 
-    def _fail(self, image_id: str, code: FailureCode, reason: str) -> None:
+    def _fail(self, image_id: ImageId, code: FailureCode, reason: str) -> None:
         if self.outputs.put_prediction(Prediction.failed(image_id, code, reason)):
             log.error(reason, extra={"image_id": image_id, "code": code})

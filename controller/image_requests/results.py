@@ -7,14 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel, computed_field
 
-from cloud.image_id import parse
+from cloud.image_id import ImageId
 from cloud.prediction import Failure, Label, Prediction, Status
 
 
 class ImageResult(BaseModel):
     """What is known of an image. The confidence is from 0 to 1, and `timings` are in seconds by step."""
 
-    image_id: str
+    image_id: ImageId
     filename: str
     status: Status
     label: str | None = None
@@ -54,8 +54,8 @@ def count(images: Iterable[ImageResult]) -> dict[str, int]:
     return {status.value: found[status] for status in Status}
 
 
-def image_result(image_id: str, prediction: Prediction | None) -> ImageResult:
-    shared: dict[str, Any] = {"image_id": image_id, "filename": parse(image_id).filename}
+def image_result(image_id: ImageId, prediction: Prediction | None) -> ImageResult:
+    shared: dict[str, Any] = {"image_id": image_id, "filename": image_id.filename}
     if prediction is None:
         return ImageResult(**shared, status=Status.WAITING)
     return ImageResult(**shared, **prediction.model_dump(exclude={"image_id"}))

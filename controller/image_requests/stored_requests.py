@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 
 from cloud.buckets import InputBucket, OutputBucket
+from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.watched_request import WatchedRequest
 
@@ -33,7 +34,7 @@ class StoredRequests:
         if new or len(kept) < len(known):
             found.know(kept | new)
 
-    def fetch(self, image_ids: Iterable[str]) -> dict[str, Prediction]:
+    def fetch(self, image_ids: Iterable[ImageId]) -> dict[ImageId, Prediction]:
         """Returns the predictions of those images that have one, by image-id."""
         found = self.pool.map(self.outputs.get_prediction, image_ids)
         return {prediction.image_id: prediction for prediction in found if prediction}

@@ -1,6 +1,7 @@
 from dataclasses import dataclass, replace
 from typing import IO
 
+from cloud.image_id import ImageId
 from cloud.prediction import Failure
 
 
@@ -8,7 +9,7 @@ from cloud.prediction import Failure
 class Upload:
     """One uploaded file."""
 
-    image_id: str
+    image_id: ImageId
     stream: IO[bytes]
     content_type: str
     refusal: Failure | None
@@ -18,4 +19,4 @@ class Upload:
 
     def of(self, request_id: str) -> "Upload":
         """Returns the same file as an image of another request."""
-        return replace(self, image_id=f"{request_id}/{self.image_id.partition('/')[2]}")
+        return replace(self, image_id=ImageId(f"{request_id}/{self.image_id.name}"))

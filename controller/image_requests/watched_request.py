@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from threading import Condition, Event
 
-from cloud.image_id import parse
+from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.results import ImageResult, RequestResult, image_result
 
@@ -15,8 +15,8 @@ class WatchedRequest:
     def __init__(
         self,
         request_id: str,
-        image_ids: Iterable[str],
-        copies: Mapping[str, str] | None = None,
+        image_ids: Iterable[ImageId],
+        copies: Mapping[ImageId, ImageId] | None = None,
         *,
         sent_before: bool = False,
     ) -> None:
@@ -25,11 +25,11 @@ class WatchedRequest:
         """Maps the image-id of a duplicate to that of the image whose prediction it gets."""
         self.sent_before = sent_before
         """Whether images were sent again. The timestamp in the request-id is then not theirs."""
-        self.image_ids = sorted(image_ids, key=lambda image_id: parse(image_id).number)
+        self.image_ids = sorted(image_ids, key=lambda image_id: image_id.number)
         self.sent_at = time.monotonic()
         self.finished = Event()
         """Set when every image has a prediction, or when the request is no longer followed."""
-        self.predictions: Mapping[str, Prediction] = {}
+        self.predictions: Mapping[ImageId, Prediction] = {}
         self._images = {image_id: image_result(image_id, None) for image_id in self.image_ids}
         self._changed = Condition()
 
@@ -38,7 +38,7 @@ class WatchedRequest:
         return len(self.image_ids) - len(self.predictions)
 
     @property
-    def in_queue(self) -> list[str]:
+    def in_queue(self) -> list[ImageId]:
         """The image-ids that a worker must still classify."""
         return [i for i in self.image_ids if i not in self.predictions and i not in self.copies]
 
@@ -54,7 +54,7 @@ class WatchedRequest:
         """Returns the results in upload order. A result that has not changed remains the same object."""
         return list(self._images.values())
 
-    def know(self, predictions: Mapping[str, Prediction]) -> None:
+    def know(self, predictions: Mapping[ImageId, Prediction]) -> None:
         """Replaces the known predictions with `predictions`."""
         with self._changed:
             for image_id in self.image_ids:
@@ -63,7 +63,7 @@ class WatchedRequest:
             self.predictions = {i: p for i, p in predictions.items() if i in self._images}
             self._changed.notify_all()
 
-    def learn(self, found: Mapping[str, Prediction]) -> list[Prediction]:
+    def learn(self, found: Mapping[ImageId, Prediction]) -> list[Prediction]:
         """Adds predictions to the known ones. Returns those that are new."""
         with self._changed:
             new = {i: p for i, p in found.items() if i in self._images and i not in self.predictions}
@@ -77,7 +77,7 @@ class WatchedRequest:
         with self._changed:
             self._changed.notify_all()
 
-    def wait_for_change(self, seen: Mapping[str, Prediction], seconds: float) -> None:
+    def wait_for_change(self, seen: Mapping[ImageId, Prediction], seconds: float) -> None:
         """Waits until `predictions` is no longer `seen` or `finished` is set, for at most `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self.predictions is not seen or self.finished.is_set(), seconds)

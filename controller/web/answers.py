@@ -6,7 +6,6 @@ from pathlib import PurePath
 
 from pydantic import computed_field
 
-from cloud.image_id import parse
 from controller.dashboard.wait_estimate import Wait
 from controller.image_requests.results import ImageResult, RequestResult
 
@@ -62,5 +61,5 @@ def line(image: ImageResult, with_stem: bool) -> str:
     if image.error:
         text = f"failed: {image.error.message}"
     else:
-        text = image.label or f"waiting: see {address_of(parse(image.image_id).request_id)}"
+        text = image.label or f"waiting: see {address_of(image.image_id.request_id)}"
     return f"{PurePath(image.filename).stem}:{text}" if with_stem else text

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from time import monotonic
 
-from cloud.image_id import parse
 from cloud.prediction import Status
 from controller.dashboard.forecast import Forecast
 from controller.image_requests.results import ImageResult, count
@@ -35,9 +34,9 @@ class EventStreams:
         """
         shown, sent = {}, ImageNumbers()
         for image in watched.images():
-            if image.status is not Status.WAITING and number(image) in given:
+            if image.status is not Status.WAITING and image.image_id.number in given:
                 shown[image.image_id] = image
-                sent.add(number(image))
+                sent.add(image.image_id.number)
         state: dict[str, object] = {}
         began = spoke = self.clock()
         yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
@@ -52,7 +51,7 @@ class EventStreams:
                 yield event("state", json.dumps(state, ensure_ascii=False), sent)
             for image in new:
                 shown[image.image_id] = image
-                sent.add(number(image))
+                sent.add(image.image_id.number)
                 yield event("image", image.model_dump_json(), sent)
             if state["complete"]:
                 yield event("state", json.dumps(state, ensure_ascii=False), sent)
@@ -79,10 +78,6 @@ class EventStreams:
             }
         wait = self.forecast.wait(counts[Status.WAITING]).model_dump()
         return {**wait, "counts": counts, "complete": False}
-
-
-def number(image: ImageResult) -> int:
-    return parse(image.image_id).number
 
 
 def event(name: str, data: str, sent: ImageNumbers) -> str:

@@ -8,7 +8,7 @@ from typing import IO, Any, BinaryIO, cast
 from werkzeug.datastructures import FileStorage
 
 from cloud.image_file import BadImage, check_header
-from cloud.image_id import image_id
+from cloud.image_id import ImageId
 from cloud.prediction import Failure, FailureCode
 from controller.image_requests.errors import EmptyFile, NoFile, TooManyFiles
 from controller.image_requests.upload import Upload
@@ -39,8 +39,8 @@ def read_file(request_id: str, number: int, file: FileStorage) -> Upload:
         content_type = check_header(cast(BinaryIO, file.stream))
     except BadImage as error:
         refusal = Failure(code=error.code, message=error.message)
-    name = image_id(request_id, number, file.filename or "")
-    return Upload(name, file.stream, content_type, refusal, digest(file.stream))
+    image_id = ImageId.make(request_id, number, file.filename or "")
+    return Upload(image_id, file.stream, content_type, refusal, digest(file.stream))
 
 
 def digest(stream: IO[bytes]) -> str:

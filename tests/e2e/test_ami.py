@@ -13,7 +13,7 @@ import pytest
 from bench.photos import PHOTOS
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.clients import Clients, make_clients
-from cloud.image_id import image_id, new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
 from cloud.settings import WorkerSettings
@@ -104,7 +104,7 @@ def test_a_clean_machine_becomes_an_ami_whose_worker_classifies(
     provision(clients.s3, clients.sqs, SETTINGS)
     inputs = InputBucket(clients.s3, SETTINGS.input_bucket)
     outputs = OutputBucket(clients.s3, SETTINGS.output_bucket)
-    photo = image_id(new_request_id(), 0, "cat.jpg")
+    photo = ImageId.make(new_request_id(), 0, "cat.jpg")
     inputs.put_image(photo, BytesIO(PHOTOS["cat"][0]), "image/jpeg")
     RequestQueue(clients.sqs, SETTINGS.request_queue).send([photo])
     user_data = render((ROOT / "deploy" / "userdata.sh").read_text(), SETTINGS.for_workers())
@@ -115,7 +115,7 @@ def test_a_clean_machine_becomes_an_ami_whose_worker_classifies(
         UserData=user_data,
         InstanceInitiatedShutdownBehavior="terminate",
     )
-    eventually(lambda: outputs.answered(photo.partition("/")[0]), 60)
+    eventually(lambda: outputs.answered(photo.request_id), 60)
     answer = outputs.get_prediction(photo)
     assert answer
     assert answer.label in PHOTOS["cat"][1]

@@ -10,7 +10,7 @@ import pytest
 from bench.photos import PHOTOS
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.clients import Clients, make_clients
-from cloud.image_id import image_id, new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
@@ -35,19 +35,19 @@ class Cloud:
     def worker_environment(self) -> dict[str, str]:
         return self.settings.for_workers() | self.access
 
-    def put(self, name: str, count: int = 1) -> list[str]:
+    def put(self, name: str, count: int = 1) -> list[ImageId]:
         """So many images of that photo, and their messages. The image-ids."""
         request_id = new_request_id()
-        image_ids = [image_id(request_id, n, f"{name}.jpg") for n in range(count)]
+        image_ids = [ImageId.make(request_id, n, f"{name}.jpg") for n in range(count)]
         for key in image_ids:
             self.inputs.put_image(key, BytesIO(PHOTOS[name][0]), "image/jpeg")
         self.queue.send(image_ids)
         return image_ids
 
-    def answered(self, image_ids: list[str]) -> list[str]:
-        return self.outputs.answered(image_ids[0].partition("/")[0])
+    def answered(self, image_ids: list[ImageId]) -> list[ImageId]:
+        return self.outputs.answered(image_ids[0].request_id)
 
-    def label(self, image_id: str, seconds: float = 60) -> str | None:
+    def label(self, image_id: ImageId, seconds: float = 60) -> str | None:
         """Of that image, as soon as it is answered."""
         answer: Prediction = eventually(lambda: self.outputs.get_prediction(image_id), seconds)
         return answer.label

@@ -5,7 +5,7 @@ from io import BytesIO
 
 from werkzeug.datastructures import FileStorage
 
-from cloud.image_id import image_id, new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Failure, Prediction
 from controller.image_requests.open_requests import UPLOAD_SECONDS, OpenRequest, OpenRequests
 from controller.image_requests.upload import Upload
@@ -18,7 +18,7 @@ def uploads(request_id: str, *names: str, refused: tuple[str, ...] = ()) -> list
     failure = Failure(code="not_an_image", message="This is a text file.")
     return [
         Upload(
-            image_id(request_id, n, name),
+            ImageId.make(request_id, n, name),
             BytesIO(name.encode()),
             "image/png",
             failure if name in refused else None,
@@ -37,7 +37,9 @@ def file(name: str | None, content: bytes, field: str = "image_file") -> FileSto
     return FileStorage(BytesIO(content), name, field, content_type="application/x-whatever")
 
 
-def answer(request_id: str, image_ids: list[str], predictions: dict[str, Prediction]) -> RequestAnswer:
+def answer(
+    request_id: str, image_ids: list[ImageId], predictions: dict[ImageId, Prediction]
+) -> RequestAnswer:
     watched = WatchedRequest(request_id, image_ids)
     watched.know(predictions)
     result = watched.result()
@@ -47,7 +49,7 @@ def answer(request_id: str, image_ids: list[str], predictions: dict[str, Predict
 def bodies(queue):
     found = []
     while messages := queue.receive(10, 0):
-        found += [m.image_id for m in messages]
+        found += [m.body for m in messages]
     return sorted(found)
 
 

@@ -6,7 +6,7 @@ from threading import Lock
 
 from cloud.buckets import Bucket
 from cloud.clock import now
-from cloud.image_id import new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.autoscaling.ec2_fleet import Fleet
@@ -77,7 +77,7 @@ class World:
 
     def ask(self, images: int, controller: Controller | None = None, *, send: bool = True) -> str:
         request_id = new_request_id()
-        image_ids = [f"{request_id}/{n:04d}-cat.jpg" for n in range(images)]
+        image_ids = [ImageId.make(request_id, n, "cat.jpg") for n in range(images)]
         self.open_requests.open(request_id, images)
         for image_id in image_ids:
             self.inputs.put_image(image_id, BytesIO(b"x"), "image/png")

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from cloud.errors import NotFound as NoSuchObject
-from cloud.image_id import is_request_id
+from cloud.image_id import ImageId, is_request_id
 from controller.image_requests.results import RequestResult
 from controller.web.answers import address_of
 from controller.web.client_name import client_name
@@ -65,8 +65,8 @@ def show_image(request_id: str, name: str) -> Response:
     if not is_request_id(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
     try:
-        chunks, content_type = services().inputs.open_image(f"{request_id}/{name}")
-    except NoSuchObject:
+        chunks, content_type = services().inputs.open_image(ImageId(f"{request_id}/{name}"))
+    except (ValueError, NoSuchObject):
         raise NotFound(f"Request {request_id} has no image {name!r}.") from None
     headers = {
         "Cache-Control": "private, max-age=86400, immutable",

@@ -5,11 +5,12 @@ import pytest
 
 from cloud.buckets import Bucket, OutputBucket
 from cloud.errors import CloudError, Conflict, NotFound
+from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from tests.support.aws_errors import refusal
 
 REQUEST = "0123456789abcdef0123456789ab"
-IMAGE = f"{REQUEST}/0000-犬 +é%.jpg"
+IMAGE = ImageId(f"{REQUEST}/0000-犬 +é%.jpg")
 
 
 def test_an_image_comes_back_as_it_was_put(inputs):
@@ -25,6 +26,17 @@ def test_one_request_does_not_show_anothers_images(inputs):
         inputs.put_image(image_id, BytesIO(b"x"), "image/png")
     assert inputs.image_ids(REQUEST) == [IMAGE, f"{REQUEST}/0001-b.jpg"]
     assert inputs.image_ids("e" * 28) == []
+
+
+def test_a_stray_object_is_no_image_and_is_named(inputs, outputs, caplog):
+    for bucket in (inputs, outputs):
+        bucket.write(f"{REQUEST}/notes.txt", b"x")
+        bucket.write(IMAGE, b"x")
+    for found in (inputs.image_ids(REQUEST), outputs.answered(REQUEST)):
+        assert found == [IMAGE]
+        assert found[0].filename == "犬 +é%.jpg"
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert f"the bucket test-input is ignored: '{REQUEST}/notes.txt' is no image-id" in caplog.text
 
 
 def test_more_than_a_thousand_keys_are_listed_page_by_page(outputs, aws, on_call):
@@ -61,7 +73,10 @@ def test_the_first_answer_stays(outputs):
     assert outputs.get_prediction(IMAGE) == first
 
 
-@pytest.mark.parametrize("body", [b"", b"junk", b'{"status": "classified"}', b"\x80\x04pickle"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"junk", b'{"status": "classified"}', b'{"image_id": "1", "status": "failed"}', b"\x80\x04pickle"],
+)
 def test_an_object_that_is_no_prediction_is_a_failed_one_and_is_named(outputs, body, caplog):
     outputs.write(IMAGE, body)
     prediction = outputs.get_prediction(IMAGE)

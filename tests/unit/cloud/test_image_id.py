@@ -1,11 +1,13 @@
+import json
 import subprocess
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from cloud.image_id import clean_filename, image_id, is_request_id, new_request_id, parse
+from cloud.image_id import ImageId, clean_filename, is_request_id, new_request_id
 
 REQUEST = "0123456789abcdef0123456789ab"
 
@@ -24,17 +26,38 @@ def test_nothing_else_passes_for_a_request_id(text):
 
 
 def test_an_image_id_holds_request_number_and_file_name():
-    made = image_id(REQUEST, 7, "cat.jpg")
+    made = ImageId.make(REQUEST, 7, "cat.jpg")
     assert made == f"{REQUEST}/0007-cat.jpg"
-    assert parse(made) == (REQUEST, 7, "cat.jpg")
+    assert (made.request_id, made.name, made.number, made.filename) == (REQUEST, "0007-cat.jpg", 7, "cat.jpg")
+
+
+def test_an_image_id_is_the_same_string_wherever_it_is_used():
+    made = ImageId(f"{REQUEST}/0007-cat.jpg")
+    assert {made: 1}[str(made)] == 1
+    assert json.dumps([made]) == f'["{REQUEST}/0007-cat.jpg"]'
+    assert f"{made}" == made
+
+
+def test_an_image_id_in_json_is_parsed_when_it_is_read():
+    ids = TypeAdapter(dict[ImageId, ImageId])
+    found = ids.validate_json(f'{{"{REQUEST}/0001-b.jpg": "{REQUEST}/0000-a.jpg"}}')
+    assert [(i.number, first.filename) for i, first in found.items()] == [(1, "a.jpg")]
+    assert ids.validate_json(ids.dump_json(found)) == found
+    assert TypeAdapter(ImageId).json_schema() == {"type": "string"}
+
+
+@pytest.mark.parametrize("value", ['"junk"', "7", "null"])
+def test_malformed_json_is_no_image_id(value):
+    with pytest.raises(ValidationError):
+        TypeAdapter(ImageId).validate_json(value)
 
 
 def test_two_files_of_one_name_are_two_images():
-    assert image_id(REQUEST, 0, "cat.jpg") != image_id(REQUEST, 1, "cat.jpg")
+    assert ImageId.make(REQUEST, 0, "cat.jpg") != ImageId.make(REQUEST, 1, "cat.jpg")
 
 
 def test_image_ids_of_a_big_request_still_parse():
-    assert parse(image_id(REQUEST, 12345, "cat.jpg")).number == 12345
+    assert ImageId(ImageId.make(REQUEST, 12345, "cat.jpg")).number == 12345
 
 
 @pytest.mark.parametrize(
@@ -51,7 +74,7 @@ def test_image_ids_of_a_big_request_still_parse():
 )
 def test_junk_is_no_image_id(text):
     with pytest.raises(ValueError, match="is no image-id"):
-        parse(text)
+        ImageId(text)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +127,8 @@ def test_a_long_suffix_is_part_of_the_name():
 
 @given(st.text(max_size=400), st.integers(0, 10**6))
 def test_any_name_at_all_makes_an_image_id_that_s3_and_sqs_take(filename, number):
-    made = image_id(REQUEST, number, filename)
-    found = parse(made)
+    made = ImageId.make(REQUEST, number, filename)
+    found = ImageId(str(made))
     assert (found.request_id, found.number) == (REQUEST, number)
     assert len(made.encode()) <= 1024
     assert "/" not in found.filename

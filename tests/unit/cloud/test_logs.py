@@ -1,6 +1,7 @@
 import json
 import logging
 
+from cloud.image_id import ImageId
 from cloud.logs import json_formatter, name_request
 
 
@@ -12,10 +13,11 @@ def line(**extra: object) -> dict[str, object]:
 
 
 def test_a_line_about_an_image_names_its_request():
-    found = line(image_id="abc/0000-cat.jpg", receives=2)
+    request_id = "0123456789abcdef0123456789ab"
+    found = line(image_id=ImageId(f"{request_id}/0000-cat.jpg"), receives=2)
     assert found["message"] == "received"
-    assert found["image_id"] == "abc/0000-cat.jpg"
-    assert found["request_id"] == "abc"
+    assert found["image_id"] == f"{request_id}/0000-cat.jpg"
+    assert found["request_id"] == request_id
     assert found["receives"] == 2
 
 

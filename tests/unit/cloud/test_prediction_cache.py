@@ -5,7 +5,8 @@ from cloud.prediction_cache import PREFIX, PredictionCache
 from tests.support.aws_errors import refusal
 
 VERSION, HASH = "resnet18-0123", "ab" * 32
-CAT = Prediction.classified("1/0000-cat.jpg", [("tabby", 0.9)], model="resnet18", instance_id="i-1")
+IMAGE = "0123456789abcdef0123456789ab/0000-cat.jpg"
+CAT = Prediction.classified(IMAGE, [("tabby", 0.9)], model="resnet18", instance_id="i-1")
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_an_answer_is_found_for_the_same_bytes_and_the_same_model_only(cache):
 
 
 def test_a_failure_is_not_kept(cache, state):
-    cache.put(VERSION, HASH, Prediction.failed("1/0000-cat.jpg", "gave_up", "No worker could."))
+    cache.put(VERSION, HASH, Prediction.failed(IMAGE, "gave_up", "No worker could."))
     assert list(state.keys(PREFIX)) == []
 
 
@@ -31,8 +32,8 @@ def test_a_failure_is_not_kept(cache, state):
         b"",
         b"\x80\x04 pickle",
         b"{}",
-        b'{"image_id": "1/0000-a.jpg", "status": "classified"}',
-        Prediction.failed("1/0000-a.jpg", "gave_up", "x").model_dump_json().encode(),
+        f'{{"image_id": "{IMAGE}", "status": "classified"}}'.encode(),
+        Prediction.failed(IMAGE, "gave_up", "x").model_dump_json().encode(),
     ],
 )
 def test_what_is_no_label_is_not_used_and_replaced_by_the_next_answer(cache, state, body):

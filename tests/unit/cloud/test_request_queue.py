@@ -14,7 +14,7 @@ def ids(count: int) -> list[str]:
 def drain(queue: RequestQueue) -> list[str]:
     found = []
     while messages := queue.receive(10, 0):
-        found += [m.image_id for m in messages]
+        found += [m.body for m in messages]
         queue.delete(messages)
     return sorted(found)
 
@@ -59,7 +59,7 @@ def test_a_message_in_flight_is_hidden_from_others_until_it_is_given_back(queue)
     assert queue.receive(10, 0) == []
     queue.give_back(messages)
     (again,) = queue.receive(10, 0)
-    assert (again.image_id, again.receives) == (ids(1)[0], 2)
+    assert (again.body, again.receives) == (ids(1)[0], 2)
 
 
 def test_a_message_that_is_extended_stays_hidden(queue):
@@ -103,7 +103,7 @@ def test_messages_received_too_often_become_dead_letters(queue, settings):
         queue.give_back(queue.receive(10, 0))
     assert queue.receive(10, 0) == []
     letters = queue.dead_letters()
-    assert sorted(letter.image_id for letter in letters) == ids(2)
+    assert sorted(letter.body for letter in letters) == ids(2)
     queue.delete_dead_letters(letters)
     assert queue.dead_letters() == []
     assert queue.counts().backlog == 0
@@ -122,7 +122,7 @@ def test_the_dead_letter_queue_is_the_one_that_the_queue_names(queue, aws):
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1})
     aws.sqs.set_queue_attributes(QueueUrl=queue.url, Attributes={"RedrivePolicy": policy})
     aws.sqs.send_message(QueueUrl=url, MessageBody=ids(1)[0])
-    assert [letter.image_id for letter in queue.dead_letters()] == ids(1)
+    assert [letter.body for letter in queue.dead_letters()] == ids(1)
 
 
 def test_a_queue_that_does_not_exist_is_named(clients):

@@ -1,6 +1,6 @@
 from io import BytesIO
 
-from cloud.image_id import image_id, new_request_id
+from cloud.image_id import ImageId, new_request_id
 from controller.container import assemble, launch_plan
 from controller.image_requests.upload import Upload
 from tests.support.polling_threads import join_polling_threads
@@ -34,7 +34,7 @@ def test_the_parts_are_put_together(settings, aws, queue, work, png):
     """An image that is sent wakes the autoscaler, whose look launches a worker for its request."""
     services = assemble(settings, aws)
     request_id = new_request_id()
-    upload = Upload(image_id(request_id, 0, "cat.png"), BytesIO(png), "image/png", None, "")
+    upload = Upload(ImageId.make(request_id, 0, "cat.png"), BytesIO(png), "image/png", None, "")
     watched = services.submissions.submit(request_id, [upload])
     assert services.autoscaler.wake.is_set()
     assert services.autoscaler.look()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
-from cloud.image_id import image_id, new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
 from cloud.request_queue import Message, RequestQueue
 from tests.support.aws_errors import refusal
@@ -65,11 +65,11 @@ def make_loop(
 
 
 @pytest.fixture
-def ask(queue: RequestQueue, inputs: InputBucket) -> Callable[..., list[str]]:
+def ask(queue: RequestQueue, inputs: InputBucket) -> Callable[..., list[ImageId]]:
     """Puts images and their messages; returns the image-ids."""
 
-    def ask(*bodies: bytes) -> list[str]:
-        ids = [image_id(new_request_id(), n, f"{n}.png") for n in range(len(bodies))]
+    def ask(*bodies: bytes) -> list[ImageId]:
+        ids = [ImageId.make(new_request_id(), n, f"{n}.png") for n in range(len(bodies))]
         for one, body in zip(ids, bodies, strict=True):
             inputs.put_image(one, BytesIO(body), "image/png")
         queue.send(ids)
@@ -113,7 +113,7 @@ def test_a_bad_image_is_answered_failed_beside_the_good_ones(make_loop, ask, out
 
 
 def test_a_missing_image_is_answered_and_a_junk_message_is_logged_and_gone(make_loop, queue, outputs, caplog):
-    missing = image_id(new_request_id(), 0, "gone.png")
+    missing = ImageId.make(new_request_id(), 0, "gone.png")
     queue.send([missing, "junk"])
     with caplog.at_level(logging.ERROR):
         make_loop().run(Event())
@@ -207,6 +207,25 @@ def test_a_model_that_fails_leaves_its_messages_to_come_back(
     assert queue.counts().in_flight == 1
     assert "out of memory" in caplog.text
     assert grown() == {"returned": 1}
+
+
+def test_an_image_that_cannot_be_read_now_comes_back_beside_the_good_ones(
+    make_loop, ask, outputs, queue, aws, on_call, caplog, grown
+):
+    unread, good = ask(grey(3), grey(250))
+
+    def refuse(params):
+        if params["Key"] == unread:
+            raise refusal("SlowDown", "GetObject")
+
+    on_call(aws.s3, "GetObject", refuse)
+    make_loop().handle(queue.receive(10, 0))
+    assert grown() == {"classified": 1, "returned": 1}
+    assert outputs.answered(unread.request_id) == []
+    assert outputs.get_prediction(good).label == "white"
+    assert queue.counts().in_flight == 1
+    [warning] = [record for record in caplog.records if "SlowDown" in record.message]
+    assert warning.image_id == unread
 
 
 def test_a_batch_whose_answers_cannot_be_stored_comes_back(make_loop, ask, queue):

@@ -15,7 +15,7 @@ class Queue:
         self.refuse = False
 
     def extend(self, messages: list[Message], seconds: int) -> None:
-        self.extended.append([m.image_id for m in messages])
+        self.extended.append([m.body for m in messages])
         self.again.set()
         if self.refuse:
             raise CloudError("no")

@@ -121,7 +121,7 @@ def test_however_often_somebody_cancels_it_does_not_count_against_the_images_of_
     queue.send(["others/0"])
     for _ in range(settings.max_receives + 1):
         here.cancel(submit(controller, "a.png").request_id)
-    assert [(m.image_id, m.receives) for m in queue.receive(10, 0)] == [("others/0", 1)]
+    assert [(m.body, m.receives) for m in queue.receive(10, 0)] == [("others/0", 1)]
     assert queue.dead_letters() == []
 
 

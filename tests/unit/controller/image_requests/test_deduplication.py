@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 
-from cloud.image_id import parse
+from cloud.image_id import ImageId
 from cloud.model_version import model_version
 from cloud.prediction import Prediction
 from cloud.prediction_cache import PredictionCache
@@ -35,11 +35,11 @@ def classify(queue, inputs, outputs, settings, aws, runs, state):
     def classify(status: str = "classified") -> None:
         while messages := queue.receive(10, 0):
             for message in messages:
-                runs.append(message.image_id)
-                made = Prediction.classified(message.image_id, [("tabby", 0.9)], instance_id="i-1", model="m")
+                runs.append(message.body)
+                made = Prediction.classified(message.body, [("tabby", 0.9)], instance_id="i-1", model="m")
                 if status == "failed":
-                    made = Prediction.failed(message.image_id, "gave_up", "It crashed.")
-                digest = sha256(inputs.read(message.image_id)[0]).hexdigest()
+                    made = Prediction.failed(message.body, "gave_up", "It crashed.")
+                digest = sha256(inputs.read(message.body)[0]).hexdigest()
                 PredictionCache(state).put(model_version(settings, aws.s3), digest, made)
                 outputs.put_prediction(made)
             queue.delete(messages)
@@ -90,10 +90,10 @@ def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs, 
 
 def test_equal_images_of_one_request_are_one_run(client, runs):
     answer = post(client, photo(0), photo(1), photo(0), photo(0)).json
-    assert [parse(image_id).number for image_id in runs] == [0, 1]
+    assert [ImageId(image_id).number for image_id in runs] == [0, 1]
     assert [i["status"] for i in answer["images"]] == ["classified"] * 4
     assert [i["cached"] for i in answer["images"]] == [False, False, True, True]
-    assert [parse(i["image_id"]).number for i in answer["images"]] == [0, 1, 2, 3]
+    assert [ImageId(i["image_id"]).number for i in answer["images"]] == [0, 1, 2, 3]
 
 
 def test_equal_images_count_as_one_for_the_fleet(start):

@@ -4,14 +4,15 @@ from io import BytesIO
 import pytest
 
 from cloud.errors import CloudError
+from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.open_requests import PREFIX, UPLOAD_SECONDS, OpenRequest, OpenRequests
 
 REQUEST = "0123456789abcdef0123456789ab"
 
 
-def image(number: int) -> str:
-    return f"{REQUEST}/{number:04d}-cat.jpg"
+def image(number: int) -> ImageId:
+    return ImageId(f"{REQUEST}/{number:04d}-cat.jpg")
 
 
 @pytest.fixture

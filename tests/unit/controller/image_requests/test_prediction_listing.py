@@ -2,7 +2,7 @@ from threading import Thread
 
 import pytest
 
-from cloud.image_id import new_request_id
+from cloud.image_id import ImageId, new_request_id
 from controller.image_requests.prediction_listing import PredictionListing
 
 
@@ -10,15 +10,15 @@ class Outputs:
     """Keys in order, as S3 lists them, and how often it was asked."""
 
     def __init__(self):
-        self.there: set[str] = set()
+        self.there: set[ImageId] = set()
         self.listings: list[tuple[str, str]] = []
 
-    def keys(self, prefix, after=""):
+    def answered(self, prefix, after=""):
         self.listings.append((prefix, after))
-        return iter(sorted(key for key in self.there if key.startswith(prefix) and key > after))
+        return sorted(key for key in self.there if key.startswith(prefix) and key > after)
 
-    def answer(self, request_id: str, *numbers: int) -> list[str]:
-        keys = [f"{request_id}/{n:04d}-cat.jpg" for n in numbers]
+    def answer(self, request_id: str, *numbers: int) -> list[ImageId]:
+        keys = [ImageId.make(request_id, n, "cat.jpg") for n in numbers]
         self.there |= set(keys)
         return keys
 
@@ -91,13 +91,13 @@ def test_a_request_that_is_newer_than_the_listing_waits_for_the_next_one(feed, o
 
 
 def test_a_slow_bucket_is_listed_less_often(feed, outputs, clock):
-    one, keys = request(1), outputs.keys
+    one, listed = request(1), outputs.answered
 
     def slow(*args, **more):
         clock[0] += 1.0
-        return keys(*args, **more)
+        return listed(*args, **more)
 
-    outputs.keys = slow
+    outputs.answered = slow
     feed.answered(one, [one])
     clock[0] += 3.9
     feed.answered(one, [one])

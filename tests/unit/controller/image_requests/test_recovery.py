@@ -3,6 +3,7 @@ from io import BytesIO
 
 import pytest
 
+from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.open_requests import PREFIX, OpenRequest, OpenRequests
 from controller.image_requests.recovery import RESEND_AFTER_SECONDS, Recovery
@@ -11,8 +12,8 @@ from tests.support.submissions import bodies
 ONE, OTHER = "1" * 28, "2" * 28
 
 
-def image(request_id: str, number: int) -> str:
-    return f"{request_id}/{number:04d}-cat.jpg"
+def image(request_id: str, number: int) -> ImageId:
+    return ImageId(f"{request_id}/{number:04d}-cat.jpg")
 
 
 @pytest.fixture

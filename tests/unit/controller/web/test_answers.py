@@ -2,6 +2,7 @@ import csv
 import json
 from io import StringIO
 
+from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.web.answers import as_csv, as_text
 from tests.support.submissions import answer
@@ -9,8 +10,8 @@ from tests.support.submissions import answer
 REQUEST = "0123456789abcdef0123456789ab"
 
 
-def image(number: int, name: str = "cat.jpg") -> str:
-    return f"{REQUEST}/{number:04d}-{name}"
+def image(number: int, name: str = "cat.jpg") -> ImageId:
+    return ImageId(f"{REQUEST}/{number:04d}-{name}")
 
 
 TABBY = Prediction.classified(

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from cloud.errors import NotFound
-from cloud.image_id import image_id, new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
 from controller.app import create_app
 from controller.dashboard.wait_estimate import Wait
@@ -39,17 +39,17 @@ class Requests:
 
     def holds(self, *filenames: str, answers: dict[int, Prediction] | None = None) -> str:
         """Its address, once it has these images and answers."""
-        image_ids = [image_id(self.id, number, name) for number, name in enumerate(filenames)]
+        image_ids = [ImageId.make(self.id, number, name) for number, name in enumerate(filenames)]
         self.answer = answer(self.id, image_ids, {p.image_id: p for p in (answers or {}).values()})
         return self.answer.url
 
     def classified(
         self, number: int, filename: str, top: list[tuple[str, float]] = TOP, model: str = "resnet18"
     ) -> dict[int, Prediction]:
-        return {number: Prediction.classified(image_id(self.id, number, filename), top, model=model)}
+        return {number: Prediction.classified(ImageId.make(self.id, number, filename), top, model=model)}
 
     def failed(self, number: int, filename: str, message: str, **more: object) -> dict[int, Prediction]:
-        made = Prediction.failed(image_id(self.id, number, filename), "not_an_image", message, **more)
+        made = Prediction.failed(ImageId.make(self.id, number, filename), "not_an_image", message, **more)
         return {number: made}
 
     def read(self, request_id: str) -> RequestAnswer | None:
@@ -220,7 +220,7 @@ def test_while_it_waits_a_request_can_be_cancelled(client: FlaskClient, requests
 def test_only_what_may_succeed_is_offered_to_be_tried_again(
     client: FlaskClient, requests: Requests, code: str, offered: bool
 ) -> None:
-    failed = Prediction.failed(image_id(requests.id, 0, "a.png"), code, "No.")
+    failed = Prediction.failed(ImageId.make(requests.id, 0, "a.png"), code, "No.")
     form = get(client, requests.holds("a.png", answers={0: failed})).one("form", id="retry")
     assert (form["method"], form["action"]) == ("post", f"/requests/{requests.id}/retry")
     assert ("hidden" not in form) == offered
@@ -259,7 +259,7 @@ def test_the_answers_can_be_saved_without_scripts(client: FlaskClient, requests:
 def test_what_was_cancelled_is_no_failure(
     client: FlaskClient, requests: Requests, code: str, hidden: str
 ) -> None:
-    image = image_id(requests.id, 0, "a.png")
+    image = ImageId.make(requests.id, 0, "a.png")
     page = get(client, requests.holds("a.png", answers={0: Prediction.failed(image, code, "Why.")}))
     for name in ("no-label", "was-cancelled"):
         assert ("hidden" in page.one("p", **{"class": name})) is (name == hidden)
@@ -273,7 +273,7 @@ def test_a_hostile_file_name_is_only_text(
     assert [img for img in page.all("img") if img.get("src") == "x"] == []
     picture = page.one("img", alt=f"Your picture {HOSTILE}")
     assert client.get(picture["src"] or "").status_code == 200
-    assert pictures.asked == [image_id(requests.id, 0, HOSTILE)]
+    assert pictures.asked == [ImageId.make(requests.id, 0, HOSTILE)]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_the_page_finds_the_picture_whatever_its_name(
     page = get(client, requests.holds(name))
     picture = page.one("img", alt=f"Your picture {name}")
     assert client.get(picture["src"] or "").data == b"picture"
-    assert pictures.asked == [image_id(requests.id, 0, name)]
+    assert pictures.asked == [ImageId.make(requests.id, 0, name)]
 
 
 def test_a_hostile_label_or_reason_is_only_text(client: FlaskClient, requests: Requests) -> None:

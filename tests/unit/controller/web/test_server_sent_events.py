@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloud.image_id import image_id, new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
 from controller.dashboard.wait_estimate import Wait
 from controller.image_requests.watched_request import WatchedRequest
@@ -39,7 +39,7 @@ def streams(clock, waits) -> EventStreams:
 @pytest.fixture
 def watched() -> WatchedRequest:
     request_id = new_request_id()
-    return WatchedRequest(request_id, [image_id(request_id, n, "犬.png") for n in range(3)])
+    return WatchedRequest(request_id, [ImageId.make(request_id, n, "犬.png") for n in range(3)])
 
 
 def know(watched: WatchedRequest, *numbers: int) -> None:
@@ -175,7 +175,7 @@ def test_a_stream_ends_when_nobody_watches_any_more_so_that_its_client_comes_aga
 
 def test_thousands_of_images_are_all_sent(streams):
     request_id = new_request_id()
-    watched = WatchedRequest(request_id, [image_id(request_id, n, "cat.png") for n in range(5000)])
+    watched = WatchedRequest(request_id, [ImageId.make(request_id, n, "cat.png") for n in range(5000)])
     know(watched, *range(0, 5000, 2))
     stream = events(streams, watched)
     found = [read(next(stream))[0] for _ in range(2501)]

@@ -241,8 +241,11 @@ def test_a_picture_is_shown_as_it_was_uploaded_and_as_nothing_else(client, photo
     assert "sandbox" in response.headers["Content-Security-Policy"]
 
 
-def test_what_else_is_in_the_bucket_is_no_picture(idle, photo):
+def test_what_else_is_in_the_bucket_is_no_picture(idle, photo, inputs):
     posted = post(idle, photo(), headers={"Prefer": "respond-async"}).json
+    inputs.write(f"{posted['request_id']}/notes.txt", b"x")
+    assert idle.get(f"{posted['url']}/images/notes.txt").status_code == 404
+    assert len(idle.get(posted["url"]).json["images"]) == 1
     assert idle.get(f"/requests/open/images/{posted['request_id']}").status_code == 404
 
 

@@ -1,7 +1,6 @@
 import pytest
 from werkzeug.datastructures import FileStorage
 
-from cloud.image_id import parse
 from controller.image_requests.errors import RequestRefused
 from controller.web.errors import STATUSES
 from controller.web.uploads import read_form
@@ -56,7 +55,7 @@ def test_two_files_of_one_name_are_two_images(png):
 )
 def test_names_keep_their_letters_and_lose_paths_and_control_characters(given, kept, png):
     (upload,) = read(file(given, png))
-    assert parse(upload.image_id).filename == kept
+    assert upload.image_id.filename == kept
 
 
 def test_a_file_input_that_was_left_empty_is_no_file(png):
