@@ -1,1 +1,1 @@
-"""What both tiers must agree on, and the only place from which S3 and SQS are called."""
+"""What both tiers must agree on, and the only package that calls S3 and SQS."""

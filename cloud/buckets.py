@@ -1,3 +1,5 @@
+"""Reads and writes the objects in the three S3 buckets. The methods raise CloudError when S3 fails."""
+
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,43 +24,56 @@ class Bucket:
         self.s3, self.name = s3, name
 
     def check(self) -> None:
-        """CloudError when the bucket cannot be reached."""
+        """Raises CloudError when the bucket cannot be reached."""
         with calling(f"reach the bucket {self.name}"):
             self.s3.head_bucket(Bucket=self.name)
 
     def read(self, key: str) -> tuple[bytes, str]:
-        """The object and its ETag. NotFound when there is none."""
+        """Returns the content of an object and its ETag. Raises NotFound when there is no such object."""
         with calling(f"read s3://{self.name}/{key}"):
             reply = self.s3.get_object(Bucket=self.name, Key=key)
             return reply["Body"].read(), reply["ETag"]
 
     def read_aged(self, key: str) -> tuple[bytes, str, timedelta]:
-        """Also how long ago it was written, by S3's own clock, to the second."""
+        """Does what `read` does, and also returns the time since the object was written.
+
+        The time has a resolution of one second, and is measured by the clock of S3 alone.
+        """
         with calling(f"read s3://{self.name}/{key}"):
             reply = self.s3.get_object(Bucket=self.name, Key=key)
             date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
             return reply["Body"].read(), reply["ETag"], date - reply["LastModified"]
 
     def etag(self, key: str) -> str:
-        """Changes whenever the object is written. NotFound when there is none."""
+        """Returns the ETag of an object, which changes whenever its content does.
+
+        Raises NotFound when there is no such object.
+        """
         with calling(f"look at s3://{self.name}/{key}"):
             return self.s3.head_object(Bucket=self.name, Key=key)["ETag"]
 
     def write(self, key: str, body: bytes | IO[bytes], **more: Any) -> str:
-        """The new ETag. Conflict when a condition in `more` (IfMatch, IfNoneMatch) does not hold."""
+        """Writes an object and returns its ETag. `more` are further arguments of boto3's put_object.
+
+        Raises Conflict when a condition among them (IfMatch, IfNoneMatch) does not hold.
+        """
         with calling(f"write s3://{self.name}/{key}"):
             return self.s3.put_object(Bucket=self.name, Key=key, Body=body, **more)["ETag"]
 
     def delete(self, key: str) -> None:
+        """Deletes an object, if there is one."""
         with calling(f"delete s3://{self.name}/{key}"):
             self.s3.delete_object(Bucket=self.name, Key=key)
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Those behind `after`, in order; one call for each 1,000."""
+        """Yields in sorted order the keys that begin with `prefix` and sort after `after`.
+
+        Calls ListObjectsV2 once for each 1,000 keys.
+        """
         return (key for key, _ in self.listing(prefix, after))
 
     def listing(self, prefix: str, after: str = "") -> Iterator[tuple[str, datetime]]:
-        """As `keys`, with the time at which each was written."""
+        """Yields the same keys as `keys`, each with the time at which its object was written."""
         with calling(f"list s3://{self.name}/{prefix}"):
             for page in self.s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=prefix, StartAfter=after
@@ -69,19 +84,20 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Stored(Generic[T]):
-    """What an object holds, and how it is there."""
+    """The value of an object, with its ETag and its age."""
 
     value: T
     etag: str
     age: timedelta
-    """Since it was written, by S3's own clock, to the second."""
+    """The time since the object was written, to the second, measured by the clock of S3 alone."""
 
 
 class JsonObjects(Generic[T]):
-    """Objects of one type in a bucket, as JSON.
+    """Reads and writes values of one type as JSON objects in a bucket.
 
-    An object that cannot be read as that type raises CloudError; or, with `in_place_of_broken`, it is logged,
-    and what this function makes of its key is used instead.
+    `kind` is that type, which pydantic must know how to validate. Reading an object that is not valid raises
+    CloudError. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
+    called with the object's key and returns the value to use.
     """
 
     def __init__(
@@ -99,7 +115,7 @@ class JsonObjects(Generic[T]):
         return self._parse(key, body)
 
     def read(self, key: str) -> Stored[T] | None:
-        """As `get`, with the object's ETag and age."""
+        """Does what `get` does, and also returns the object's ETag and age."""
         try:
             body, etag, age = self.bucket.read_aged(key)
         except NotFound:
@@ -123,13 +139,16 @@ class JsonObjects(Generic[T]):
 
 
 class InputBucket(Bucket):
-    """The images as they were uploaded, under their image-ids."""
+    """The bucket of the uploaded images. The keys are image-ids."""
 
     def put_image(self, image_id: ImageId, body: IO[bytes], content_type: str) -> None:
         self.write(image_id, body, ContentType=content_type)
 
     def open_image(self, image_id: ImageId) -> tuple[Iterator[bytes], str]:
-        """The image in chunks, and its content type. NotFound when there is none."""
+        """Returns the file in chunks of at most 64 KiB, and its content type, as they were uploaded.
+
+        Raises NotFound when there is no such image. Reading the chunks raises BotoCoreError when S3 fails.
+        """
         with calling(f"read s3://{self.name}/{image_id}"):
             reply = self.s3.get_object(Bucket=self.name, Key=image_id)
         return reply["Body"].iter_chunks(65536), reply["ContentType"]
@@ -140,14 +159,14 @@ class InputBucket(Bucket):
 
 
 class OutputBucket(Bucket):
-    """The predictions as JSON, under the image-ids."""
+    """The bucket of the predictions, which are stored as JSON. The keys are image-ids."""
 
     def __init__(self, s3: S3Client, name: str) -> None:
         super().__init__(s3, name)
-        self._predictions = JsonObjects(self, Prediction, in_place_of_broken=unreadable)
+        self._predictions = JsonObjects(self, Prediction, in_place_of_broken=unreadable_prediction)
 
     def put_prediction(self, prediction: Prediction) -> bool:
-        """The first answer to an image stays: False when there is one already."""
+        """Writes the prediction, unless the image has one already. Returns whether it was written."""
         try:
             self._predictions.write(prediction.image_id, prediction, IfNoneMatch="*")
         except Conflict:
@@ -155,7 +174,11 @@ class OutputBucket(Bucket):
         return True
 
     def get_prediction(self, image_id: ImageId) -> Prediction | None:
-        """None when there is no answer yet."""
+        """Returns None while the image has no prediction.
+
+        In place of an object that is no valid prediction, returns a failed one, so that no client waits
+        forever.
+        """
         return self._predictions.get(image_id)
 
     def answered(self, prefix: str, after: str = "") -> list[ImageId]:
@@ -178,7 +201,6 @@ def image_ids(bucket: Bucket, prefix: str, after: str = "") -> list[ImageId]:
     return found
 
 
-def unreadable(key: str) -> Prediction:
-    """Returns a failed prediction in place of one that cannot be read, so that no client waits forever."""
+def unreadable_prediction(key: str) -> Prediction:
     reason = "The answer to this image cannot be read."
     return Prediction.failed(ImageId(key), FailureCode.BROKEN_ANSWER, reason, answered_at=None)

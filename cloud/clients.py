@@ -1,3 +1,5 @@
+"""Creates the boto3 clients of S3, SQS and EC2."""
+
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -12,45 +14,45 @@ if TYPE_CHECKING:
     from types_boto3_ec2 import EC2Client
     from types_boto3_s3 import S3Client
     from types_boto3_sqs import SQSClient
-else:  # boto3 makes the methods of its clients at run time, and a host has no types
+else:  # the package with these types is installed only where mypy runs
     EC2Client = S3Client = SQSClient = Any
 
-Client: TypeAlias = Any  # of a service that is called once or twice
+Client: TypeAlias = Any  # the client of a service that is called in too few places to install its types
 
 
 class Clients(NamedTuple):
-    """boto3's low-level clients. They are thread-safe, but must not cross a fork."""
+    """Low-level boto3 clients. Threads may share them, but forked processes may not."""
 
     s3: S3Client
     sqs: SQSClient
     ec2: EC2Client
 
 
-PATIENT = Config(
+WITH_RETRIES = Config(
     retries={"mode": "standard", "total_max_attempts": 4},
     connect_timeout=5,
     read_timeout=30,
     max_pool_connections=64,
 )
-# EC2's calls are not retried, and end before the lease under which they are made does
-# (controller/autoscaling/fleet_state.py); who looks at the fleet looks again anyway.
-BRIEF = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=8)
+# A call of EC2 must end before the lease under which it is made (controller/autoscaling/fleet_state.py). The
+# autoscaler's next run makes up for a call that failed.
+WITHOUT_RETRIES = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=8)
 
 
 def make_clients() -> Clients:
-    """For the roots; every call ends. Region, endpoint and credentials are found by boto3.
+    """Returns clients whose calls all have timeouts. boto3 finds the region, endpoint and credentials.
 
-    SettingsError when region or endpoint make no sense.
+    Raises SettingsError when the region is missing, or when the region or the endpoint is malformed.
     """
     try:
         session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))  # boto3 does not read it
         count_calls(session.events)
         return Clients(
-            s3=session.client("s3", config=PATIENT),
-            sqs=session.client("sqs", config=PATIENT),
-            ec2=session.client("ec2", config=BRIEF),
+            s3=session.client("s3", config=WITH_RETRIES),
+            sqs=session.client("sqs", config=WITH_RETRIES),
+            ec2=session.client("ec2", config=WITHOUT_RETRIES),
         )
     except NoRegionError:
         raise SettingsError("AWS_REGION (AWS region of buckets, queue and instances) is not set") from None
-    except (BotoCoreError, ValueError) as error:  # ValueError: an AWS_ENDPOINT_URL that is no URL
+    except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is not a URL
         raise SettingsError(f"boto3 cannot be used as it is set up: {error}") from None

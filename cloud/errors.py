@@ -1,3 +1,5 @@
+"""The exceptions that stand for failed AWS calls."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -5,19 +7,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 
 class CloudError(Exception):
-    """AWS did not do what was asked; the message says what, and AWS's own reason."""
+    """An AWS call failed. The message says what could not be done, and gives the reason that AWS gave."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+        """The error code of AWS, or "" if there was no response."""
 
 
 class NotFound(CloudError):
-    """The object, bucket, queue or instance that was asked for does not exist."""
+    """The object, bucket, queue or instance does not exist."""
 
 
 class Conflict(CloudError):
-    """A conditional write was refused: somebody else wrote first."""
+    """A conditional write was refused, because another write came first."""
 
 
 NOT_FOUND = {
@@ -32,7 +35,10 @@ CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 @contextmanager
 def calling(action: str) -> Iterator[None]:
-    """Turns botocore's exceptions into the domain's own. `action` ends the sentence 'could not …'."""
+    """Turns exceptions of botocore in the block into CloudError, NotFound or Conflict.
+
+    `action` says what the block does, in words that follow "could not".
+    """
     try:
         yield
     except ClientError as error:

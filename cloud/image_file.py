@@ -1,4 +1,4 @@
-"""Photos as people have them: is this one, and what are its pixels. Both tiers use it; it needs no torch."""
+"""Recognises and decodes image files. Both tiers use this module, so it does not import torch."""
 
 import json
 import re
@@ -19,32 +19,45 @@ from cloud.prediction import FailureCode
 
 register_heif_opener()
 Image.init()  # fills Image.OPEN
-Image.MAX_IMAGE_PIXELS = None  # ours is below
+Image.MAX_IMAGE_PIXELS = None  # _check_size enforces a limit of its own
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "HEIF", "AVIF")
-"""Pillow's names of what is accepted; its JPEG opener also opens the MPO that phones write."""
+"""The accepted formats, as Pillow names them. JPEG includes MPO, which some phones write."""
 
 FORMAT_NAMES = "JPEG, PNG, GIF, WebP, BMP, TIFF, HEIC or AVIF"
+"""The accepted formats, in words for people."""
 
 MAX_PIXELS = 120_000_000
-"""Width times height. Phones make 108 million; Pillow holds 1 to 4 bytes a pixel while it decodes."""
+"""The largest accepted width times height. Some phones make images of 108 million pixels.
+
+Pillow needs 1 to 4 bytes per pixel to decode an image.
+"""
 
 PREFIX_BYTES = 1_000_000
-"""What is read of a file to recognise it. Cameras put metadata of up to some hundred kB before a picture's
-size.
+"""How much of a file is read to find its format and size.
+
+The size comes after the metadata, for which cameras use up to some hundred kilobytes.
 """
 
 OS2_HEADER = b"\x0c\0\0\0"
-"""Where the header of a bitmap is of OS/2's kind, in which imagesize does not find the size."""
+"""Bytes 14 to 17 of a bitmap with an OS/2 header, whose size imagesize does not find."""
 
 SHORT_SIDE = 768
-"""Decoding shrinks photos by whole factors to no less than this: three times what the models resize to."""
+"""The shortest side, in pixels, to which large images are shrunk when they are decoded.
+
+It is three times the size to which the models resize the short side of their input.
+"""
 
 CHILD = (sys.executable, "-m", "cloud.image_file")
-CHILD_SECONDS = 20
-EXIT_BAD_IMAGE = 3
+"""The command of the child process that decodes one image."""
 
-OTHER_FILES = {
+CHILD_SECONDS = 20
+"""The time after which the child process is killed."""
+
+EXIT_BAD_IMAGE = 3
+"""The exit status of the child process when the image cannot be decoded."""
+
+OTHER_FORMATS = {
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop file",
     b"<svg": "a drawing",
@@ -53,8 +66,9 @@ OTHER_FILES = {
     b"\0\0\1\0": "an icon",
     b"PK\3\4": "a ZIP archive",
 }
+"""Formats that are not accepted, in words for people, by the bytes that such files start with."""
 
-UPRIGHT = {  # by EXIF's orientation, that is, how the camera was held
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -63,12 +77,17 @@ UPRIGHT = {  # by EXIF's orientation, that is, how the camera was held
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""How to turn an image upright, by the EXIF orientation, which says how the camera was held."""
 
-REMARKS = re.compile(r"PIL|pillow_heif")  # the modules that warn about odd metadata, which is no news
+WARNING_MODULES = re.compile(r"PIL|pillow_heif")
+"""The modules whose warnings about unusual metadata are ignored."""
 
 
 class BadImage(Exception):
-    """The file cannot be classified, however often one tries. `code`: for programs, `message`: for people."""
+    """The file cannot be classified, however often one tries.
+
+    `code` is for programs, and `message` is for people.
+    """
 
     def __init__(self, code: FailureCode, message: str) -> None:
         super().__init__(message)
@@ -76,16 +95,17 @@ class BadImage(Exception):
 
 
 def check_header(stream: BinaryIO) -> str:
-    """The MIME type of the picture in `stream`; BadImage if it is none that we take.
+    """Returns the MIME type of the image in `stream`. Raises BadImage when it is not accepted.
 
-    Told from its first bytes, and its size from PREFIX_BYTES at most: what a stranger has sent is parsed by
-    the worker alone, where it can do no harm to others. The stream is rewound before and after.
+    The format is found from the first bytes, and the size from at most PREFIX_BYTES. Only workers parse more
+    of a file, because a malicious file can do less harm there. The stream is read from its start, and is
+    rewound afterwards.
     """
     stream.seek(0)
     prefix = stream.read(PREFIX_BYTES)
     stream.seek(0)
     name = _recognise(prefix)
-    width, height = imagesize.get(BytesIO(prefix), exif_rotation=False)  # -1 where it cannot tell
+    width, height = imagesize.get(BytesIO(prefix), exif_rotation=False)  # -1 if it finds no size
     if not (name == "BMP" and prefix[14:18] == OS2_HEADER):
         _check_size(width, height)
     if name == "HEIF":
@@ -94,9 +114,10 @@ def check_header(stream: BinaryIO) -> str:
 
 
 def decode(data: bytes) -> Image.Image:
-    """The picture as RGB, upright, its first frame, transparency over white; or BadImage.
+    """Returns the first frame of an image file in mode RGB, upright, with white in place of transparency.
 
-    A large one comes shrunk by a whole factor, its short side still at least SHORT_SIDE pixels.
+    A large image is shrunk by a whole factor, so that its short side has at least SHORT_SIDE pixels. Raises
+    BadImage when the file cannot be decoded.
     """
     image = _open(data)
     try:
@@ -106,7 +127,7 @@ def decode(data: bytes) -> Image.Image:
         return _upright(_rgb(small, image.mode), image)
     except MemoryError:
         raise
-    except Exception as error:  # whatever else a decoder raises, the file is to blame
+    except Exception as error:  # a decoder may raise any exception for a broken file
         if isinstance(error, EOFError) or re.search("truncated|end of file", str(error), re.IGNORECASE):
             raise BadImage(
                 FailureCode.TRUNCATED, f"The {image.format} file is cut off. Send all of it."
@@ -116,10 +137,11 @@ def decode(data: bytes) -> Image.Image:
 
 
 def decode_in_a_child(data: bytes) -> Image.Image:
-    """decode() in a process of its own, for a picture that may have killed the one that decoded it before.
+    """Does what `decode` does, but in a child process, for an image that may have killed a worker before.
 
-    BadImage `crashes_decoder` if that process dies or takes longer than CHILD_SECONDS. InterruptedError if
-    somebody stopped it: that says nothing about the picture.
+    Raises BadImage with the code `crashes_decoder` when the child process dies or takes longer than
+    CHILD_SECONDS. Raises InterruptedError when the child process was stopped by SIGTERM or SIGINT, which says
+    nothing about the image.
     """
     here = Path(__file__).parents[1]
     try:
@@ -132,8 +154,8 @@ def decode_in_a_child(data: bytes) -> Image.Image:
         width, height = map(int, size.split())
         return Image.frombytes("RGB", (width, height), pixels)
     if status == EXIT_BAD_IMAGE:
-        said = json.loads(child.stdout)
-        raise BadImage(FailureCode(said["code"]), said["message"])
+        failure = json.loads(child.stdout)
+        raise BadImage(FailureCode(failure["code"]), failure["message"])
     if status in (-signal.SIGTERM, -signal.SIGINT):
         raise InterruptedError("the decoding process was told to stop")
     message = f"Decoding this picture crashes or takes over {CHILD_SECONDS} s. Save it anew as a JPEG."
@@ -141,8 +163,8 @@ def decode_in_a_child(data: bytes) -> Image.Image:
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
-    if all(rule[2] != REMARKS for rule in warnings.filters):  # catch_warnings would not be thread-safe
-        warnings.filterwarnings("ignore", module=REMARKS.pattern)
+    if all(rule[2] != WARNING_MODULES for rule in warnings.filters):  # catch_warnings is not thread-safe
+        warnings.filterwarnings("ignore", module=WARNING_MODULES.pattern)
     name = _recognise(data)
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
@@ -156,7 +178,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 
 
 def _recognise(data: bytes) -> str:
-    """One of FORMATS, by its magic bytes; or BadImage."""
+    """Returns which of FORMATS the first bytes of a file belong to. Raises BadImage if it is none."""
     if not data:
         raise BadImage(FailureCode.EMPTY_FILE, f"The file is empty. Send a picture: {FORMAT_NAMES}.")
     head = data[:32]
@@ -164,7 +186,7 @@ def _recognise(data: bytes) -> str:
         accept = Image.OPEN[name][1]
         if accept and accept(head) is True:
             return name
-    other = next((what for magic, what in OTHER_FILES.items() if head.startswith(magic)), None)
+    other = next((what for magic, what in OTHER_FORMATS.items() if head.startswith(magic)), None)
     if other or head[4:8] == b"ftyp":
         raise BadImage(
             FailureCode.UNSUPPORTED_FORMAT, f"This is {other or 'a video'}. Send a picture: {FORMAT_NAMES}."
@@ -173,6 +195,7 @@ def _recognise(data: bytes) -> str:
 
 
 def _check_size(width: int, height: int) -> None:
+    """Raises BadImage when the image has more than MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         limit = f"{MAX_PIXELS // 1_000_000} million"
         raise BadImage(
@@ -181,7 +204,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _reducible(image: Image.Image) -> Image.Image:
-    """As L, RGB, RGBA, I or F: the modes that Pillow can shrink."""
+    """Returns the image in mode L, RGB, RGBA, I or F, which are those that Pillow can shrink."""
     if image.mode.startswith("I;16"):
         return image.convert("I")
     if image.mode in ("L", "RGB", "I", "F", "RGBA") and "transparency" not in image.info:
@@ -190,7 +213,11 @@ def _reducible(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image, mode_in_file: str) -> Image.Image:
-    """Over white. 16-bit greys keep their scale; wider ones and floats have none: theirs is stretched."""
+    """Returns the image in mode RGB, with white in place of transparency.
+
+    The grey levels of 16-bit images are divided by 257. Those of 32-bit and floating-point images have no
+    fixed range, so the range that occurs in the image is stretched to 0 to 255.
+    """
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode in ("I", "F"):
@@ -202,18 +229,24 @@ def _rgb(image: Image.Image, mode_in_file: str) -> Image.Image:
 
 
 def _upright(small: Image.Image, image: Image.Image) -> Image.Image:
+    """Returns `small` rotated or mirrored as the EXIF orientation of `image` says."""
     orientation = 1
-    with suppress(Exception):  # broken EXIF must not cost us the picture
+    with suppress(Exception):  # an image with broken EXIF data can still be classified
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return small.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else small
 
 
-def _answer_the_parent() -> int:
-    """A file on stdin -> `width height`, newline, RGB bytes on stdout; or its BadImage as JSON, status 3."""
-    for stop in (signal.SIGTERM, signal.SIGINT):  # sent to the whole process group; the parent decides
-        signal.signal(stop, signal.SIG_IGN)
-    signal.alarm(CHILD_SECONDS)  # kills us also when the parent is gone
-    with suppress(OSError):  # where memory ends, the kernel shall take us, not the worker
+def _main() -> int:
+    """Runs in the child process: decodes the file on stdin and returns the exit status.
+
+    Writes `<width> <height>`, a newline and the RGB bytes to stdout. If the image cannot be decoded, writes
+    the code and message of BadImage as JSON instead, and returns EXIT_BAD_IMAGE.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # These may be sent to the whole process group. Only the parent reacts to them.
+        signal.signal(number, signal.SIG_IGN)
+    signal.alarm(CHILD_SECONDS)  # ends this process even if the parent has died
+    with suppress(OSError):  # lets the kernel kill this process, not the worker, when memory runs out
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         image = decode(sys.stdin.buffer.read())
@@ -225,4 +258,4 @@ def _answer_the_parent() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_answer_the_parent())
+    sys.exit(_main())

@@ -20,9 +20,9 @@ IMAGE_ID = re.compile(
 )
 MAX_FILENAME_BYTES = 255  # an S3 key may have 1,024 bytes
 MAX_SUFFIX_BYTES = 16
-# Names are shortened to this many characters before they are normalized, because the time that takes can grow
-# with the square of their length.
-MAX_NORMALIZED_CHARACTERS = 1000
+# A longer name is shortened first, because the time of unicodedata.normalize may grow with the square of its
+# length.
+MAX_FILENAME_CHARACTERS = 1000
 
 
 class ImageId(str):
@@ -78,7 +78,7 @@ def clean_filename(filename: str) -> str:
     A name of more than MAX_FILENAME_BYTES is cut before its suffix. If nothing is left, the name is
     `unnamed`.
     """
-    name = shortened(re.split(r"[/\\]", filename)[-1], MAX_NORMALIZED_CHARACTERS)
+    name = shortened(re.split(r"[/\\]", filename)[-1], MAX_FILENAME_CHARACTERS)
     name = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c)[0] != "C").strip()
     if name.strip(".") == "":
         return "unnamed"

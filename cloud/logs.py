@@ -1,3 +1,5 @@
+"""Configures logging: JSON lines on stderr."""
+
 import logging
 import sys
 from typing import Any
@@ -8,14 +10,14 @@ from cloud.image_id import ImageId
 
 
 class TimeFirst(JsonFormatter):
-    """So that `sort` puts lines in their order."""
+    """Puts the timestamp first, so that the `sort` command sorts log lines by time."""
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         return {"timestamp": log_data.pop("timestamp"), **log_data}
 
 
 def json_formatter() -> logging.Formatter:
-    """One JSON object a line, with whatever `extra` a call gives."""
+    """Returns a formatter that writes one JSON object per line, including the `extra` of a logging call."""
     return TimeFirst(
         "{levelname}{name}{message}",
         style="{",
@@ -33,7 +35,7 @@ def name_request(record: logging.LogRecord) -> bool:
 
 
 def configure(level: str) -> None:
-    """For the roots: JSON lines on stderr."""
+    """Configures the root logger. A program calls this once, when it starts."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(json_formatter())
     handler.addFilter(name_request)

@@ -1,4 +1,4 @@
-"""For Prometheus, in both tiers: the calls of AWS."""
+"""Prometheus metrics of the calls to AWS, which both tiers export."""
 
 from typing import Any
 
@@ -15,25 +15,25 @@ AWS_ERRORS = Counter(
 
 
 def count_calls(events: Any) -> None:
-    """From now on, of all clients whose session's or own event emitter this is."""
+    """Counts all further calls of a boto3 session or client, whose event emitter is `events`."""
     events.register("after-call", on_reply)
     events.register("after-call-error", on_no_reply)
 
 
 def on_reply(event_name: str, parsed: dict[str, Any], **_: object) -> None:
-    call = called(event_name)
+    call = call_labels(event_name)
     AWS_CALLS.labels(**call).inc()
     if "Error" in parsed:
         AWS_ERRORS.labels(**call, code=parsed["Error"].get("Code") or "unknown").inc()
 
 
 def on_no_reply(event_name: str, **_: object) -> None:
-    call = called(event_name)
+    call = call_labels(event_name)
     AWS_CALLS.labels(**call).inc()
     AWS_ERRORS.labels(**call, code="no_answer").inc()
 
 
-def called(event_name: str) -> dict[str, str]:
-    """`after-call.s3.GetObject`, taken apart."""
+def call_labels(event_name: str) -> dict[str, str]:
+    """Returns the labels of a call from the name of its event, such as `after-call.s3.GetObject`."""
     _, service, operation = event_name.split(".", 2)
     return {"service": service, "operation": operation}

@@ -1,4 +1,4 @@
-"""Which model answers: the same version, the same answer to the same bytes."""
+"""Determines the version of a model. The same version gives the same prediction for the same bytes."""
 
 from functools import lru_cache
 from hashlib import file_digest, sha256
@@ -11,20 +11,26 @@ from cloud.settings import WorkerSettings
 
 
 def model_version(settings: WorkerSettings, s3: S3Client) -> str:
-    """Of the model that a worker with these settings loads now, from what MODEL, WEIGHTS and LABELS hold.
+    """Returns the version of the model that a worker with these settings would load now.
 
-    Code and ImageNet's weights are those of the AMI. Controller and worker each find it by themselves: a
-    controller that does not see the file that a path of its workers leads to gets another version, or a
-    CloudError, as when WEIGHTS or LABELS in S3 cannot be read.
+    The version depends on MODEL, on the content of WEIGHTS and LABELS, and on AMI_ID, because the code and
+    the ImageNet weights are those of the AMI. The controller and the workers each compute it. If WEIGHTS or
+    LABELS is a path to different files on their hosts, their versions differ, and the controller finds no
+    prediction of these workers.
+
+    Raises CloudError when WEIGHTS or LABELS cannot be read.
     """
-    weights = "imagenet" if settings.weights == "imagenet" else content(settings.weights, s3)
-    labels = content(settings.labels, s3) if settings.labels else ""
+    weights = "imagenet" if settings.weights == "imagenet" else content_id(settings.weights, s3)
+    labels = content_id(settings.labels, s3) if settings.labels else ""
     parts = [settings.model, weights, labels, settings.ami_id]
     return f"{settings.model}-{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
-def content(source: str, s3: S3Client) -> str:
-    """Changes with what the path or `s3://bucket/key` holds. A call to S3, or a look at the file system."""
+def content_id(source: str, s3: S3Client) -> str:
+    """Returns text that identifies the content of a file or an S3 object: its SHA-256 or its ETag.
+
+    `source` is a path or `s3://bucket/key`. Raises CloudError when it cannot be read.
+    """
     if source.startswith("s3://"):
         bucket, _, key = source.removeprefix("s3://").partition("/")
         return Bucket(s3, bucket).etag(key)
@@ -37,6 +43,10 @@ def content(source: str, s3: S3Client) -> str:
 
 @lru_cache(8)
 def digest(path: str, *_identity: int) -> str:
-    """SHA-256 of a file, read once for each identity that the file system gives it."""
+    """Returns the SHA-256 of a file as hex digits.
+
+    `_identity` is what the file system says about the file. A file whose identity has not changed is not
+    read again, because the result is cached.
+    """
     with open(path, "rb") as file:
         return file_digest(file, "sha256").hexdigest()

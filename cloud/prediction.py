@@ -1,3 +1,5 @@
+"""The prediction: what is known for good about an image."""
+
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Self
@@ -9,7 +11,7 @@ from cloud.image_id import ImageId
 
 
 class Status(StrEnum):
-    """What has become of an image."""
+    """The state of an image: it waits for its prediction, or its prediction has labels or a failure."""
 
     WAITING = "waiting"
     CLASSIFIED = "classified"
@@ -34,17 +36,19 @@ class FailureCode(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same image may fare better when it is tried again."""
+        """Whether the same image may be classified if it is tried again."""
         return self in (FailureCode.GAVE_UP, FailureCode.NO_WORKERS, FailureCode.BROKEN_ANSWER)
 
 
 class Label(BaseModel):
+    """A class name of the model, with the confidence of the model that it applies, from 0 to 1."""
+
     label: str
     confidence: float = Field(ge=0, le=1)
 
 
 class Failure(BaseModel):
-    """Why an image has no label: a code for programs, a sentence for people."""
+    """Why an image has no label: a code for programs, and a sentence for people."""
 
     code: FailureCode
     message: str
@@ -52,35 +56,49 @@ class Failure(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def retryable(self) -> bool:
-        """Whether it is worth trying the same image again."""
+        """Whether the same image may be classified if it is tried again."""
         return self.code.retryable
 
 
 class Prediction(BaseModel):
-    """The one final answer to an image; in the output bucket as JSON under the image-id."""
+    """The final result for an image: either labels with confidences, or a failure.
+
+    It is stored as JSON in the output bucket, with the image-id as its key.
+    """
 
     image_id: ImageId
     status: Literal[Status.CLASSIFIED, Status.FAILED]
     label: str | None = None
+    """The label with the highest confidence, or None for a failed image."""
     confidence: float | None = None
+    """The confidence of `label`, from 0 to 1."""
     predictions: list[Label] = []
-    """The top 5, best first."""
+    """The five labels with the highest confidences, in descending order."""
     error: Failure | None = None
+    """Why the image has no label, or None for a classified image."""
     model: str | None = None
     timings: dict[str, float] = {}
-    """Seconds, by step: fetch, decode, classify (of the whole batch)."""
+    """Seconds by step: `fetch`, `decode` and `classify`. The last one is the time of the whole batch."""
     instance_id: str | None = None
     cached: bool = False
-    """Whether it is another image's answer, whose bytes are the same; all but the image-id is of that one."""
+    """Whether this is the prediction for an earlier image with the same bytes.
+
+    Everything but the image-id is then that of the earlier image.
+    """
     answered_at: datetime | None = Field(default_factory=now)
-    """None where that cannot be read."""
+    """When the prediction was made, or None if that is unknown."""
 
     def of(self, image_id: ImageId) -> Self:
-        """The answer to another image of the same bytes."""
+        """Returns this prediction as that of another image with the same bytes."""
         return self.model_copy(update={"image_id": image_id, "cached": True})
 
     @classmethod
     def classified(cls, image_id: ImageId, top: list[tuple[str, float]], **rest: object) -> Self:
+        """Returns the prediction for a classified image.
+
+        `top` are the labels with the highest confidences, in descending order, each with its confidence.
+        `rest` are further fields.
+        """
         predictions = [Label(label=label, confidence=confidence) for label, confidence in top]
         return cls(
             image_id=image_id,
@@ -93,4 +111,5 @@ class Prediction(BaseModel):
 
     @classmethod
     def failed(cls, image_id: ImageId, code: FailureCode, message: str, **rest: object) -> Self:
+        """Returns the prediction for a failed image. `rest` are further fields."""
         return cls(image_id=image_id, status=Status.FAILED, error=Failure(code=code, message=message), **rest)

@@ -1,3 +1,5 @@
+"""Caches predictions by the content of the image."""
+
 import logging
 
 from cloud.buckets import Bucket, JsonObjects
@@ -10,15 +12,17 @@ PREFIX = "cache/"
 
 
 class PredictionCache:
-    """What a model answered to some bytes: `cache/<model version>/<SHA-256>` in the state bucket.
+    """The predictions that a model has made for certain bytes, so that it need not make them again.
 
-    It only ever saves work: what cannot be read or written is logged, and not missed.
+    They are in the state bucket, under the keys `cache/<model version>/<SHA-256>`. When S3 fails, the cache
+    does without the prediction and logs a warning.
     """
 
     def __init__(self, state: Bucket) -> None:
         self._predictions = JsonObjects(state, Prediction)
 
     def get(self, version: str, sha256: str) -> Prediction | None:
+        """Returns the prediction, or None when there is none or it cannot be read."""
         try:
             prediction = self._predictions.get(f"{PREFIX}{version}/{sha256}")
         except CloudError as error:
@@ -27,7 +31,7 @@ class PredictionCache:
         return prediction if prediction and prediction.label else None
 
     def put(self, version: str, sha256: str, prediction: Prediction) -> None:
-        """A failure is not kept: the next try may do better."""
+        """Stores the prediction, unless it is a failure: the next try may succeed."""
         if prediction.status is not Status.CLASSIFIED:
             return
         try:

@@ -1,9 +1,10 @@
-"""Makes what must exist: three private buckets, and the request queue with its dead-letter queue.
+"""Creates the three private buckets, and the request queue with its dead-letter queue.
 
     python -m cloud.provision
 
-may be run at any time, against AWS or a local endpoint: what is there already is brought to the
-same settings, and nothing is deleted. deploy/terraform makes the same, and the rest of what AWS needs.
+may be run at any time, against AWS or a local endpoint. Buckets and queues that exist already get the same
+settings, and nothing is deleted. deploy/terraform creates the same resources, and all others that are needed
+on AWS.
 """
 
 import json
@@ -14,23 +15,23 @@ from cloud.clients import S3Client, SQSClient, make_clients
 from cloud.errors import CloudError, NotFound, calling
 from cloud.settings import SettingsError, WorkerSettings
 
-DEAD_LETTERS_KEPT = 14 * 24 * 3600  # seconds; SQS's maximum
-MESSAGES_KEPT = 4 * 24 * 3600  # seconds; SQS's default
-OBJECTS_KEPT = 30  # days
-LARGEST_MESSAGE = 262144  # bytes; Terraform's default
+DEAD_LETTER_SECONDS = 14 * 24 * 3600  # how long SQS keeps a dead letter; the maximum
+MESSAGE_SECONDS = 4 * 24 * 3600  # how long SQS keeps a message; the default
+OBJECT_DAYS = 30  # the age at which S3 deletes an object
+MAX_MESSAGE_BYTES = 262144  # the default of Terraform
 
 
 def provision(s3: S3Client, sqs: SQSClient, settings: WorkerSettings) -> None:
-    """CloudError when AWS refuses."""
+    """Creates or updates everything. Raises CloudError when AWS fails."""
     for bucket in settings.buckets:
         make_private_bucket(s3, bucket)
     dead_letters = make_queue(
-        sqs, dead_letter_queue(settings.request_queue), MessageRetentionPeriod=DEAD_LETTERS_KEPT
+        sqs, dead_letter_queue(settings.request_queue), MessageRetentionPeriod=DEAD_LETTER_SECONDS
     )
     make_queue(
         sqs,
         settings.request_queue,
-        MessageRetentionPeriod=MESSAGES_KEPT,
+        MessageRetentionPeriod=MESSAGE_SECONDS,
         VisibilityTimeout=settings.visibility_timeout,
         RedrivePolicy=json.dumps(
             {"deadLetterTargetArn": queue_arn(sqs, dead_letters), "maxReceiveCount": settings.max_receives}
@@ -39,10 +40,12 @@ def provision(s3: S3Client, sqs: SQSClient, settings: WorkerSettings) -> None:
 
 
 def dead_letter_queue(request_queue: str) -> str:
+    """Returns the name of the dead-letter queue."""
     return f"{request_queue}-dead"
 
 
 def make_private_bucket(s3: S3Client, name: str) -> None:
+    """Creates the bucket unless it exists. Blocks public access, and lets old objects expire."""
     with calling(f"make the bucket {name}"):
         region = s3.meta.region_name
         try:
@@ -65,20 +68,22 @@ def make_private_bucket(s3: S3Client, name: str) -> None:
                 "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
             },
         )
-        forget: Any = {
+        expiration_rule: Any = {
             "ID": "forget",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
-            "Expiration": {"Days": OBJECTS_KEPT},
+            "Expiration": {"Days": OBJECT_DAYS},
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
         }
-        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [forget]})
+        s3.put_bucket_lifecycle_configuration(
+            Bucket=name, LifecycleConfiguration={"Rules": [expiration_rule]}
+        )
 
 
 def make_queue(sqs: SQSClient, name: str, **attributes: str | int) -> str:
-    """Returns the queue's URL."""
-    always = {"MaximumMessageSize": LARGEST_MESSAGE, "SqsManagedSseEnabled": "true"}
-    text: dict[Any, str] = {key: str(value) for key, value in (always | attributes).items()}
+    """Creates the queue, or sets its attributes if it exists. Returns its URL."""
+    common = {"MaximumMessageSize": MAX_MESSAGE_BYTES, "SqsManagedSseEnabled": "true"}
+    text: dict[Any, str] = {key: str(value) for key, value in (common | attributes).items()}
     try:
         with calling(f"find the queue {name}"):
             url = sqs.get_queue_url(QueueName=name)["QueueUrl"]

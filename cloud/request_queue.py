@@ -1,3 +1,5 @@
+"""Sends and receives the messages in the request queue, each of which has an image-id as its body."""
+
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,13 +10,18 @@ from cloud.clients import SQSClient
 from cloud.errors import CloudError, calling
 
 T = TypeVar("T")
-MAX_BATCH = 10  # messages per call: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
+
+MAX_BATCH = 10
+"""The most messages in one call of SQS.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
+"""
 
 
 @dataclass(frozen=True)
 class Message:
     body: str
-    """An image-id, unless something else sent to the queue: whoever reads it has to check."""
+    """Normally an image-id. The receiver must check it, because a queue accepts any text."""
     receipt_handle: str
     receives: int
     """How often the message has been received, including this time (SQS's ApproximateReceiveCount)."""
@@ -22,7 +29,7 @@ class Message:
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """SQS's own counts. They are approximate: each may lag behind by up to a minute."""
+    """The numbers of messages in the queue. SQS's counts are approximate and may lag by up to a minute."""
 
     visible: int
     in_flight: int
@@ -30,34 +37,43 @@ class QueueCounts:
 
     @property
     def backlog(self) -> int:
+        """The number of all messages in the queue."""
         return self.visible + self.in_flight + self.delayed
 
 
 class RequestQueue:
-    """Messages whose body is an image-id, and nothing else."""
+    """The request queue, together with its dead-letter queue. The methods raise CloudError when SQS fails."""
 
     def __init__(self, sqs: SQSClient, name: str) -> None:
         self.sqs, self.name = sqs, name
         self._urls: dict[str, str] = {}
 
     def send(self, bodies: Iterable[str]) -> None:
-        """One call for each 10. CloudError when a message is refused, also after one more try."""
+        """Sends a message for each body. Calls SQS once for each 10 of them.
+
+        Raises CloudError also when SQS refuses some of the messages twice.
+        """
         for batch in batches(bodies):
-            self._retry_refused(
+            self._call_batch(
                 "send_message_batch",
                 [{"Id": str(n), "MessageBody": body} for n, body in enumerate(batch)],
             )
 
     def receive(self, most: int, wait_seconds: int) -> list[Message]:
-        """A long poll: up to `most` (at most 10) messages, as soon as there is one."""
+        """Returns at most `most` messages, which are in flight from then on. `most` is from 1 to 10.
+
+        If no message is visible, waits for one for at most `wait_seconds`, and returns an empty list if none
+        comes.
+        """
         return self._receive(self.url, most, wait_seconds)
 
     def delete(self, messages: Sequence[Message]) -> None:
+        """Deletes received messages. Raises CloudError also when SQS refuses some of them twice."""
         for batch in batches(messages):
-            self._retry_refused("delete_message_batch", entries(batch))
+            self._call_batch("delete_message_batch", entries(batch))
 
     def extend(self, messages: Sequence[Message], seconds: int) -> None:
-        """Makes their visibility timeout end `seconds` from now. One that is gone already is no error."""
+        """Makes the visibility timeout of received messages end in `seconds`. Deleted ones are ignored."""
         for batch in batches(messages):
             with calling(f"extend messages of {self.name}"):
                 self.sqs.change_message_visibility_batch(
@@ -65,23 +81,26 @@ class RequestQueue:
                 )
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Makes them visible to other workers at once."""
+        """Makes received messages visible again at once."""
         self.extend(messages, 0)
 
     def counts(self) -> QueueCounts:
         return self._counts(self.url)
 
     def dead_letters(self) -> list[Message]:
-        """Up to 10 messages that were received too often; they stay hidden for a while, then come again."""
+        """Receives at most 10 messages from the dead-letter queue: they were received too often.
+
+        Those that are not deleted are visible again after a while.
+        """
         url = self._dead_letter_url()
         return self._receive(url, MAX_BATCH, 0) if url and self._counts(url).visible else []
 
     def delete_dead_letters(self, messages: Sequence[Message]) -> None:
         if messages and (url := self._dead_letter_url()):
-            self._retry_refused("delete_message_batch", entries(messages), url)
+            self._call_batch("delete_message_batch", entries(messages), url)
 
     def check(self) -> None:
-        """CloudError when the queue cannot be reached."""
+        """Raises CloudError when the queue cannot be reached."""
         self.counts()
 
     @property
@@ -95,6 +114,7 @@ class RequestQueue:
         return self._urls[name]
 
     def _dead_letter_url(self) -> str | None:
+        """Returns the URL of the queue that the redrive policy names, or None if there is no policy."""
         with calling(f"read the redrive policy of {self.name}"):
             attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
         policy = json.loads(attributes.get("Attributes", {}).get("RedrivePolicy", "{}"))
@@ -122,8 +142,12 @@ class RequestQueue:
             for m in reply.get("Messages", [])
         ]
 
-    def _retry_refused(self, operation: str, batch: list[dict[str, Any]], url: str = "") -> None:
-        """A batch call may refuse some of its entries while the call itself succeeds."""
+    def _call_batch(self, operation: str, batch: list[dict[str, Any]], url: str = "") -> None:
+        """Calls a batch operation of SQS, and once more for the entries that SQS refuses.
+
+        SQS may refuse some entries of a batch while the call itself succeeds. Raises CloudError when it
+        refuses them again.
+        """
         refused: list[Any] = []
         for _ in range(2):
             with calling(f"{operation} on {self.name}"):
@@ -140,10 +164,12 @@ class RequestQueue:
 
 
 def entries(messages: Sequence[Message], **more: int) -> list[Any]:
+    """Returns the `Entries` of a batch operation on received messages. `more` is added to each entry."""
     return [{"Id": str(n), "ReceiptHandle": m.receipt_handle, **more} for n, m in enumerate(messages)]
 
 
 def batches(items: Iterable[T], size: int = MAX_BATCH) -> Iterator[list[T]]:
+    """Yields the items in lists of `size`, the last of which may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

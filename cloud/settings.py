@@ -1,4 +1,4 @@
-"""Every setting, for every tier, from environment variables of the same names in capitals."""
+"""The settings of both tiers. They are environment variables with the names of the fields in capitals."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -27,27 +27,31 @@ ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
 
-def split(value: object) -> object:
-    """A list as an environment variable has it, with commas."""
+def split_at_commas(value: object) -> object:
+    """Parses a list in an environment variable. Values that are not text are returned unchanged."""
     return (
         tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
     )
 
 
-Names = Annotated[tuple[ListedName, ...], NoDecode, BeforeValidator(split)]
+Names = Annotated[tuple[ListedName, ...], NoDecode, BeforeValidator(split_at_commas)]
 
 
 def check_tokens(secret: SecretStr) -> SecretStr:
+    """Raises ValueError when a token is malformed."""
     read_tokens(secret.get_secret_value())
     return secret
 
 
 class SettingsError(Exception):
-    """One line for each setting that is missing or wrong, naming it and what would be right."""
+    """A setting is missing or wrong.
+
+    The message has one line for each such setting, which names it and says what its value should be.
+    """
 
 
 class WorkerSettings(BaseSettings):
-    """What a worker is told. An instance's user data is exactly this."""
+    """The settings of a worker. The user data of its instance contains exactly these."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, protected_namespaces=()
@@ -99,10 +103,14 @@ class WorkerSettings(BaseSettings):
 
     @classmethod
     def from_environment(cls, *needed: str) -> Self:
-        """Reads and checks them all. SettingsError when one is wrong, or one of `needed` is missing."""
+        """Returns the settings that the environment variables give.
+
+        Raises SettingsError when a setting is wrong, or when one of those named in `needed` is empty.
+        """
         try:
             settings = cls()
         except ValidationError as error:
+            # The default of STATE_BUCKET is not computed if OUTPUT_BUCKET is wrong, which is reported anyway.
             wrong = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
             raise SettingsError("\n".join(explain(cls, item) for item in wrong)) from None
         missing = [name for name in needed if not getattr(settings, name)]
@@ -112,16 +120,17 @@ class WorkerSettings(BaseSettings):
 
     @property
     def buckets(self) -> tuple[str, str, str]:
+        """The names of the input, output and state bucket."""
         return self.input_bucket, self.output_bucket, self.state_bucket
 
     def for_workers(self) -> dict[str, str]:
-        """The environment variables with which a worker has these settings."""
+        """Returns the environment variables that give a worker these settings."""
         found = self.model_dump(include=set(WorkerSettings.model_fields))
         return {name.upper(): str(value) for name, value in found.items() if value != ""}
 
 
 class ControllerSettings(WorkerSettings):
-    """What the controller is told: all that its workers are, and how it serves and scales."""
+    """The settings of the controller: those of its workers, and its own."""
 
     max_instances: int = Field(
         10, ge=1, le=1000, description="the most workers that may be pending or running at once"
@@ -169,12 +178,15 @@ class ControllerSettings(WorkerSettings):
 
     @property
     def tokens(self) -> list[ApiToken]:
-        """Those of API_TOKENS."""
+        """The tokens in API_TOKENS."""
         return read_tokens(self.api_tokens.get_secret_value())
 
 
 def default_of(field: FieldInfo) -> str:
-    """A setting's default as one would write it; empty where there is none, or nothing."""
+    """Returns the default of a setting as it would be written in an environment variable.
+
+    Returns "" when the setting has no default, or when it is secret.
+    """
     if isinstance(field.json_schema_extra, dict):
         return str(field.json_schema_extra["default"])
     if field.is_required() or isinstance(field.default, SecretStr):
@@ -183,10 +195,12 @@ def default_of(field: FieldInfo) -> str:
 
 
 def describe(cls: type[BaseSettings], name: str) -> str:
+    """Returns the name of a setting in capitals, with its description in parentheses."""
     return f"{name.upper()} ({cls.model_fields[name].description})"
 
 
 def explain(cls: type[BaseSettings], item: Any) -> str:
+    """Returns a sentence about `item`, one of the errors in a ValidationError. It quotes no secret."""
     name = str(item["loc"][0]).lower()
     if item["type"] == "missing":
         return f"{describe(cls, name)} is not set"

@@ -1,21 +1,24 @@
-"""The tokens of API_TOKENS."""
+"""Parses the tokens in API_TOKENS."""
 
 import re
 from typing import NamedTuple
 
-LEAST_CHARACTERS = 16
-TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what a header may carry (RFC 6750)
+MIN_TOKEN_CHARACTERS = 16
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # the syntax of a bearer token in RFC 6750
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 class ApiToken(NamedTuple):
     name: str
-    """Of who has it; not secret."""
+    """The name of the client that has the token. It is not secret."""
     token: str
 
 
 def read_tokens(text: str) -> list[ApiToken]:
-    """`name:token` or bare tokens, with commas. ValueError when one is unfit; it never quotes a token."""
+    """Returns the tokens in `text`, where commas separate items of the form `name:token` or `token`.
+
+    Raises ValueError when an item is malformed. The message never quotes a token.
+    """
     parts = [part.strip() for part in text.split(",")]
     tokens = [read_token(number, part) for number, part in enumerate(parts, 1) if part]
     if text and not tokens:
@@ -24,11 +27,12 @@ def read_tokens(text: str) -> list[ApiToken]:
 
 
 def read_token(number: int, part: str) -> ApiToken:
+    """Parses one item. A token without a name is named after its `number`, which starts at 1."""
     name, colon, token = part.rpartition(":")
     if colon and not NAME.fullmatch(name):
         raise ValueError(f"the name of token {number} should have only letters, digits, '.', '_' and '-'")
-    if len(token) < LEAST_CHARACTERS:
-        raise ValueError(f"token {number} should have at least {LEAST_CHARACTERS} characters")
+    if len(token) < MIN_TOKEN_CHARACTERS:
+        raise ValueError(f"token {number} should have at least {MIN_TOKEN_CHARACTERS} characters")
     if not TOKEN.fullmatch(token):
         raise ValueError(f"token {number} should have only letters, digits and -._~+/, and = at its end")
     return ApiToken(name or f"token-{number}", token)

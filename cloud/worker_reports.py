@@ -1,3 +1,5 @@
+"""The reports by which the workers tell the controller that they are ready, and what they have done."""
+
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -8,21 +10,24 @@ PREFIX = "workers/"
 
 
 class WorkerReport(BaseModel):
-    """What a worker says of itself. That there is one means: it booted and its model is loaded."""
+    """A worker's report. A worker writes its first one when its model is loaded."""
 
     instance_id: str
     model: str
     ready_at: datetime
+    """When the worker had loaded its model."""
     seen_at: datetime
+    """When the worker wrote this report."""
     images: int = 0
-    """Answered so far."""
+    """The number of images for which the worker has written a prediction so far."""
     busy_seconds: float = 0
-    """In which it had images in hand."""
+    """The time that the worker has spent on images so far."""
     draining: bool = False
+    """Whether the worker takes no more messages."""
 
 
 class WorkerReports:
-    """The workers' reports, in the state bucket under `workers/<instance-id>`."""
+    """Reads and writes the reports, which are in the state bucket under the keys `workers/<instance-id>`."""
 
     def __init__(self, state: Bucket) -> None:
         self.state = state
@@ -32,10 +37,11 @@ class WorkerReports:
         self._reports.write(f"{PREFIX}{report.instance_id}", report)
 
     def get(self, instance_id: str) -> WorkerReport | None:
+        """Returns the last report of the instance, or None when there is none."""
         return self._reports.get(f"{PREFIX}{instance_id}")
 
     def seen(self) -> dict[str, datetime]:
-        """When each instance that has ever reported did so last."""
+        """Returns when each instance wrote its last report, by instance id. Only lists the bucket."""
         return {key.removeprefix(PREFIX): at for key, at in self.state.listing(PREFIX)}
 
     def delete(self, instance_id: str) -> None:
