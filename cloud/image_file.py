@@ -45,7 +45,7 @@ OS2_HEADER = b"\x0c\0\0\0"
 SHORT_SIDE = 768
 """The shortest side, in pixels, to which large images are shrunk when they are decoded.
 
-It is three times the size to which the models resize the short side of their input.
+It is at least three times the size to which the models resize the short side of their input.
 """
 
 CHILD = (sys.executable, "-m", "cloud.image_file")

@@ -41,7 +41,7 @@ class FailureCode(StrEnum):
 
 
 class Label(BaseModel):
-    """A class name of the model, with the confidence of the model that it applies, from 0 to 1."""
+    """A label, and the confidence of the model in it, from 0 to 1."""
 
     label: str
     confidence: float = Field(ge=0, le=1)

@@ -1,1 +1,1 @@
-"""The app tier: takes image-ids from the request queue and writes predictions to the output bucket."""
+"""The worker tier: receives messages from the request queue and writes predictions to the output bucket."""

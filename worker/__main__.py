@@ -1,4 +1,4 @@
-"""python -m worker: takes images from the request queue and classifies them, until SIGTERM or Ctrl-C."""
+"""python -m worker: classifies the images in the request queue, until it gets SIGTERM or Ctrl-C."""
 
 import argparse
 import faulthandler
@@ -34,16 +34,17 @@ def main() -> int:
     try:
         settings = WorkerSettings.from_environment()
         if options.fetch_weights:
-            logging.basicConfig(level=logging.INFO, format="%(message)s")  # for the person who waits
+            logging.basicConfig(level=logging.INFO, format="%(message)s")  # plain text, for a person
         else:
             logs.configure(settings.log_level)
-        from worker import engine  # here, since torch takes seconds and --help should not
+        # Not at the top of the file, because torch takes seconds to load, and --help should not.
+        from worker import engine
 
         if options.fetch_weights:
             engine.fetch_weights(settings.model)
             return 0
         clients = make_clients()
-        before = version(settings, clients)
+        version = cache_version(settings, clients)
         loaded = engine.load_classifier(
             settings.model, settings.weights, settings.labels or None, lambda url: read_s3(clients, url)
         )
@@ -51,12 +52,16 @@ def main() -> int:
         return refuse(error)
     except engine.ClassifierError as error:
         return refuse(error)
-    same = before == version(settings, clients)  # nothing was replaced while it was loaded
-    return work(settings, clients, loaded, before if same else "")
+    if version != cache_version(settings, clients):
+        version = ""  # the weights or labels were replaced while they were loaded
+    return work(settings, clients, loaded, version)
 
 
-def version(settings: WorkerSettings, clients: Clients) -> str:
-    """Of the model, for the answer cache. Empty if that is off, or it cannot be told."""
+def cache_version(settings: WorkerSettings, clients: Clients) -> str:
+    """Returns the model's version, under which its predictions are cached.
+
+    Returns "" when predictions are not cached, or when the version cannot be determined.
+    """
     if settings.answer_cache == "off":
         return ""
     try:
@@ -67,6 +72,10 @@ def version(settings: WorkerSettings, clients: Clients) -> str:
 
 
 def work(settings: WorkerSettings, clients: Clients, classifier: Classifier, version: str) -> int:
+    """Processes messages until the worker is told to stop or is idle. Returns the exit status.
+
+    `version` is the result of cache_version.
+    """
     stop, ended = stop_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP), Event()
     metadata, instance_id = instance_metadata.find_metadata(
         os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", instance_metadata.LINK_LOCAL)
@@ -80,8 +89,8 @@ def work(settings: WorkerSettings, clients: Clients, classifier: Classifier, ver
     state = Bucket(clients.s3, settings.state_bucket)
     heartbeat = Heartbeat(queue, settings.visibility_timeout, on_hang=end_at_once)
     heartbeat.start(ended)
-    report = Reporter(WorkerReports(state), instance_id, classifier.model)
-    report.write()
+    reporter = Reporter(WorkerReports(state), instance_id, classifier.model)
+    reporter.write()
     log.info("ready", extra={"instance_id": instance_id, "model": classifier.model})
     Consumer(
         queue,
@@ -92,27 +101,29 @@ def work(settings: WorkerSettings, clients: Clients, classifier: Classifier, ver
         instance_id=instance_id,
         max_receives=settings.max_receives,
         idle_seconds=settings.idle_shutdown_seconds,
-        on_progress=report,
+        on_progress=reporter.add,
         remember=partial(PredictionCache(state).put, version) if version else no_cache,
     ).run(stop)
     ended.set()
-    report.report.draining = True
-    report.write()
-    log.info("ended", extra={"instance_id": instance_id, "images": report.report.images})
+    reporter.end()
+    log.info("ended", extra={"instance_id": instance_id, "images": reporter.report.images})
     return 0
 
 
 def end_at_once() -> None:
+    """Ends a process whose main thread hangs, with a traceback of all threads on stderr."""
     faulthandler.dump_traceback()
-    os._exit(70)
+    os._exit(70)  # EX_SOFTWARE of sysexits.h
 
 
 def read_s3(clients: Clients, url: str) -> bytes:
+    """Returns the object at `s3://bucket/key`. Raises CloudError when it cannot be read."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     return Bucket(clients.s3, bucket).read(key)[0]
 
 
 def refuse(error: Exception) -> int:
+    """Prints why the worker cannot start. Returns the exit status."""
     print(f"worker: {error}", file=sys.stderr)
     return 2
 
@@ -136,6 +147,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def explain(field: FieldInfo) -> str:
+    """Returns a setting's description with its default, for --help."""
     needed = "needed" if field.is_required() else f"default: {default_of(field)}"
     return f"{field.description} ({needed})"
 

@@ -1,3 +1,5 @@
+"""Processes the messages in the request queue."""
+
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +22,14 @@ from worker.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
-BATCH = 5  # images per forward pass: a drain waits for one, and memory holds one
-POLL_SECONDS = 1  # of a long poll: so long may a drain take when there is no work
-AWS_AGAIN_SECONDS = 5  # after a failed receive
+BATCH = 5  # images that are classified at once; a drain waits for one batch, and one must fit into memory
+POLL_SECONDS = 1  # the length of a long poll, and thus the longest that a drain takes if there is no work
+RETRY_SECONDS = 5  # the pause after a failed receive
 
 
 class Classifier(Protocol):
+    """What the consumer needs of a model. worker.engine.Classifier is the implementation."""
+
     @property
     def model(self) -> str: ...
 
@@ -35,7 +39,7 @@ class Classifier(Protocol):
 
 @dataclass
 class Loaded:
-    """An image on its way through the model."""
+    """An image that is ready to be classified."""
 
     message: Message
     image_id: ImageId
@@ -57,11 +61,17 @@ class Outcome(NamedTuple):
 
 
 def no_cache(sha256: str, prediction: Prediction) -> None:
-    pass
+    """Does nothing. Used when predictions are not cached."""
 
 
 class Consumer:
-    """receive → fetch → classify → store → delete, until `stop` is set or no work comes."""
+    """Receives messages, classifies their images, writes the predictions, and deletes the messages.
+
+    `idle_seconds` is the time without a message after which the consumer ends; 0 means never. A message that
+    has been received `max_receives` times gets a failed prediction. `on_progress` is called after each batch
+    with the number of new predictions and the seconds that the batch took, and with zeros when there was no
+    message. `remember` is called with the SHA-256 of each classified image and its prediction.
+    """
 
     def __init__(
         self,
@@ -84,7 +94,11 @@ class Consumer:
         self.pool = ThreadPoolExecutor(MAX_BATCH, thread_name_prefix="s3")
 
     def run(self, stop: Event) -> None:
-        """Returns when told to stop, or after `idle_seconds` (0: never) without a message."""
+        """Processes messages until `stop` is set, or until no message came for `idle_seconds`.
+
+        When `stop` is set, the current batch is finished, and the other received messages go back to the
+        queue.
+        """
         last_work = time.monotonic()
         while not stop.is_set():
             messages = self.receive(stop)
@@ -107,14 +121,16 @@ class Consumer:
                 self.on_progress(0, 0)
 
     def receive(self, stop: Event) -> list[Message]:
+        """Returns the next messages. After an error, returns none, after a pause that `stop` ends."""
         try:
             return self.queue.receive(MAX_BATCH, POLL_SECONDS)
         except CloudError as error:
-            log.warning("%s; next try in %d s", error, AWS_AGAIN_SECONDS)
-            stop.wait(AWS_AGAIN_SECONDS)
+            log.warning("%s; next try in %d s", error, RETRY_SECONDS)
+            stop.wait(RETRY_SECONDS)
             return []
 
     def give_back(self, messages: Sequence[Message]) -> None:
+        """Makes the messages visible to other workers at once."""
         log.info("draining: %d messages go back to the queue", len(messages))
         metrics.IMAGES.labels("returned").inc(len(messages))
         try:
@@ -123,9 +139,10 @@ class Consumer:
             log.warning("%s; they come back after the visibility timeout", error)
 
     def handle(self, messages: Sequence[Message]) -> int:
-        """Answers what it can and deletes these messages; the others come back.
+        """Processes one batch of messages. Those that cannot be processed now become visible again later.
 
-        Returns how many images it answered: not those that were answered, or cancelled, before.
+        Returns the number of predictions that were written. Images that had a prediction already, such as
+        cancelled ones, are not counted.
         """
         returned, answered = len(messages), 0
         try:
@@ -152,7 +169,11 @@ class Consumer:
         return answered
 
     def load(self, message: Message) -> Loaded | Prediction | Outcome:
-        """Returns the image, or its prediction if that needs no model, or the outcome if there is neither."""
+        """Returns the image, ready to be classified.
+
+        If the image cannot be classified, returns its failed prediction. If there is no prediction to write,
+        because the body is no image-id or because the image cannot be read now, returns the outcome.
+        """
         try:
             image_id = ImageId(message.body)
         except ValueError as error:
@@ -198,6 +219,7 @@ class Consumer:
         return Loaded(message, image_id, sha256(data).hexdigest(), tensor, timings)
 
     def classify(self, loaded: list[Loaded]) -> list[Prediction]:
+        """Returns the predictions for the images, in their order."""
         if not loaded:
             return []
         started = time.perf_counter()

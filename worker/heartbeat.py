@@ -1,3 +1,5 @@
+"""Extends the visibility timeout of messages while the worker processes them."""
+
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Keeps the messages in hand invisible to other workers while, and only while, work goes on.
+    """Keeps the messages that the consumer holds in flight, as long as the consumer makes progress.
 
-    Every third of the visibility timeout they are extended, if the loop has made a step within one
-    visibility timeout. A loop that has not is taken for hung: its messages go to another worker, and
-    after a second visibility timeout `on_hang` is called, which should end the process.
+    Their visibility timeout is extended three times per timeout, in a thread of its own. If the consumer has
+    made no progress for one visibility timeout, it is presumed to hang: the messages are no longer extended,
+    so that another worker receives them. After two visibility timeouts without progress, `on_hang` is called,
+    which should end the process.
     """
 
     def __init__(self, queue: RequestQueue, visibility_timeout: float, on_hang: Callable[[], None]) -> None:
@@ -24,19 +27,22 @@ class Heartbeat:
         self._lock = Lock()
 
     def start(self, stop: Event) -> None:
+        """Starts the thread, which runs until `stop` is set."""
         Thread(target=self._run, args=[stop], name="heartbeat", daemon=True).start()
 
     def hold(self, messages: Sequence[Message]) -> None:
+        """Extends these messages from now on, in place of the previous ones. Counts as progress."""
         with self._lock:
             self._messages = list(messages)
             self._last_step = time.monotonic()
 
     def drop(self, messages: Sequence[Message]) -> None:
+        """No longer extends these messages."""
         with self._lock:
             self._messages = [m for m in self._messages if m not in messages]
 
     def step(self) -> None:
-        """The loop says that it has made progress."""
+        """Notes that the consumer has made progress."""
         self._last_step = time.monotonic()
 
     def _run(self, stop: Event) -> None:

@@ -1,4 +1,4 @@
-"""What EC2 tells an instance about itself (IMDSv2): who it is, and that it must soon go.
+"""Reads the instance metadata (IMDSv2): the instance's id, and notices that it will be interrupted.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-instance_metadata.html
 """
@@ -13,22 +13,23 @@ from threading import Event, Thread
 log = logging.getLogger(__name__)
 
 LINK_LOCAL = "http://169.254.169.254"
-TOKEN_SECONDS = 21600
+TOKEN_SECONDS = 21600  # how long a token is valid; the maximum
+# The metadata items that announce an interruption, with their names for the log.
 NOTICES = {
     "spot/instance-action": "spot interruption notice",
     "events/recommendations/rebalance": "rebalance recommendation",
 }
-POLL_SECONDS = 5  # as AWS recommends for interruption notices
+POLL_SECONDS = 5  # the interval that AWS recommends to check for interruption notices
 
 
 class Metadata:
-    """The instance metadata service. Every call ends within a second or two."""
+    """The instance metadata service at the URL `endpoint`. Each HTTP call has a timeout of one second."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint.rstrip("/")
 
     def get(self, path: str) -> str | None:
-        """None when there is no such item. OSError when there is no such service."""
+        """Returns an item, or None when there is no such item. Raises OSError when the service fails."""
         try:
             token = self._call(
                 "PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
@@ -47,7 +48,10 @@ class Metadata:
 
 
 def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:
-    """The metadata service and this instance's id; off EC2 none, and host name and process id."""
+    """Returns the metadata service and the id of this instance.
+
+    Outside EC2, returns None, and the host name with the process id in place of the instance id.
+    """
     metadata = Metadata(endpoint)
     try:
         if instance_id := metadata.get("instance-id"):
@@ -58,7 +62,10 @@ def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:
 
 
 def watch(metadata: Metadata, stop: Event, every: float = POLL_SECONDS) -> None:
-    """Sets `stop` as soon as EC2 announces that this instance will be taken away."""
+    """Starts a thread that sets `stop` when EC2 announces that it will interrupt this instance.
+
+    `every` is the time between two checks in seconds.
+    """
     Thread(target=_watch, args=[metadata, stop, every], name="notices", daemon=True).start()
 
 

@@ -1,3 +1,5 @@
+"""Writes the report of this worker to the state bucket."""
+
 import logging
 import time
 
@@ -5,29 +7,37 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport, WorkerReports
 
-REPORT_SECONDS = 5
+REPORT_SECONDS = 5  # the shortest time between two reports of a worker that runs
 
 log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Writes this worker's report: when it is ready, then at most every few seconds, and at its end."""
+    """Counts what this worker has done, and writes it into the report every few seconds.
+
+    When S3 fails, a warning is logged, and the next report makes up for it.
+    """
 
     def __init__(self, reports: WorkerReports, instance_id: str, model: str) -> None:
         started = now()
         self.reports = reports
         self.report = WorkerReport(instance_id=instance_id, model=model, ready_at=started, seen_at=started)
-        self.last = 0.0
+        self._written_at = 0.0
 
-    def __call__(self, images: int, seconds: float) -> None:
-        """After a batch, or without one: `images` were answered in so many `seconds`."""
+    def add(self, images: int, seconds: float) -> None:
+        """Adds new predictions and the seconds that they took. Writes the report if one is due."""
         self.report.images += images
         self.report.busy_seconds += seconds
-        if time.monotonic() - self.last >= REPORT_SECONDS:
+        if time.monotonic() - self._written_at >= REPORT_SECONDS:
             self.write()
 
+    def end(self) -> None:
+        """Writes the last report, which says that the worker takes no more messages."""
+        self.report.draining = True
+        self.write()
+
     def write(self) -> None:
-        self.last = time.monotonic()
+        self._written_at = time.monotonic()
         self.report.seen_at = now()
         try:
             self.reports.put(self.report)
