@@ -20,7 +20,7 @@ import numpy as np
 from bench.simulation import oracle
 from bench.simulation.luck import draw_work
 from bench.simulation.others import Fixed, KedaHpa, Plain, TargetTracking
-from bench.simulation.ours import Ours, Proposal
+from bench.simulation.ours import Ours
 from bench.simulation.parameters import Parameters
 from bench.simulation.plots import draw
 from bench.simulation.policy import Policy
@@ -55,8 +55,6 @@ def policies(trace: Trace, parameters: Parameters) -> list[Policy]:
     mean, peak = (rate / parameters.images_per_second for rate in (trace.mean(), trace.peak_minute()))
     return [
         Ours(),
-        Proposal(waits=False),
-        Proposal(waits=True),
         Plain(),
         TargetTracking(),
         KedaHpa(),
@@ -126,8 +124,7 @@ def main() -> None:
 def report(trace: Trace, rows: list[Row], parameters: Parameters) -> None:
     print(f"{trace.name}: {trace.total} images in {len(trace.times)} requests, {trace.seconds:.0f} s")
     print(table(rows))
-    for row in rows[:3]:
-        print(verdict(row, rows[3:]))
+    print(verdict(rows[0], rows[1:]))
     print(f"{draw(trace, rows, parameters, PLOTS).relative_to(Path.cwd())}\n", flush=True)
 
 

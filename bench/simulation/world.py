@@ -18,9 +18,9 @@ from bench.simulation.parameters import Parameters
 from bench.simulation.policy import Policy
 from bench.simulation.sqs import Queue
 from bench.simulation.traces import Trace
+from cloud.request_queue import MAX_BATCH
+from worker.consumer import BATCH
 
-RECEIVE = 10  # messages at once, as cloud.request_queue.MAX_BATCH
-BATCH = 5  # images per forward pass, as worker.consumer.BATCH
 GRACE = 3600.0  # seconds after the trace's end, for what still waits
 
 
@@ -133,7 +133,7 @@ class World:
     def end_long_polls(self) -> None:
         """SQS spreads the messages over the workers that wait for some."""
         while self.idle and self.queue.visible:
-            share = min(RECEIVE, -(-self.queue.visible // len(self.idle)))
+            share = min(MAX_BATCH, -(-self.queue.visible // len(self.idle)))
             instance = self.idle[self.random.randrange(len(self.idle))]
             self.unlist(instance)
             self.receive(instance, share)
@@ -174,7 +174,7 @@ class World:
 
     def free(self, instance: Instance) -> None:
         if self.queue.visible:
-            self.receive(instance, RECEIVE)
+            self.receive(instance, MAX_BATCH)
             self.queue.remember(self.now)
         else:
             instance.idle_since, instance.idle_place = self.now, len(self.idle)
