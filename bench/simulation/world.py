@@ -26,7 +26,7 @@ GRACE = 3600.0  # seconds after the trace's end, for what still waits
 
 
 class Policy:
-    """A scaling policy. `look` is called every `interval` seconds, and whenever the policy wakes the world."""
+    """A scaling policy. `look` is called every `interval` seconds, and when the policy wakes the world."""
 
     name = "nothing"
     interval = inf
