@@ -23,9 +23,8 @@ from bench.simulation.others import Fixed, KedaHpa, Plain, TargetTracking
 from bench.simulation.ours import Ours
 from bench.simulation.parameters import Parameters
 from bench.simulation.plots import draw
-from bench.simulation.policy import Policy
 from bench.simulation.traces import TRACES, Trace, make_trace
-from bench.simulation.world import World
+from bench.simulation.world import Policy, World
 
 PLOTS = Path(__file__).parent / "plots"
 GOAL = 1.15  # times the oracle's cost

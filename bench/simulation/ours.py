@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from bench.simulation.policy import Policy
-from bench.simulation.world import World
+from bench.simulation.world import Policy, World
 from controller.autoscaling import planner
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS

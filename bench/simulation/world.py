@@ -5,6 +5,8 @@ batch is. All runs of one trace and seed have the same work for each image and t
 the n-th launch, whatever the policy.
 """
 
+from __future__ import annotations
+
 import heapq
 from collections.abc import Iterable
 from math import inf
@@ -15,13 +17,31 @@ import numpy as np
 from bench.simulation.ec2 import Ec2, Instance
 from bench.simulation.luck import draw_work
 from bench.simulation.parameters import Parameters
-from bench.simulation.policy import Policy
 from bench.simulation.sqs import Queue
 from bench.simulation.traces import Trace
 from cloud.request_queue import MAX_BATCH
 from worker.consumer import BATCH
 
 GRACE = 3600.0  # seconds after the trace's end, for what still waits
+
+
+class Policy:
+    """A scaling policy. `look` is called every `interval` seconds, and when the policy wakes the world."""
+
+    name = "nothing"
+    interval = inf
+    idle_shutdown = False
+    """Whether a worker without work shuts its instance down."""
+
+    def start(self, world: World) -> None: ...
+
+    def sent(self, world: World) -> None:
+        """Called when a request's images were sent."""
+
+    def answered(self, world: World) -> None:
+        """Called when a request's last image was answered."""
+
+    def look(self, world: World) -> None: ...
 
 
 class World:

@@ -9,10 +9,9 @@ from bench.simulation.ec2 import Ec2
 from bench.simulation.luck import draw_work
 from bench.simulation.others import hpa_instances, hpa_recommendation, plain_launches, tracked_instances
 from bench.simulation.parameters import Parameters
-from bench.simulation.policy import Policy
 from bench.simulation.sqs import Queue
 from bench.simulation.traces import TRACES, Trace, generate, make_trace
-from bench.simulation.world import World
+from bench.simulation.world import Policy, World
 from controller.autoscaling.scaling import (
     Sent,
     arriving_per_second,
