@@ -20,12 +20,11 @@ import numpy as np
 from bench.simulation import oracle
 from bench.simulation.luck import draw_work
 from bench.simulation.others import Fixed, KedaHpa, Plain, TargetTracking
-from bench.simulation.ours import Ours, Proposal
+from bench.simulation.ours import Ours
 from bench.simulation.parameters import Parameters
 from bench.simulation.plots import draw
-from bench.simulation.policy import Policy
 from bench.simulation.traces import TRACES, Trace, make_trace
-from bench.simulation.world import World
+from bench.simulation.world import Policy, World
 
 PLOTS = Path(__file__).parent / "plots"
 GOAL = 1.15  # times the oracle's cost
@@ -55,8 +54,6 @@ def policies(trace: Trace, parameters: Parameters) -> list[Policy]:
     mean, peak = (rate / parameters.images_per_second for rate in (trace.mean(), trace.peak_minute()))
     return [
         Ours(),
-        Proposal(waits=False),
-        Proposal(waits=True),
         Plain(),
         TargetTracking(),
         KedaHpa(),
@@ -126,8 +123,7 @@ def main() -> None:
 def report(trace: Trace, rows: list[Row], parameters: Parameters) -> None:
     print(f"{trace.name}: {trace.total} images in {len(trace.times)} requests, {trace.seconds:.0f} s")
     print(table(rows))
-    for row in rows[:3]:
-        print(verdict(row, rows[3:]))
+    print(verdict(rows[0], rows[1:]))
     print(f"{draw(trace, rows, parameters, PLOTS).relative_to(Path.cwd())}\n", flush=True)
 
 

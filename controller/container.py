@@ -16,7 +16,8 @@ from controller.autoscaling.ec2_fleet import Fleet, LaunchPlan
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.fleet_state import SharedState
 from controller.autoscaling.instance_ledger import InstanceLedger
-from controller.autoscaling.observation import Policy
+from controller.autoscaling.observer import Observer
+from controller.autoscaling.planner import Policy
 from controller.autoscaling.user_data import render
 from controller.dashboard.fleet_collector import FleetCollector
 from controller.dashboard.fleet_view import FleetView
@@ -37,7 +38,7 @@ from controller.web.server_sent_events import EventStreams
 from controller.web.services import Services
 from controller.web.wait_limits import WaitLimits
 
-LAST_LOOK_SECONDS = 2.0  # how long an exiting process waits for the autoscaler's current run
+LAST_RUN_SECONDS = 2.0  # how long an exiting process waits for the autoscaler's current run
 USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 
 
@@ -50,24 +51,25 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
     stored = StoredRequests(inputs, outputs, pool)
     deduplication = Deduplication(settings, clients.s3, PredictionCache(state), outputs, pool)
-    polling = Polling(stored, open_requests, deduplication, settings.request_timeout)
+    wake_autoscaler = Event()
+    polling = Polling(
+        stored, open_requests, deduplication, settings.request_timeout, wake_autoscaler=wake_autoscaler.set
+    )
     submissions = Submissions(inputs, outputs, queue, open_requests, deduplication, polling, pool)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
     recovery = Recovery(queue, outputs, open_requests)
     shared, reports = SharedState(state), WorkerReports(state)
     history = FleetHistory(state)
-    autoscaler = Autoscaler(
-        queue=queue,
-        fleet=fleet,
-        shared=shared,
-        history=history,
-        ledger=InstanceLedger(reports, settings.boot_timeout, silent_after(settings.visibility_timeout)),
-        open_requests=open_requests,
-        recovery=recovery,
-        policy=Policy(settings.max_instances, settings.max_images_per_instance),
-        waiting=polling.waiting,
+    policy = Policy(
+        max_instances=settings.max_instances,
+        max_images_per_instance=settings.max_images_per_instance,
+        boot_timeout=settings.boot_timeout,
+        silent_after=silent_after(settings.visibility_timeout),
     )
-    polling.look_at_fleet = autoscaler.wake.set
+    observer = Observer(queue, fleet, InstanceLedger(reports), open_requests, recovery, polling.waiting)
+    autoscaler = Autoscaler(
+        observer, policy, fleet, shared, history, open_requests, recovery, wake_autoscaler
+    )
     fleet_view = FleetView(
         queue,
         fleet,
@@ -80,7 +82,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     )
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared, pool)
-    forecast = Forecast(latest, autoscaler.policy)
+    forecast = Forecast(latest, policy)
     dependencies = {
         "input bucket": inputs,
         "output bucket": outputs,
@@ -133,7 +135,7 @@ def silent_after(visibility_timeout: float) -> float:
 def start_autoscaler(autoscaler: Autoscaler) -> None:
     """Starts the autoscaler in a thread. Must be called after a fork, because threads do not survive one.
 
-    When the process exits, the autoscaler gets LAST_LOOK_SECONDS to finish its run and release its lease.
+    When the process exits, the autoscaler gets LAST_RUN_SECONDS to finish its run and release its lease.
     """
     stop = Event()
     thread = Thread(target=autoscaler.run, args=[stop], name="autoscaler", daemon=True)
@@ -142,6 +144,6 @@ def start_autoscaler(autoscaler: Autoscaler) -> None:
     def end() -> None:
         stop.set()
         autoscaler.wake.set()
-        thread.join(LAST_LOOK_SECONDS)
+        thread.join(LAST_RUN_SECONDS)
 
     atexit.register(end)

@@ -206,7 +206,7 @@ def make(settings: ControllerSettings, aws: Clients) -> Iterator[Callable[..., S
 
     def make(**changes: Any) -> Services:
         services = assemble(settings.model_copy(update=changes), aws)
-        services.polling.look_at_fleet = lambda: None
+        services.polling.wake_autoscaler = lambda: None
         made.append(services)
         return services
 
@@ -222,7 +222,7 @@ def make(settings: ControllerSettings, aws: Clients) -> Iterator[Callable[..., S
 def process(make: Callable[..., Services], work: Callable[[], None]) -> Services:
     """One of the controller, with a worker that answers as soon as it is called."""
     made = make()
-    made.polling.look_at_fleet = work
+    made.polling.wake_autoscaler = work
     return made
 
 

@@ -5,9 +5,20 @@ from bench.simulation.parameters import Parameters
 
 
 class Instance:
-    __slots__ = ("draining", "ended", "hand", "idle_place", "idle_since", "launched", "ready", "running")
+    __slots__ = (
+        "draining",
+        "ended",
+        "hand",
+        "idle_place",
+        "idle_since",
+        "instance_id",
+        "launched",
+        "ready",
+        "running",
+    )
 
-    def __init__(self, launched: float, running: float, ready: float) -> None:
+    def __init__(self, instance_id: str, launched: float, running: float, ready: float) -> None:
+        self.instance_id = instance_id
         self.launched, self.running, self.ready = launched, running, ready
         """When it was launched, and when it is in these states, now or later."""
         self.ended = float("inf")
@@ -48,8 +59,8 @@ class Ec2:
         return self.parameters.pending_seconds * luck, self.parameters.boot_seconds * luck
 
     def add(self, now: float, pending: float, boot: float) -> Instance:
-        instance = Instance(now, now + pending, now + pending + boot)
         self.launches += 1
+        instance = Instance(f"i-{self.launches}", now, now + pending, now + pending + boot)
         self.active[instance] = None
         self.note(now)
         return instance

@@ -9,8 +9,7 @@ from collections import deque
 from math import ceil
 
 from bench.simulation.ec2 import Instance
-from bench.simulation.policy import Policy
-from bench.simulation.world import World
+from bench.simulation.world import Policy, World
 
 TOLERANCE = 0.1  # --horizontal-pod-autoscaler-tolerance
 STABILIZATION_SECONDS = 300.0

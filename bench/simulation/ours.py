@@ -1,47 +1,35 @@
-"""Our policy: calls the functions of controller/autoscaling/scaling.py in the order in which its autoscaler
-does.
-"""
+"""The autoscaler's own planner, which observes the simulated world instead of AWS."""
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 
-from bench.simulation.policy import Policy
-from bench.simulation.proposal import next_request_within, wanted_at_rate
-from bench.simulation.world import World
-from controller.autoscaling.autoscaler import BUSY_SECONDS, QUIET_AGAIN_SECONDS
+from bench.simulation.world import Policy, World
+from controller.autoscaling import planner
+from controller.autoscaling.demand import Demand
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
-from controller.autoscaling.scaling import (
-    HOLD_SECONDS,
-    Seen,
-    Sent,
-    arriving_per_second,
-    instances_for_rate,
-    instances_to_end,
-    instances_to_launch,
-    wanted_instances,
-)
+from controller.autoscaling.observation import Counts, Observation, ObservedInstance
+from controller.autoscaling.observer import COUNT_AGAIN_SECONDS
 from controller.image_requests.polling import LAG_SECONDS
 
-SENT_STEP, SENT_KEPT = 2.0, 300.0  # seconds
 KNOWN_IMAGES = 100  # how many images' times are known from an earlier load
 
 
 class Ours(Policy):
+    """Applies each plan as controller/autoscaling/autoscaler.py does: launches, terminates, and runs again
+    when the plan says so, or earlier if a request is sent or answered.
+    """
+
     name = "ours"
-    interval = BUSY_SECONDS
     idle_shutdown = True
 
     def __init__(self) -> None:
+        self.demand = Demand()
         self.no_launch_before = -inf
-        self.quiet_since: tuple[float, int] | None = None
-        """When the queue was first seen quiet, and how many requests had been sent by then."""
-        self.sent_lately: deque[tuple[float, int, int]] = deque()
-        """(time of the last request, requests, images), a few seconds together."""
-        self.known = 0, 0
-        """Requests and images that had been sent by the last look."""
-        self.wanted_lately: deque[tuple[float, int]] = deque()
+        self.empty_since: float | None = None
+        """When the queue was first counted as empty, since it was last counted as not empty."""
+        self.noted = 0, 0
+        """The requests and images that had been sent by the last run."""
 
     def sent(self, world: World) -> None:
         world.wake()
@@ -50,93 +38,62 @@ class Ours(Policy):
         world.wake()
 
     def look(self, world: World) -> None:
-        sent, seen, p = self.note_sent(world), self.see(world), world.parameters
-        if seen.quiet:
-            self.scale_in(world)
+        p = world.parameters
+        counts = self.count(world)
+        if not counts.backlog and world.ec2.active and not self.counted_twice(world):
             return
-        self.quiet_since = None
-        wanted = wanted_instances(seen.backlog, p.images_per_instance, p.maximum)
-        self.scale_out(world, seen, wanted)
-        self.end_surplus(world, max(wanted, instances_for_rate(arriving_per_second(sent), self.speed(world))))
-
-    def speed(self, world: World) -> float:
-        """Images per second of one instance, as learned so far."""
-        known = KNOWN_IMAGES / world.parameters.images_per_second
-        return (world.classified + KNOWN_IMAGES) / (world.busy_seconds + known)
-
-    def see(self, world: World) -> Seen:
-        visible, in_flight = world.queue.counts(world.now)
-        pending = world.ec2.pending(world.now)
-        running = len(world.ec2.active) - pending
-        return Seen(visible, in_flight, 0, world.unanswered_since(LAG_SECONDS), pending, running)
-
-    def scale_out(self, world: World, seen: Seen, wanted: int) -> None:
-        count = instances_to_launch(wanted, seen.active)
-        if count and world.now >= self.no_launch_before and not world.launch(count):
+        settings = planner.Policy(p.maximum, p.images_per_instance, boot_timeout=inf, silent_after=inf)
+        plan = planner.plan(self.observe(world, counts), settings)
+        self.demand.note_called_for(plan.called_for, world.now)
+        if plan.terminate:
+            ids = set(plan.terminate)
+            world.terminate([i for i in world.ec2.active if i.instance_id in ids])
+        if plan.launch and not world.launch(plan.launch):
             self.no_launch_before = world.now + CAPACITY_AGAIN_SECONDS
+        world.look_at(world.now + plan.next_run_in)
 
-    def scale_in(self, world: World) -> None:
-        """The queue must be quiet twice, with no request between."""
-        if not world.ec2.active:
-            return
-        if self.quiet_since is None or self.quiet_since[1] != world.requests_sent:
-            self.quiet_since = world.now, world.requests_sent
-        again = self.quiet_since[0] + QUIET_AGAIN_SECONDS
+    def count(self, world: World) -> Counts:
+        visible, in_flight = world.queue.counts(world.now)
+        counts = Counts(
+            visible=visible,
+            in_flight=in_flight,
+            delayed=0,
+            just_sent=world.unanswered_since(LAG_SECONDS),
+            pending=world.ec2.pending(world.now),
+            running=len(world.ec2.active) - world.ec2.pending(world.now),
+        )
+        if counts.backlog:
+            self.empty_since = None
+        return counts
+
+    def counted_twice(self, world: World) -> bool:
+        """Returns whether the queue has stayed empty until a second count, for which it otherwise asks."""
+        if self.empty_since is None:
+            self.empty_since = world.now
+        again = self.empty_since + COUNT_AGAIN_SECONDS
         if world.now < again:
             world.look_at(again)
-        else:
-            world.terminate(world.ec2.active)
-            self.quiet_since = None
+        return world.now >= again
 
-    def note_sent(self, world: World) -> list[Sent]:
-        requests, images = world.requests_sent - self.known[0], world.queue.sent - self.known[1]
-        self.known = world.requests_sent, world.queue.sent
-        lately = self.sent_lately
-        if requests:
-            if lately and lately[-1][0] // SENT_STEP == world.now // SENT_STEP:
-                _, more_requests, more_images = lately.pop()
-                requests, images = requests + more_requests, images + more_images
-            lately.append((world.now, requests, images))
-        while lately and world.now - lately[0][0] > SENT_KEPT:
-            lately.popleft()
-        return [Sent(world.now - time, n, m) for time, n, m in lately]
-
-    def end_surplus(self, world: World, wanted: int) -> None:
-        lately = self.wanted_lately
-        lately.append((world.now, wanted))
-        while world.now - lately[0][0] > HOLD_SECONDS:
-            lately.popleft()
-        oldest_first = [i for i in world.ec2.active if not i.draining]
-        ages = [world.now - i.launched for i in oldest_first]
-        world.terminate(oldest_first[: instances_to_end([n for _, n in lately], ages)])
-
-
-class Proposal(Ours):
-    """Knows also how fast images come and go, and lets go whom neither rate nor backlog needs."""
-
-    def __init__(self, *, waits: bool) -> None:
-        """`waits`: whether a quiet fleet is kept while another request is to be expected."""
-        super().__init__()
-        self.name = "proposal, waiting" if waits else "proposal"
-        self.waits = waits
-
-    def look(self, world: World) -> None:
-        sent = self.note_sent(world)
-        seen = self.see(world)
-        if seen.quiet and not self.another_is_expected(world, sent):
-            self.scale_in(world)
-            return
-        self.quiet_since = None
-        p = world.parameters
-        speed = self.speed(world)
-        rate = arriving_per_second(sent)
-        wanted = wanted_at_rate(
-            seen.backlog, rate, seen.running, speed, p.cold_seconds, p.images_per_instance, p.maximum
+    def observe(self, world: World, counts: Counts) -> Observation:
+        requests, images = world.requests_sent - self.noted[0], world.queue.sent - self.noted[1]
+        self.noted = world.requests_sent, world.queue.sent
+        self.demand.note_sent(requests, images, world.now)
+        return Observation(
+            now=world.now,
+            counts=counts,
+            instances=[
+                ObservedInstance(i.instance_id, world.now - i.launched, ready=i.ready <= world.now)
+                for i in world.ec2.active
+                if not i.draining
+            ],
+            arrivals=self.demand.arrivals(world.now),
+            called_for_lately=self.demand.called_for_lately(world.now),
+            images_per_second=self.speed(world),
+            no_launch_before=self.no_launch_before,
         )
-        self.scale_out(world, seen, wanted)
-        self.end_surplus(world, wanted)
 
-    def another_is_expected(self, world: World, sent: list[Sent]) -> bool:
-        if not (self.waits and sent):
-            return False
-        return sent[-1].age < next_request_within(sent, world.parameters.idle_shutdown)
+    def speed(self, world: World) -> float:
+        """Returns the images per second of one instance, as learned so far."""
+        known = KNOWN_IMAGES / world.parameters.images_per_second
+        return (world.classified + KNOWN_IMAGES) / (world.busy_seconds + known)

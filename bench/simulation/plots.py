@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from bench.simulation.parameters import Parameters
 from bench.simulation.traces import Trace
 
-COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#d55e00", "#e69f00", "#cc79a7", "#999999", "#444444")
-MARKERS = "os^vDP<>"
+COLOURS = ("#0072b2", "#d55e00", "#e69f00", "#009e73", "#999999", "#444444")
+MARKERS = "osD^<>"
 COLUMNS = 600  # points of time in a picture
 
 

@@ -59,7 +59,7 @@ def steady(rng: np.random.Generator) -> Trace:
 
 
 def burst(rng: np.random.Generator) -> Trace:
-    """12 times 50 images a second for a minute, with silence of 5 minutes and more between."""
+    """12 times 50 images a second for a minute. The starts are 5 minutes and an exponential 5 more apart."""
     starts = np.cumsum(rng.exponential(300, 12) + 300)
     t = np.arange(float(int(starts[-1]) + 61))
     return generate("burst", 50.0 * sum((t >= s) & (t < s + 60) for s in starts), rng)

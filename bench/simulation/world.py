@@ -5,6 +5,8 @@ batch is. All runs of one trace and seed have the same work for each image and t
 the n-th launch, whatever the policy.
 """
 
+from __future__ import annotations
+
 import heapq
 from collections.abc import Iterable
 from math import inf
@@ -15,13 +17,31 @@ import numpy as np
 from bench.simulation.ec2 import Ec2, Instance
 from bench.simulation.luck import draw_work
 from bench.simulation.parameters import Parameters
-from bench.simulation.policy import Policy
 from bench.simulation.sqs import Queue
 from bench.simulation.traces import Trace
+from cloud.request_queue import MAX_BATCH
+from worker.consumer import BATCH
 
-RECEIVE = 10  # messages at once, as cloud.request_queue.MAX_BATCH
-BATCH = 5  # images per forward pass, as worker.consumer.BATCH
 GRACE = 3600.0  # seconds after the trace's end, for what still waits
+
+
+class Policy:
+    """A scaling policy. `look` is called every `interval` seconds, and when the policy wakes the world."""
+
+    name = "nothing"
+    interval = inf
+    idle_shutdown = False
+    """Whether a worker without work shuts its instance down."""
+
+    def start(self, world: World) -> None: ...
+
+    def sent(self, world: World) -> None:
+        """Called when a request's images were sent."""
+
+    def answered(self, world: World) -> None:
+        """Called when a request's last image was answered."""
+
+    def look(self, world: World) -> None: ...
 
 
 class World:
@@ -133,7 +153,7 @@ class World:
     def end_long_polls(self) -> None:
         """SQS spreads the messages over the workers that wait for some."""
         while self.idle and self.queue.visible:
-            share = min(RECEIVE, -(-self.queue.visible // len(self.idle)))
+            share = min(MAX_BATCH, -(-self.queue.visible // len(self.idle)))
             instance = self.idle[self.random.randrange(len(self.idle))]
             self.unlist(instance)
             self.receive(instance, share)
@@ -174,7 +194,7 @@ class World:
 
     def free(self, instance: Instance) -> None:
         if self.queue.visible:
-            self.receive(instance, RECEIVE)
+            self.receive(instance, MAX_BATCH)
             self.queue.remember(self.now)
         else:
             instance.idle_since, instance.idle_place = self.now, len(self.idle)

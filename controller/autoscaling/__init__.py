@@ -1,1 +1,1 @@
-"""The fleet: what is observed of it, what is planned, and what is done. One controller at a time acts."""
+"""Scales the fleet: observes it, plans, and applies the plan. One controller process at a time does so."""

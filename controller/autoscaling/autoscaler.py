@@ -1,234 +1,180 @@
-"""look → decide → act, by one process at a time; the world is the memory.
+"""Observes the fleet, plans, and applies the plan, again and again. One process at a time does so.
 
-A look reads the queue's counts, the instance list and the open requests, decides with scaling.py,
-acts, and notes why. Whatever dies or fails in between costs one look: the next one sees the world as
-it then is.
+What a run needs to know of earlier ones is in the fleet's state. If a process dies or AWS fails in the middle
+of a run, the next run observes what has become of the fleet.
 """
 
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import Event
 
 from cloud.clock import now
 from cloud.errors import CloudError
-from cloud.request_queue import RequestQueue
 from controller.autoscaling import metrics
 from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Busy, Decision, FleetState, SharedState
-from controller.autoscaling.instance_ledger import InstanceLedger, age
-from controller.autoscaling.launcher import Launcher, why_nobody_comes
-from controller.autoscaling.observation import Look, Policy
-from controller.autoscaling.scaling import Seen, instances_to_end, wanted_instances
+from controller.autoscaling.fleet_state import Busy, Decision, FleetState, Lease, SharedState
+from controller.autoscaling.launcher import Launcher, LaunchFailed
+from controller.autoscaling.observer import Observed, Observer
+from controller.autoscaling.planner import BUSY_SECONDS, Plan, Policy, plan
 from controller.autoscaling.wording import some
 from controller.image_requests.open_requests import OpenRequests
 from controller.image_requests.recovery import Recovery
-from controller.image_requests.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
-QUIET_AGAIN_SECONDS = 0.25  # the counts are approximate, so quiet is believed when seen twice, this far apart
-SPACING_SECONDS = 0.2  # what wakes it meanwhile is served by one look
-BUSY_SECONDS = 2.0  # between looks while something waits or runs
-REAPER_SECONDS = 30.0  # between looks otherwise
-DEAD_LETTERS_SECONDS = 10.0
+SPACING_SECONDS = 0.2  # the least pause between two runs: one run serves all that has happened meanwhile
+DEAD_LETTERS_SECONDS = 10.0  # between two looks into the dead-letter queue while the request queue is busy
 LEASE_WAIT_SECONDS = 5.0
+
+
+@dataclass
+class Run:
+    """What one run observed, planned and did."""
+
+    observed: Observed
+    plan: Plan
+    launched: list[str] = field(default_factory=list)
+    terminated: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
 
 class Autoscaler:
     def __init__(
         self,
-        queue: RequestQueue,
+        observer: Observer,
+        policy: Policy,
         fleet: Fleet,
         shared: SharedState,
         history: FleetHistory,
-        ledger: InstanceLedger,
         open_requests: OpenRequests,
         recovery: Recovery,
-        policy: Policy,
-        waiting: Callable[[], Waiting],
-        quiet_again_seconds: float = QUIET_AGAIN_SECONDS,
+        wake: Event,
     ) -> None:
-        self.queue, self.fleet, self.shared = queue, fleet, shared
-        self.history, self.ledger = history, ledger
-        self.open_requests, self.recovery, self.policy = open_requests, recovery, policy
-        self.launching = Launcher(fleet, ledger, open_requests, policy)
-        self.waiting, self.quiet_again_seconds = waiting, quiet_again_seconds
+        self.observer, self.policy = observer, policy
+        self.fleet, self.launcher = fleet, Launcher(fleet)
+        self.shared, self.history = shared, history
+        self.open_requests, self.recovery = open_requests, recovery
+        self.wake = wake
+        """Set to start the next run at once: a request was sent or answered, or the process ends."""
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters_at = 0.0
-        self._noted = Waiting()
-        self.wake = Event()
-        """Set by who wants a look now: a request that was sent, or one that is answered."""
 
     def run(self, stop: Event) -> None:
-        """Looks when woken, and now and then, until `stop` is set (and `wake`, to end at once)."""
+        """Runs when woken, and from time to time, until `stop` is set. Set `wake` too to end it at once."""
         while not stop.is_set():
-            busy = True
+            seconds = BUSY_SECONDS
             try:
-                busy = self.look()
+                seconds = self.reconcile()
             except Busy:
-                log.info("another controller looks; this one looks again soon")
+                log.info("another process runs its autoscaler; this one tries again soon")
             except CloudError as error:
-                log.warning("the look failed: %s", error)
+                log.warning("the autoscaler's run failed: %s", error)
             except Exception:
-                log.exception("the look failed")
+                log.exception("the autoscaler's run failed")
             stop.wait(SPACING_SECONDS)
-            self.wake.wait(BUSY_SECONDS if busy else REAPER_SECONDS)
+            self.wake.wait(seconds)
             self.wake.clear()
 
-    def look(self) -> bool:
-        """Returns whether anything waits, runs or shuts down, so that the next look should come soon."""
+    def reconcile(self) -> float:
+        """Observes, plans and applies the plan once. Returns the seconds until the next run.
+
+        Raises Busy while another process holds the lease, and CloudError when AWS fails.
+        """
         with self.shared.hold(LEASE_WAIT_SECONDS) as lease:
-            look = self._see(lease.state)
+            observed = self.observer.observe(lease.state)
+            run = Run(observed, plan(observed.observation, self.policy))
+            run.reasons += run.plan.reasons
+            lease.state.demand.note_called_for(run.plan.called_for, observed.observation.now)
             try:
-                self._end_overdue(look)
-                self._answer_dead_letters(look)
-                if look.seen.quiet:
-                    self._scale_in(look)
-                elif reason := why_nobody_comes(look):
-                    self._answer_that_nobody_comes(look, reason)
-                else:
-                    self.launching.scale_out(look, lease)
-                    self._end_surplus(look)
-                self.fleet.number(look.active, look.launched)
+                self._apply(run, lease)
             finally:
-                self._note(look)
-                self._sample(look)
-        return bool(look.active or look.state.launched or look.seen.backlog or look.waiting.requests)
+                self._record(run, lease.state)
+                self._sample(run, lease.state)
+        return run.plan.next_run_in
 
-    def _see(self, state: FleetState) -> Look:
-        waiting = self.waiting()
-        counts = self.queue.counts()
-        instances = self.fleet.instances()
-        states = [i.state for i in instances]
-        seen = Seen(
-            visible=counts.visible,
-            in_flight=counts.in_flight,
-            delayed=counts.delayed,
-            just_sent=waiting.just_sent,
-            pending=states.count("pending"),
-            running=states.count("running"),
-        )
-        wanted = wanted_instances(
-            seen.backlog, self.policy.max_images_per_instance, self.policy.max_instances
-        )
-        new_requests = waiting.submitted - self._noted.submitted
-        state.demand.note_sent(new_requests, waiting.images - self._noted.images, now())
-        state.demand.note_wanted(wanted, now())
-        self._noted = waiting
-        return Look(state, instances, waiting, seen, wanted)
+    def _apply(self, run: Run, lease: Lease) -> None:
+        self._answer_dead_letters(run)
+        if run.plan.terminate:
+            self._terminate(run, lease.state)
+        if run.plan.fail:
+            self._fail_open_requests(run, lease.state)
+        if run.plan.launch:
+            self._launch(run, lease)
+        left = [i for i in run.observed.instances if i.instance_id not in run.terminated]
+        self.fleet.number(left, run.launched)
 
-    def _end_overdue(self, look: Look) -> None:
-        overdue = self.ledger.update(look.state, look.instances)
-        if overdue.late:
-            late = some(len(overdue.late), "instance was", "instances were")
-            look.why.append(f"{late} not ready within the boot timeout")
-            look.state.not_ready += self._terminate(look, overdue.late)
-        if overdue.silent:
-            look.why.append(f"{some(len(overdue.silent), 'worker has', 'workers have')} gone silent")
-            self._terminate(look, overdue.silent)
-        surplus = look.active[self.policy.max_instances :]
-        if surplus:
-            look.why.append(f"{some(len(surplus), 'instance', 'instances')} more than the maximum")
-            self._terminate(look, [i.instance_id for i in surplus])
-
-    def _answer_dead_letters(self, look: Look) -> None:
-        """Now and then while requests wait; at each look when theirs may be all that is left."""
-        if look.waiting.requests and (not look.seen.counted or time.monotonic() > self._dead_letters_at):
+    def _answer_dead_letters(self, run: Run) -> None:
+        """Answers dead letters now and then while requests wait, and always if nothing else may be left."""
+        observation = run.observed.observation
+        due = not observation.counts.in_queue or time.monotonic() > self._dead_letters_at
+        if observation.requests and due:
             self._dead_letters_at = time.monotonic() + DEAD_LETTERS_SECONDS
             self.recovery.answer_dead_letters()
 
-    def _end_surplus(self, look: Look) -> None:
-        """Lets go whom neither backlog nor arrivals have called for lately; they finish what they have."""
-        speed = look.state.images_per_second
-        if speed is None:
-            return
-        ages = [age(look.state.launched[i.instance_id]) for i in look.active]
-        count = instances_to_end([look.state.demand.most_wanted(speed, now())], ages)
-        if count:
-            look.why.append(
-                f"{some(count, 'instance', 'instances')} more than the load has called for lately"
+    def _terminate(self, run: Run, state: FleetState) -> None:
+        planned = run.plan.terminate
+        run.terminated = self.fleet.terminate(planned)
+        metrics.TERMINATED.inc(len(run.terminated))
+        if len(run.terminated) < len(planned):
+            run.reasons.append(
+                f"EC2 lets only {len(run.terminated)} of {len(planned)} instances be terminated"
             )
-            self._terminate(look, [i.instance_id for i in look.active[:count]])
+        for instance_id in planned:
+            launched = state.launched[instance_id]
+            launched.ending = instance_id in run.terminated
+            launched.protected = not launched.ending
+        state.not_ready += [i for i in run.plan.late if i in run.terminated]
 
-    def _answer_that_nobody_comes(self, look: Look, reason: str) -> None:
+    def _fail_open_requests(self, run: Run, state: FleetState) -> None:
         found = [self.open_requests.get(request_id) for request_id in self.open_requests.ids()]
-        answered = self.recovery.fail_all([request for request in found if request], reason)
-        look.why.append(f"{some(answered, 'image', 'images')} answered failed: {reason}")
-        look.state.launch_failures, look.state.not_ready = 0, []
+        failed = self.recovery.fail_all([request for request in found if request], run.plan.fail)
+        run.reasons.append(f"{some(failed, 'image', 'images')} answered failed: {run.plan.fail}")
+        state.launch_failures, state.not_ready = 0, []
 
-    def _scale_in(self, look: Look) -> None:
-        """Terminates the instances whose requests are answered, once the queue has been quiet twice."""
-        open_ids = self.open_requests.ids()
-        if not look.active and not open_ids:
-            look.why.append("nothing waits and nothing runs")
-            return
-        Event().wait(self.quiet_again_seconds)
-        waiting = self.waiting()
-        if self.queue.counts().backlog or waiting.just_sent or waiting.submitted != look.waiting.submitted:
-            look.why.append("new work has come, so that nothing is terminated")
-            return
-        still_open = self.recovery.settle(open_ids)
-        look.why.append("the queue is empty, and nothing is in flight")
-        if still_open:
-            look.why.append(f"{some(len(still_open), 'request waits', 'requests wait')} all the same")
-        left = [i.instance_id for i in look.active if i.request_id not in still_open]
-        # SQS may not count yet what another process has just sent: those images keep whom they need.
-        needed = wanted_instances(
-            sum(still_open.values()), self.policy.max_images_per_instance, self.policy.max_instances
-        )
-        needless = left[max(0, needed - (len(look.active) - len(left))) :]
-        if needless:
-            done = some(len(needless), "instance has", "instances have")
-            look.why.append(f"{done} nothing left to do")
-            self._terminate(look, needless)
+    def _launch(self, run: Run, lease: Lease) -> None:
+        request_id = next(iter(run.observed.waiting.requests or self.open_requests.ids()), "")
+        try:
+            run.launched = self.launcher.launch(run.plan.launch, request_id, lease)
+        except LaunchFailed as error:
+            run.reasons.append(str(error))
+        else:
+            run.reasons += [f"the request that waits longest is {request_id}"] * bool(request_id)
 
-    def _terminate(self, look: Look, instance_ids: list[str]) -> list[str]:
-        """Returns those that EC2 let be terminated."""
-        ended = self.fleet.terminate(instance_ids)
-        metrics.TERMINATED.inc(len(ended))
-        if len(ended) < len(instance_ids):
-            look.why.append(f"EC2 lets only {len(ended)} of {len(instance_ids)} instances be terminated")
-        look.terminated += ended
-        for instance_id in ended:
-            look.state.launched[instance_id].ending = True
-        return ended
-
-    def _note(self, look: Look) -> None:
+    def _record(self, run: Run, state: FleetState) -> None:
         decision = Decision(
             at=now(),
             by=self.name,
-            seen=look.seen._asdict(),
-            wanted=look.wanted,
-            launched=look.launched,
-            terminated=look.terminated,
-            why=look.why,
+            seen=run.observed.observation.counts._asdict(),
+            wanted=run.plan.wanted,
+            launched=run.launched,
+            terminated=run.terminated,
+            why=run.reasons,
         )
-        new = look.state.remember(decision)
-        log.log(
-            logging.INFO if new else logging.DEBUG,
-            "look",
-            extra={"decision": decision.model_dump(mode="json")},
-        )
+        new = state.remember(decision)
+        level = logging.INFO if new else logging.DEBUG
+        log.log(level, "autoscaled", extra={"decision": decision.model_dump(mode="json")})
 
-    def _sample(self, look: Look) -> None:
-        ready = sum(look.state.launched[i.instance_id].ready for i in look.active)
+    def _sample(self, run: Run, state: FleetState) -> None:
+        counts = run.observed.observation.counts
+        left = [i for i in run.observed.instances if i.instance_id not in run.terminated]
+        ready = sum(state.launched[i.instance_id].ready for i in left)
         sample = Sample(
             at=now(),
-            visible=look.seen.visible + look.seen.delayed,
-            in_flight=look.seen.in_flight,
-            starting=len(look.active) - ready + len(look.launched),
+            visible=counts.visible + counts.delayed,
+            in_flight=counts.in_flight,
+            starting=len(left) - ready + len(run.launched),
             ready=ready,
-            wanted=look.wanted,
+            wanted=run.plan.wanted,
         )
-        if not sample.worth_keeping(look.state.sampled):
+        if not sample.worth_keeping(state.sampled):
             return
         try:
             self.history.add(sample)
         except CloudError as error:
             log.warning("%s", error)
         else:
-            look.state.sampled = sample
+            state.sampled = sample

@@ -1,51 +1,48 @@
-"""What was sent and wanted in the last minutes, so that no instance is kept for nothing."""
-
-from datetime import datetime, timedelta
+"""Remembers what was sent, and how many instances that called for. All times are in seconds."""
 
 from pydantic import BaseModel
 
-from controller.autoscaling.scaling import (
-    HOLD_SECONDS,
-    RATE_SECONDS,
-    Sent,
-    arriving_per_second,
-    instances_for_rate,
-)
+from controller.autoscaling.scaling import HOLD_SECONDS, RATE_SECONDS, Sent
 
-STEP_SECONDS = 2.0  # what is sent within it is kept as one
+STEP_SECONDS = 2.0  # what is sent within this time is kept as one entry
 
 
 class SentAt(BaseModel):
-    at: datetime
+    at: float
     requests: int
     images: int
 
 
-class WantedAt(BaseModel):
-    at: datetime
+class CalledForAt(BaseModel):
+    at: float
     instances: int
 
 
 class Demand(BaseModel):
-    sent: list[SentAt] = []
-    """By all processes, oldest first."""
-    wanted: list[WantedAt] = []
+    """Any clock will do, such as seconds since the epoch, as long as `now` is always of the same one."""
 
-    def note_sent(self, requests: int, images: int, now: datetime) -> None:
-        self.sent = [s for s in self.sent if now - s.at < timedelta(seconds=RATE_SECONDS)]
+    sent: list[SentAt] = []
+    """What all processes have sent to the queue, the oldest first."""
+    called_for: list[CalledForAt] = []
+    """What recent plans called for, the oldest first."""
+
+    def note_sent(self, requests: int, images: int, now: float) -> None:
+        self.sent = [s for s in self.sent if now - s.at < RATE_SECONDS]
         if not requests:
             return
-        if self.sent and now - self.sent[-1].at < timedelta(seconds=STEP_SECONDS):
+        if self.sent and now - self.sent[-1].at < STEP_SECONDS:
             last = self.sent.pop()
             requests, images, now = requests + last.requests, images + last.images, last.at
         self.sent.append(SentAt(at=now, requests=requests, images=images))
 
-    def note_wanted(self, instances: int, now: datetime) -> None:
-        kept = [w for w in self.wanted if now - w.at < timedelta(seconds=HOLD_SECONDS)]
-        self.wanted = [*kept, WantedAt(at=now, instances=instances)]
+    def note_called_for(self, instances: int, now: float) -> None:
+        kept = [c for c in self.called_for if now - c.at < HOLD_SECONDS]
+        self.called_for = [*kept, CalledForAt(at=now, instances=instances)]
 
-    def most_wanted(self, images_per_second: float, now: datetime) -> int:
-        """By any look of late, for the backlog or for the rate at which images come."""
-        sent = [Sent((now - s.at).total_seconds(), s.requests, s.images) for s in self.sent]
-        for_rate = instances_for_rate(arriving_per_second(sent), images_per_second)
-        return max([for_rate, *(w.instances for w in self.wanted)])
+    def arrivals(self, now: float) -> tuple[Sent, ...]:
+        """Returns what was sent in the last minutes, the oldest first."""
+        return tuple(Sent(now - s.at, s.requests, s.images) for s in self.sent)
+
+    def called_for_lately(self, now: float) -> tuple[int, ...]:
+        """Returns the numbers of instances that plans of the last HOLD_SECONDS called for."""
+        return tuple(c.instances for c in self.called_for if now - c.at < HOLD_SECONDS)

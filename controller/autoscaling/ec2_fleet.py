@@ -1,3 +1,5 @@
+"""The worker instances on EC2. Only this module calls EC2 to list, launch, name and terminate them."""
+
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +28,11 @@ NO_CAPACITY = {
     "Unsupported",
     "RequestLimitExceeded",
 }  # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-NOT_TO_BE_ENDED = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
+CANNOT_TERMINATE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
 
 
 class NoCapacity(CloudError):
-    """EC2 has none of these instances to give right now, or the account may have no more."""
+    """EC2 has no such instances available right now, or the account may not have more."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Instance:
     request_id: str
     """The request that it was launched for."""
     reason: str
-    """Why it is in its state, in EC2's words."""
+    """EC2's code for the reason of its state."""
 
     @property
     def active(self) -> bool:
@@ -53,28 +55,28 @@ class Instance:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """What a worker instance is made of."""
+    """The parameters of a launch that do not change."""
 
     ami_id: str
     instance_types: Sequence[str]
-    """In order of preference: when there is no capacity for one, the next is tried."""
+    """The instance types in order of preference. If there is no capacity for one, the next is tried."""
     market: Literal["on-demand", "spot"]
-    """Spot falls back to on-demand."""
+    """`spot` falls back to on-demand."""
     subnet_ids: Sequence[str]
     security_group_ids: Sequence[str]
     instance_profile: str
     key_name: str
     user_data: str
     launch_template: str = ""
-    """Its name. What is given here beside it counts more than what it says."""
+    """The name of a launch template. The other parameters take precedence over the template's."""
 
     def choices(self) -> Iterator[tuple[str, str, str]]:
-        """(market, type, subnet), the best first."""
+        """Returns the combinations of market, instance type and subnet, the best first."""
         markets = ["spot", "on-demand"] if self.market == "spot" else ["on-demand"]
         return product(markets, self.instance_types, self.subnet_ids or [""])
 
     def arguments(self, market: str, instance_type: str, subnet_id: str) -> dict[str, Any]:
-        """RunInstances' arguments, but for count, tags and token."""
+        """Returns the arguments of RunInstances, except for the count, the tags and the token."""
         optional = {
             "SubnetId": subnet_id,
             "SecurityGroupIds": list(self.security_group_ids),
@@ -95,13 +97,13 @@ class LaunchPlan:
 
 
 class Fleet:
-    """The worker instances: those that carry the tag `fleet=<worker name>`."""
+    """The instances that have the tag `fleet=<worker name>`."""
 
     def __init__(self, ec2: EC2Client, worker_name: str, plan: LaunchPlan) -> None:
         self.ec2, self.worker_name, self.plan = ec2, worker_name, plan
 
     def instances(self) -> list[Instance]:
-        """All that EC2 still knows of, the terminated ones of the last hour or so too; oldest first."""
+        """Returns all instances that EC2 shows, the oldest first. Terminated ones stay for about an hour."""
         filters: list[Any] = [{"Name": "tag:fleet", "Values": [self.worker_name]}]
         with calling("list the worker instances"):
             pages = self.ec2.get_paginator("describe_instances").paginate(Filters=filters)
@@ -111,10 +113,11 @@ class Fleet:
     def launch(
         self, count: int, request_id: str, token: str, may_launch: Callable[[], bool] = lambda: True
     ) -> list[str]:
-        """One RunInstances for all of them; EC2 may start fewer. Their ids. NoCapacity when there is none.
+        """Launches up to `count` instances with one call of RunInstances. Returns their ids.
 
-        `token` makes a repeated launch the same launch (ClientToken). `may_launch` is asked before each
-        further try: a lease may be over before the last choice is.
+        If there is no capacity for one choice of market, type and subnet, the next is tried while
+        `may_launch` returns True. With the same `token`, a repeated launch has no effect (ClientToken).
+        Raises NoCapacity if no choice has capacity, and CloudError if EC2 refuses for another reason.
         """
         refused: CloudError | None = None
         for n, (market, instance_type, subnet_id) in enumerate(self.plan.choices()):
@@ -148,10 +151,10 @@ class Fleet:
         return [instance["InstanceId"] for instance in reply["Instances"]]
 
     def number(self, instances: Sequence[Instance], new: Sequence[str] = ()) -> None:
-        """Gives `<worker name>-<number>` to all that have no number yet, the lowest free ones first.
+        """Names the active `instances` and the `new` ones that have no number yet `<worker name>-<number>`.
 
-        RunInstances gives one Name to all that it launches, so the number comes after; a launcher
-        that dies in between leaves it to the next look.
+        The lowest free numbers are used. RunInstances gives the same Name to all instances that it launches,
+        so they are numbered afterwards. If the process dies in between, the next run does it.
         """
         numbered = re.compile(re.escape(self.worker_name) + r"-(\d+)")
         active = [i for i in instances if i.active]
@@ -165,16 +168,17 @@ class Fleet:
                 )
 
     def terminate(self, instance_ids: Sequence[str]) -> list[str]:
-        """One call for all. Returns those that EC2 lets go: not one that is protected, or gone already.
+        """Terminates the instances. Returns the ids of those that EC2 terminates.
 
-        EC2 refuses all of a call for one such instance, so then it is one call for each.
+        The others are protected, or are gone already. EC2 refuses a whole call because of one such instance;
+        in that case there is one call for each instance.
         """
         try:
             with calling(f"terminate {', '.join(instance_ids)}"):
                 self.ec2.terminate_instances(InstanceIds=list(instance_ids))
             return list(instance_ids)
         except CloudError as error:
-            if error.code not in NOT_TO_BE_ENDED:
+            if error.code not in CANNOT_TERMINATE:
                 raise
             log.warning("%s", error)
             if len(instance_ids) == 1:

@@ -1,7 +1,7 @@
-"""How queue and fleet were over the last day: a bounded series, `fleet/history` in the state bucket.
+"""The history of the queue and the fleet over the last day: the object `fleet/history` in the state bucket.
 
-Whoever holds the lease adds to it, at most every few seconds while something waits or runs, and not at all
-while nothing does. A sample holds until the next one.
+The process that holds the lease adds samples, at most one every few seconds while images wait or instances
+run, and none while nothing does. A sample is valid until the next one. Their number is bounded.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from cloud.buckets import Bucket, JsonObjects
 KEY = "fleet/history"
 SAMPLE_SECONDS = 5
 STEPS = {600: 0, 7200: 60, 86400: 600}
-"""Samples so many seconds old are kept one for each so many seconds; older ones not at all."""
+"""Maps the age of samples to the interval for which one is kept, both in seconds. Older ones are dropped."""
 
 
 class Sample(BaseModel):
     at: datetime
     visible: int = Field(ge=0)
-    """Images in the queue, those that are delayed too."""
+    """The images in the queue, including delayed ones."""
     in_flight: int = Field(ge=0)
     starting: int = Field(ge=0)
-    """Instances whose worker is not ready yet."""
+    """The instances whose worker is not ready yet."""
     ready: int = Field(ge=0)
     wanted: int = Field(ge=0)
 
@@ -33,7 +33,7 @@ class Sample(BaseModel):
         return not (self.visible or self.in_flight or self.starting or self.ready or self.wanted)
 
     def worth_keeping(self, last: "Sample | None") -> bool:
-        """After `last`, which is the newest that was kept."""
+        """Returns whether this sample should follow `last`, the newest that was kept."""
         if last is None or last.idle:
             return not self.idle
         changed = (self.starting, self.ready, self.idle) != (last.starting, last.ready, last.idle)
@@ -45,17 +45,17 @@ class FleetHistory:
         self._samples = JsonObjects(bucket, list[Sample], in_place_of_broken=lambda key: [])
 
     def read(self) -> list[Sample]:
-        """Oldest first. What cannot be read is nothing, and gives way to the next sample."""
+        """Returns the samples, the oldest first. A history that cannot be parsed counts as empty."""
         return self._samples.get(KEY) or []
 
     def add(self, sample: Sample) -> None:
-        """For the one who holds the lease. What a clock that runs ahead has written later gives way."""
+        """Adds a sample. The process must hold the lease. Samples with a later time are dropped."""
         kept = [s for s in self.read() if s.at < sample.at]
         self._samples.write(KEY, thinned([*kept, sample], sample.at))
 
 
 def thinned(samples: Sequence[Sample], now: datetime) -> list[Sample]:
-    """Old ones coarser: of each step its peak, and how it ended. Some 600 at most."""
+    """Thins out old samples: of each interval, the peak and the last sample stay. At most some 600 remain."""
     thin: list[Sample] = []
     for _, group in groupby(samples, lambda sample: bucket(sample, now)):
         many = list(group)
@@ -72,12 +72,12 @@ def bucket(sample: Sample, now: datetime) -> tuple[int | None, int]:
 
 
 def step_of(sample: Sample, now: datetime) -> int | None:
-    """Seconds; None when it is too old to be kept."""
+    """Returns the interval for a sample in seconds, or None if the sample is too old to be kept."""
     age = now - sample.at
     return next((step for limit, step in STEPS.items() if age <= timedelta(seconds=limit)), None)
 
 
 def peak(samples: Sequence[Sample]) -> Sample:
-    """The most of everything, at the time of the first."""
+    """Returns the maximum of every count, with the time of the first sample."""
     fields = set(Sample.model_fields) - {"at"}
     return Sample(at=samples[0].at, **{name: max(getattr(s, name) for s in samples) for name in fields})

@@ -1,9 +1,9 @@
-"""What the controllers' processes share about the fleet, and the lease that makes them one writer.
+"""The state of the fleet that all controller processes share, and the lease under which one changes it.
 
-Both are one object in the state bucket, changed by conditional writes (If-None-Match, If-Match), so
-no further service is needed. Whoever writes its name into it while nobody else's is fresh holds the
-lease. A holder that dies is not missed: by S3's own clock (Date - LastModified) its lease is over
-after LEASE_SECONDS, whatever the clocks of the hosts say.
+Both are in one object in the state bucket, which is changed only by conditional writes (If-None-Match,
+If-Match). A process that writes its name into the object while no other one holds the lease has taken the
+lease. If the holder dies, its lease ends LEASE_SECONDS after its last write. That time is measured by S3's
+own clock (Date - LastModified), so the clocks of the hosts do not matter.
 """
 
 import logging
@@ -26,22 +26,22 @@ log = logging.getLogger(__name__)
 
 KEY = "fleet/state"
 LEASE_SECONDS = 20
-LAUNCH_BEFORE_SECONDS = (
-    8  # a launch that starts so early in the lease ends within it (cloud/clients.py: 11 s)
-)
+# A launch that starts this early in the lease ends within it: EC2's calls take up to 11 s (cloud/clients.py).
+LAUNCH_BEFORE_SECONDS = 8
 TRY_AGAIN_SECONDS = 0.1
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
-NEW_BOOT_SHARE = 0.3
+NEW_BOOT_SHARE = 0.3  # the weight of the newest boot in the average
 
 
 class Decision(BaseModel):
-    """One look: what was seen, what was wanted, what was done, and why."""
+    """What one run of the autoscaler counted, wanted and did, and why."""
 
     at: datetime
     by: str
-    """The process that looked: <host>/<process id>."""
+    """The process that ran: <host>/<process id>."""
     seen: dict[str, int]
+    """The fields of `Counts`."""
     wanted: int
     launched: list[str] = []
     terminated: list[str] = []
@@ -57,57 +57,63 @@ class Launched(BaseModel):
     request_id: str
     ending: bool = False
     """Whether a controller has terminated it."""
+    protected: bool = False
+    """Whether EC2 has refused to terminate it."""
     ready: bool = False
     """Whether its worker has reported."""
 
 
 class FleetState(BaseModel):
     holder: str | None = None
+    """The random name of the process that holds the lease, or None."""
     launched: dict[str, Launched] = {}
-    """The instances that were launched and not yet seen to end, by instance id."""
+    """The instances that were launched and whose end was not observed yet, by instance id."""
     not_ready: list[str] = []
-    """Ids of the last instances that ended without ever being ready, since one was."""
+    """The ids of the last consecutive instances that ended without ever being ready."""
     launch_failures: int = 0
-    """Launches in a row that EC2 refused, for another reason than capacity."""
+    """The number of consecutive launches that EC2 refused for a reason other than capacity."""
     launch_error: str = ""
+    """The reason that EC2 gave for the last of them."""
     no_capacity: str = ""
-    """Why EC2 had no instances to give, when that was the last answer to a launch."""
+    """The reason that EC2 gave if the last launch failed for lack of capacity, else ""."""
     no_launch_before: datetime | None = None
+    """The time before which no launch may be tried, or None if the last launch did not fail."""
     boot_seconds: float | None = None
-    """From launch to a worker that is ready, lately; None until one was."""
+    """The average time from launch until the worker is ready, or None before the first."""
     ended_seconds: float = 0
-    """Instance-seconds of the instances that have ended, as EC2 bills them."""
+    """The seconds that EC2 bills for the instances that have ended."""
     ended_images: int = 0
-    """Images that they answered."""
+    """The number of images that these instances have processed."""
     ended_busy_seconds: float = 0
-    """Seconds in which they had images in hand."""
+    """The seconds in which they had images in hand."""
     demand: Demand = Field(default_factory=Demand)
     decisions: list[Decision] = []
+    """The last decisions, the oldest first."""
     sampled: Sample | None = None
-    """The last one that went into the history."""
+    """The newest sample of the history."""
 
     @property
     def seen(self) -> dict[str, int]:
-        """What the last look saw, by the names of `Seen`; nothing before the first one."""
+        """Returns what the last run counted, by the names of `Counts`. It is empty before the first run."""
         return self.decisions[-1].seen if self.decisions else {}
 
     @property
     def images_per_second(self) -> float | None:
-        """Of one worker, learned from those that have ended; None until enough is known to act on."""
+        """The measured speed of one worker, or None until it is known well enough to act on."""
         return self.first_images_per_second if self.ended_images >= IMAGES_TO_LEARN_FROM else None
 
     @property
     def first_images_per_second(self) -> float | None:
-        """The same as soon as anything is known: enough to tell people about how long it takes."""
+        """The speed as soon as anything is known, which is enough for an estimate."""
         return self.ended_images / self.ended_busy_seconds if self.ended_busy_seconds > 0 else None
 
     def note_boot(self, seconds: float) -> None:
-        """The last boots count most."""
+        """Updates the average time of a boot. Recent boots count most."""
         known = self.boot_seconds
         self.boot_seconds = seconds if known is None else known + NEW_BOOT_SHARE * (seconds - known)
 
     def remember(self, decision: Decision) -> bool:
-        """Keeps the last ones. False for a look that saw and did the same as the one before."""
+        """Keeps the decision. Returns False if it repeats the one before, which then stays alone."""
         if self.decisions and decision.repeats(self.decisions[-1]):
             return False
         self.decisions = [*self.decisions, decision][-DECISIONS_KEPT:]
@@ -115,14 +121,14 @@ class FleetState(BaseModel):
 
 
 class Lease:
-    """Held by one process at a time."""
+    """The right to change the fleet and its state. One process has it at a time."""
 
     def __init__(self, state: FleetState, clock: Callable[[], float]) -> None:
         self.state, self.clock = state, clock
         self.taken_at = clock()
 
     def may_launch(self) -> bool:
-        """Whether a launch that starts now ends before the lease does."""
+        """Returns whether a launch that starts now ends before the lease does."""
         return self.clock() - self.taken_at < LAUNCH_BEFORE_SECONDS
 
 
@@ -136,12 +142,15 @@ class SharedState:
         self.clock = clock
 
     def peek(self) -> FleetState:
-        """Without the lease: to look, not to write."""
+        """Reads the state without the lease. It must not be changed."""
         return self._read()[0]
 
     @contextmanager
     def hold(self, wait_seconds: float) -> Iterator[Lease]:
-        """What the block changes in the lease's state is written at its end. Busy when it's not to be had."""
+        """Takes the lease for the block, and writes at its end what the block has changed in `lease.state`.
+
+        Raises Busy when the lease cannot be had within `wait_seconds`, and CloudError when S3 fails.
+        """
         holder = secrets.token_hex(8)
         lease, etag = self._take(holder, time.monotonic() + wait_seconds)
         try:
@@ -152,14 +161,15 @@ class SharedState:
                 self._write(lease.state, IfMatch=etag)
             except Conflict:
                 log.warning(
-                    "a look took longer than its lease: what it noted is lost, the next one looks again"
+                    "a run of the autoscaler took longer than its lease; its notes are lost, and the next run"
+                    " observes the fleet again"
                 )
 
     def _take(self, holder: str, until: float) -> tuple[Lease, str]:
         while True:
             state, etag, age = self._read()
             if state.holder in (None, holder) or age > timedelta(seconds=LEASE_SECONDS):
-                lease = Lease(state, self.clock)  # from before the write
+                lease = Lease(state, self.clock)  # its time begins before the write
                 condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
                 try:
                     state.holder = holder
@@ -171,7 +181,7 @@ class SharedState:
             Event().wait(TRY_AGAIN_SECONDS)
 
     def _read(self) -> tuple[FleetState, str, timedelta]:
-        """The state, its ETag ("" when there is none yet), and how long ago it was written."""
+        """Returns the state, its ETag ("" if there is none yet), and the time since it was written."""
         stored = self._states.read(KEY) or Stored(FleetState(), "", timedelta())
         return stored.value, stored.etag, stored.age
 

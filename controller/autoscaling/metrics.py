@@ -1,4 +1,4 @@
-"""For Prometheus: launches and terminations."""
+"""Prometheus metrics of launches and terminations."""
 
 from prometheus_client import Counter
 

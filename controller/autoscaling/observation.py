@@ -1,30 +1,90 @@
-"""What a look of the autoscaler sees, and what it has done."""
+"""What one run of the autoscaler observes. The planner decides from this alone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from controller.autoscaling.ec2_fleet import Instance
-from controller.autoscaling.fleet_state import FleetState
-from controller.autoscaling.scaling import Seen
-from controller.image_requests.waiting import Waiting
+from controller.autoscaling.scaling import Sent
+
+
+class Counts(NamedTuple):
+    """The images in the queue and the instances on EC2, as they were counted."""
+
+    visible: int
+    in_flight: int
+    delayed: int
+    just_sent: int
+    """The unanswered images that were sent so recently that SQS may not count them yet."""
+    pending: int
+    running: int
+
+    @property
+    def in_queue(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
+    @property
+    def backlog(self) -> int:
+        """The images that wait for a prediction.
+
+        Those in flight count, because their worker is still needed. The images that were just sent are the
+        least that there can be, whatever SQS counts.
+        """
+        return max(self.in_queue, self.just_sent)
 
 
 @dataclass(frozen=True)
-class Policy:
-    max_instances: int
-    max_images_per_instance: int
+class ObservedInstance:
+    """An instance that is pending or running."""
 
-
-@dataclass
-class Look:
-    state: FleetState
-    instances: list[Instance]
-    waiting: Waiting
-    seen: Seen
-    wanted: int
-    launched: list[str] = field(default_factory=list)
-    terminated: list[str] = field(default_factory=list)
-    why: list[str] = field(default_factory=list)
+    instance_id: str
+    age: float
+    """Seconds since it was launched."""
+    ready: bool = False
+    """Whether its worker has ever reported."""
+    silent: float = 0.0
+    """Seconds since its worker's last report, or 0 if it has never reported."""
+    ending: bool = False
+    """Whether it has been told to terminate, although EC2 still shows it as active."""
+    protected: bool = False
+    """Whether EC2 has refused to terminate it."""
+    request_id: str = ""
+    """The request that it was launched for."""
 
     @property
-    def active(self) -> list[Instance]:
-        return [i for i in self.instances if i.active and i.instance_id not in self.terminated]
+    def stays(self) -> bool:
+        return not (self.ending or self.protected)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All times are in seconds. `now` and `no_launch_before` count from the same moment."""
+
+    now: float
+    counts: Counts
+    """If the queue is empty, it has been counted twice: SQS's counts are approximate."""
+    instances: Sequence[ObservedInstance] = ()
+    """The instances that are pending or running, the oldest first."""
+    unseen: int = 0
+    """The number of instances that were launched but that EC2 does not show yet."""
+    ending: int = 0
+    """The number of instances whose end has not been recorded yet."""
+    requests: int = 0
+    """The number of requests of this process that wait for predictions."""
+    unanswered: Mapping[str, int] = field(default_factory=dict)
+    """The open requests of all processes, each with its number of images that wait for a worker.
+
+    This is known only if the queue is empty, and was read after the queue was counted.
+    """
+    arrivals: Sequence[Sent] = ()
+    """What was sent in the last minutes, the oldest first."""
+    called_for_lately: Sequence[int] = ()
+    """The numbers of instances that the load has called for in recent runs."""
+    images_per_second: float | None = None
+    """The measured speed of one worker, or None until it is known."""
+    no_launch_before: float | None = None
+    """The time before which no launch may be tried, or None if the last launch did not fail."""
+    launch_failures: int = 0
+    """The number of consecutive launches that EC2 refused for a reason other than capacity."""
+    launch_error: str = ""
+    not_ready: Sequence[str] = ()
+    """The ids of the last consecutive instances that ended without ever being ready."""

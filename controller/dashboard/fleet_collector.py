@@ -24,13 +24,13 @@ class FleetCollector:
             return
         seen = state.seen
         queue = GaugeMetricFamily(
-            "classifier_queue_images", "Images in the queue at the last look.", labels=["state"]
+            "classifier_queue_images", "Images in the queue when the autoscaler last ran.", labels=["state"]
         )
         queue.add_metric(["visible"], seen.get("visible", 0) + seen.get("delayed", 0))
         queue.add_metric(["in_flight"], seen.get("in_flight", 0))
         yield queue
         instances = GaugeMetricFamily(
-            "classifier_instances", "Worker instances at the last look.", labels=["state"]
+            "classifier_instances", "Worker instances when the autoscaler last ran.", labels=["state"]
         )
         for name in ("pending", "running"):
             instances.add_metric([name], seen.get(name, 0))
@@ -38,6 +38,6 @@ class FleetCollector:
         wanted = state.decisions[-1].wanted if state.decisions else 0
         yield GaugeMetricFamily(
             "classifier_instances_wanted",
-            "Instances that the backlog called for at the last look.",
+            "Instances that the backlog called for when the autoscaler last ran.",
             value=wanted,
         )

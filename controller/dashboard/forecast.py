@@ -2,7 +2,7 @@
 
 from controller.autoscaling.fleet_state import FleetState
 from controller.autoscaling.instance_ledger import age, since
-from controller.autoscaling.observation import Policy
+from controller.autoscaling.planner import Policy
 from controller.dashboard.latest_state import LatestState
 from controller.dashboard.wait_estimate import Facts, Wait, outlook
 

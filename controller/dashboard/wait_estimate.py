@@ -57,7 +57,7 @@ def outlook(waiting: int, facts: Facts) -> Wait:
         return Wait(state="queued", message="In the queue; what it needs is being worked out.")
     if facts.next_try is not None and (facts.launch_error or facts.no_capacity):
         return stalled(facts)
-    return Wait(state="queued", message="In the queue; the next look at the fleet launches instances for it.")
+    return Wait(state="queued", message="In the queue; instances will be launched for it in a moment.")
 
 
 def classifying(waiting: int, facts: Facts) -> Wait:
@@ -95,7 +95,7 @@ def stalled(facts: Facts) -> Wait:
     if facts.no_capacity:
         message = f"EC2 has no capacity right now: {again}."
     else:
-        message = f"Launcher fails, {again}: {sentence(facts.launch_error)}"
+        message = f"Launching fails, {again}: {sentence(facts.launch_error)}"
     return Wait(state="stalled", message=message, estimate_seconds=seconds)
 
 

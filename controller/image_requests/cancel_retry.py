@@ -56,7 +56,7 @@ class CancelRetry:
         self.stored.refresh(found)
         if not self.polling.refresh(request_id):  # otherwise its polling thread closes it
             self.open_requests.close(request_id)
-        self.polling.look_at_fleet()
+        self.polling.wake_autoscaler()
         return found.result()
 
     def retry(

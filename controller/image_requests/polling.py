@@ -33,11 +33,12 @@ class Polling:
         open_requests: OpenRequests,
         deduplication: Deduplication,
         request_timeout: float,
+        wake_autoscaler: Callable[[], None],
     ) -> None:
         self.stored, self.open_requests, self.deduplication = stored, open_requests, deduplication
         self.request_timeout = request_timeout
-        self.look_at_fleet: Callable[[], None] = lambda: None
-        """Wakes the autoscaler. Called when images were sent, and when no request waits any more."""
+        self.wake_autoscaler = wake_autoscaler
+        """Called when images were sent, and when no request waits any more."""
         self.feed = PredictionListing(stored.outputs)
         self._watched: dict[str, WatchedRequest] = {}
         self._submitted = self._images = 0
@@ -53,7 +54,7 @@ class Polling:
             self._watched[watched.request_id] = watched
             self._submitted += 1
             self._images += len(watched.in_queue)
-        self.look_at_fleet()
+        self.wake_autoscaler()
         try:
             Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
         except RuntimeError as error:
@@ -135,7 +136,7 @@ class Polling:
             self._forget(watched)
             self._end(watched)
             if not self.waiting().requests:
-                self.look_at_fleet()
+                self.wake_autoscaler()
 
     def _poll(self, watched: WatchedRequest, alone: bool) -> None:
         if alone:
@@ -172,7 +173,11 @@ class Polling:
             try:
                 self.open_requests.close(watched.request_id)
             except CloudError as error:
-                log.warning("%s; a later look closes it", error, extra={"request_id": watched.request_id})
+                log.warning(
+                    "%s; a later run of the autoscaler closes it",
+                    error,
+                    extra={"request_id": watched.request_id},
+                )
 
     def _pause(self, waited: float) -> float:
         """Returns the pause before the next poll in seconds: a share of the time waited, within limits."""

@@ -28,11 +28,19 @@ resource "aws_iam_role_policy" "worker" {
   policy = templatefile("${path.module}/../iam/worker.json", local.policy)
 }
 
+# Workers load the weights and the labels. The controller reads their ETags, to know which cached answers are theirs.
 resource "aws_iam_role_policy" "weights" {
-  for_each = { for name, url in { weights = var.weights, labels = var.labels } : name => url if startswith(url, "s3://") }
-  name     = each.key
-  role     = aws_iam_role.worker.id
-  policy   = templatefile("${path.module}/../iam/worker-weights.json", { object = trimprefix(each.value, "s3://") })
+  for_each = startswith(var.weights, "s3://") ? local.roles : {}
+  name     = "weights"
+  role     = each.value
+  policy   = templatefile("${path.module}/../iam/model.json", { object = trimprefix(var.weights, "s3://") })
+}
+
+resource "aws_iam_role_policy" "labels" {
+  for_each = startswith(var.labels, "s3://") ? local.roles : {}
+  name     = "labels"
+  role     = each.value
+  policy   = templatefile("${path.module}/../iam/model.json", { object = trimprefix(var.labels, "s3://") })
 }
 
 resource "aws_iam_instance_profile" "controller" {

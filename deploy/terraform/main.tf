@@ -32,6 +32,7 @@ data "aws_subnets" "default" {
 
 locals {
   account = data.aws_caller_identity.me.account_id
+  roles   = { controller = aws_iam_role.controller.id, worker = aws_iam_role.worker.id }
 
   # What controller and workers read from their environment: see the table in the project's README.
   settings = {

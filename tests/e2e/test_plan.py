@@ -351,6 +351,17 @@ def launch_needs(plan: Plan, asked: dict[str, str]) -> list[Need]:
     ]
 
 
+@pytest.mark.parametrize("tier", ["controller", "worker"])
+def test_both_tiers_may_read_weights_and_labels_that_lie_in_s3(plan: Plan, tier: str):
+    """The controller reads their ETags: without that, no answer would come from the cache."""
+    variables = ("-var=weights=s3://models/a.pt", "-var=labels=s3://models/a.txt")
+    planned = plan.terraform("plan", *variables, right=(0, 2))
+    for name in ("weights", "labels"):
+        assert f'aws_iam_role_policy.{name}["{tier}"] will be created' in planned
+    assert "arn:aws:s3:::models/a.pt" in planned
+    assert "arn:aws:s3:::models/a.txt" in planned
+
+
 # The end
 
 

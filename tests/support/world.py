@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from io import BytesIO
-from threading import Lock
+from threading import Event, Lock
 
 from cloud.buckets import Bucket
 from cloud.clock import now
@@ -13,13 +13,14 @@ from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.fleet_state import SharedState
 from controller.autoscaling.instance_ledger import InstanceLedger
-from controller.autoscaling.observation import Policy
+from controller.autoscaling.observer import Observer
+from controller.autoscaling.planner import IDLE_SECONDS, Policy
 from controller.image_requests.open_requests import PREFIX, OpenRequest, OpenRequests
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.waiting import Waiting
 from tests.support.launch_plan import plan
 
-MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT = 5, 10, 300
+MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT, SILENT_AFTER = 5, 10, 300, 60
 
 
 class AtomicBucket(Bucket):
@@ -42,19 +43,23 @@ class Controller:
     def __init__(self, queue, fleet, state, outputs, open_requests):
         self.requests: dict[str, int] = {}
         self.clock = 1000.0
+        recovery = Recovery(queue, outputs, open_requests)
+        ledger = InstanceLedger(WorkerReports(state))
         self.autoscaler = Autoscaler(
-            queue=queue,
-            fleet=fleet,
-            shared=SharedState(state, lambda: self.clock),
-            history=FleetHistory(state),
-            ledger=InstanceLedger(WorkerReports(state), BOOT_TIMEOUT, 60),
-            open_requests=open_requests,
-            recovery=Recovery(queue, outputs, open_requests),
-            policy=Policy(MAXIMUM, PER_INSTANCE),
-            waiting=self.waiting,
-            quiet_again_seconds=0.01,
+            Observer(queue, fleet, ledger, open_requests, recovery, self.waiting, count_again_seconds=0.01),
+            Policy(MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT, SILENT_AFTER),
+            fleet,
+            SharedState(state, lambda: self.clock),
+            FleetHistory(state),
+            open_requests,
+            recovery,
+            Event(),
         )
-        self.look = self.autoscaler.look
+
+    def reconcile(self) -> bool:
+        """Runs the autoscaler once, or twice if it wants to run again at once. Returns whether it is busy."""
+        seconds = self.autoscaler.reconcile() or self.autoscaler.reconcile()
+        return seconds < IDLE_SECONDS
 
     def waiting(self) -> Waiting:
         return Waiting(tuple(self.requests), sum(self.requests.values()), len(self.requests))
@@ -70,7 +75,7 @@ class World:
         self.open_requests = OpenRequests(self.state, inputs, self.outputs)
         self.shared, self.reports = SharedState(self.state), WorkerReports(self.state)
         self.controllers = [self.controller()]
-        self.look = self.controllers[0].look
+        self.reconcile = self.controllers[0].reconcile
 
     def controller(self) -> Controller:
         return Controller(self.queue, self.fleet, self.state, self.outputs, self.open_requests)
@@ -103,8 +108,8 @@ class World:
                 launched.at -= ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
-            for noted in (*lease.state.demand.sent, *lease.state.demand.wanted):
-                noted.at -= ago
+            for noted in (*lease.state.demand.sent, *lease.state.demand.called_for):
+                noted.at -= seconds
         for request_id in self.open_requests.ids():
             request = self.open_requests.get(request_id)
             older = OpenRequest(**{**request.model_dump(), "since": request.since - ago})
@@ -120,4 +125,10 @@ class World:
 
     @property
     def why(self) -> str:
+        """The reasons of the last decision."""
         return "\n".join(self.shared.peek().decisions[-1].why)
+
+    @property
+    def reasons(self) -> list[str]:
+        """The reasons of all decisions."""
+        return [why for decision in self.shared.peek().decisions for why in decision.why]

@@ -9,6 +9,7 @@ from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
+from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
 from controller.image_requests.recovery import RESEND_AFTER_SECONDS
 from tests.support.aws_errors import refusal
@@ -25,50 +26,50 @@ def world(aws, queue, inputs, outputs, state) -> World:
 
 def test_when_all_is_answered_all_are_terminated(world, work):
     request_id = world.ask(25)
-    world.look()
+    world.reconcile()
     work()
     world.close(request_id)
-    assert world.look(), "their ends are to be seen"
+    assert world.reconcile(), "their ends are to be seen"
     assert world.active == []
-    assert not world.look()
+    assert not world.reconcile()
     assert world.why == "nothing waits and nothing runs"
 
 
 def test_quiet_is_believed_when_seen_twice(world, work, counts):
     request_id = world.ask(5)
-    world.look()
+    world.reconcile()
     work()
     world.close(request_id)
     counts[:] = [0, 3, 0]
-    assert world.look()
-    assert world.why == "new work has come, so that nothing is terminated"
+    assert world.reconcile()
+    assert world.why == "3 images call for 1 instance: one for each 10, at most 5"
     assert len(world.active) == 1
-    world.look()
+    world.reconcile()
     assert world.active == []
 
 
 @pytest.mark.parametrize("where", ["in flight", "delayed"])
 def test_a_message_that_is_not_visible_keeps_the_fleet(world, aws, queue, work, where):
     request_id = world.ask(5)
-    world.look()
+    world.reconcile()
     work()
     world.close(request_id)
     aws.sqs.send_message(QueueUrl=queue.url, MessageBody="x", DelaySeconds=60 if where == "delayed" else 0)
     queue.receive(1, 0)
-    assert world.look()
+    assert world.reconcile()
     assert len(world.active) == 1
 
 
 def test_what_another_open_request_was_launched_for_stays(world, work):
     other = world.controller()
     first = world.ask(10)
-    world.look()
+    world.reconcile()
     second = world.ask(10, other)
-    other.look()
+    other.reconcile()
     work()
     world.close(first)
     world.outputs.delete(f"{second}/0003-cat.jpg")  # as if its message had been lost on the way
-    world.look()
+    world.reconcile()
     assert {i.request_id for i in world.fleet.instances() if i.active} == {second}
 
 
@@ -76,45 +77,45 @@ def test_no_controller_terminates_what_anothers_request_needs(world, counts):
     """The second found the first one's instance and launched none; SQS does not count its images yet."""
     mine, other = world.controllers[0], world.controller()
     first = world.ask(4)
-    world.look()
+    world.reconcile()
     second = world.ask(4, other)
-    other.look()
+    other.reconcile()
     (instance,) = world.active
     for n in range(4):
         world.outputs.write(f"{first}/{n:04d}-cat.jpg", b"{}")
     world.close(first, mine)
     counts.append(0)
-    world.look()
+    world.reconcile()
     assert world.active == [instance]
     for n in range(4):
         world.outputs.write(f"{second}/{n:04d}-cat.jpg", b"{}")
     world.close(second, other)
-    world.look()
+    world.reconcile()
     assert world.active == []
 
 
 def test_of_what_an_answered_request_leaves_only_as_many_stay_as_others_need(world, counts):
     other = world.controller()
     first = world.ask(40)
-    world.look()
+    world.reconcile()
     second = world.ask(4, other)
-    other.look()
+    other.reconcile()
     world.close(first)
     for n in range(40):
         world.outputs.write(f"{first}/{n:04d}-cat.jpg", b"{}")
     counts.append(0)
-    world.look()
+    world.reconcile()
     assert len(world.active) == 1
     assert second in world.open_requests.ids()
 
 
 def test_a_controller_that_starts_reaps_what_nobody_needs(world, work):
     request_id = world.ask(25)
-    world.look()
+    world.reconcile()
     work()
     world.open_requests.close(request_id)
     fresh = world.controller()
-    fresh.look()
+    fresh.reconcile()
     assert world.active == []
 
 
@@ -123,11 +124,11 @@ def test_a_request_whose_controller_died_is_served_by_another(world, work, outpu
     world.controllers[0].requests.clear()
     world.pass_seconds(RESEND_AFTER_SECONDS + 1)
     survivor = world.controller()
-    survivor.look()
-    survivor.look()
+    survivor.reconcile()
+    survivor.reconcile()
     assert len(world.active) == 1
     work()
-    survivor.look()
+    survivor.reconcile()
     assert len(outputs.answered(request_id)) == 5
     assert world.open_requests.ids() == []
     assert world.active == []
@@ -137,26 +138,26 @@ def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):
     world.fleet.launch(MAXIMUM + 2, "", "t" * 32)
     oldest = world.active[:MAXIMUM]
     world.ask(100)
-    world.look()
+    world.reconcile()
     assert world.active == oldest
-    assert "2 instances more than the maximum" in world.why
+    assert "2 instances more than the maximum" in world.reasons
 
 
 def test_an_instance_that_ec2_does_not_let_go_stops_nothing_else(world, aws, work, launches):
     request_id = world.ask(25)
-    world.look()
+    world.reconcile()
     protected = world.active[1]
     aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
     world.pass_seconds(BOOT_TIMEOUT + 1)
-    world.look()
+    world.reconcile()
     assert len(world.active) == 3, "two are replaced"
-    assert any("lets only 2 of 3" in why for why in world.shared.peek().decisions[-1].why)
+    assert "EC2 lets only 2 of 3 instances be terminated" in world.reasons
     for _ in range(3):
-        world.look()
+        world.reconcile()
     assert len(world.shared.peek().not_ready) == 2
     work()
     world.close(request_id)
-    world.look()
+    world.reconcile()
     assert world.active == [protected]
 
 
@@ -172,21 +173,21 @@ def test_capacity_that_ec2_takes_back_at_once_is_no_tight_loop(world, launches, 
     on_reply(aws.ec2, "DescribeInstances", take_back)
     world.ask(5)
     for _ in range(4):
-        world.look()
+        world.reconcile()
     assert launches == [1]
     assert "the next try to launch is at" in world.why
     world.pass_seconds(CAPACITY_AGAIN_SECONDS + 1)
-    world.look()
+    world.reconcile()
     assert launches == [1, 1]
 
 
 def test_dead_letters_become_answers(world, queue, outputs, settings):
     request_id = world.ask(1)
-    world.look()
+    world.reconcile()
     for _ in range(settings.max_receives):
         queue.give_back(queue.receive(10, 0))
     queue.receive(10, 0)
-    world.look()
+    world.reconcile()
     assert outputs.get_prediction(f"{request_id}/0000-cat.jpg").error.code == "gave_up"
 
 
@@ -196,7 +197,7 @@ def test_dead_letters_become_answers(world, queue, outputs, settings):
 def test_each_look_says_what_it_saw_and_did_and_why(world, caplog):
     caplog.set_level(logging.INFO, "controller.autoscaling.autoscaler")
     world.ask(25)
-    world.look()
+    world.reconcile()
     (decision,) = world.shared.peek().decisions
     assert decision.seen == {
         "visible": 25,
@@ -209,7 +210,7 @@ def test_each_look_says_what_it_saw_and_did_and_why(world, caplog):
     assert (decision.wanted, len(decision.launched), decision.terminated) == (3, 3, [])
     assert decision.why[0] == "25 images call for 3 instances: one for each 10, at most 5"
     assert decision.why[1].startswith("the request that waits longest is ")
-    (record,) = [r for r in caplog.records if r.message == "look"]
+    (record,) = [r for r in caplog.records if r.message == "autoscaled"]
     assert record.decision["launched"] == decision.launched
 
 
@@ -220,7 +221,7 @@ def test_a_look_that_fails_is_noted_too(world, aws, on_call):
     on_call(aws.ec2, "CreateTags", refuse)
     world.ask(5)
     with pytest.raises(CloudError, match="could not name"):
-        world.look()
+        world.reconcile()
     state = world.shared.peek()
     assert set(state.launched) == set(world.active) == set(state.decisions[-1].launched)
     assert state.holder is None
@@ -228,15 +229,15 @@ def test_a_look_that_fails_is_noted_too(world, aws, on_call):
 
 def test_the_books_of_the_money_are_kept(world, work):
     request_id = world.ask(15)
-    world.look()
+    world.reconcile()
     for instance_id in world.active:
         report = WorkerReport(instance_id=instance_id, model="m", ready_at=now(), seen_at=now(), images=7)
         world.reports.put(report)
     world.pass_seconds(100)
     work()
     world.close(request_id)
-    world.look()
-    world.look()
+    world.reconcile()
+    world.reconcile()
     state = world.shared.peek()
     assert 200 <= state.ended_seconds < 230
     assert state.ended_images == 14
@@ -244,20 +245,20 @@ def test_the_books_of_the_money_are_kept(world, work):
 
 
 def test_the_loop_goes_on_whatever_a_look_raises(world, caplog):
-    looks, stop, done = [], Event(), Event()
+    runs, stop, done = [], Event(), Event()
     autoscaler = world.controllers[0].autoscaler
 
-    def look():
-        looks.append(1)
-        if len(looks) == 1:
+    def reconcile():
+        runs.append(1)
+        if len(runs) == 1:
             raise CloudError("S3 is down")
-        if len(looks) == 2:
+        if len(runs) == 2:
             raise ValueError("a bug")
         stop.set()
         done.set()
-        return False
+        return IDLE_SECONDS
 
-    autoscaler.look = look
+    autoscaler.reconcile = reconcile
     thread = Thread(target=autoscaler.run, args=[stop])
     thread.start()
     while not done.wait(0.01):
@@ -265,16 +266,16 @@ def test_the_loop_goes_on_whatever_a_look_raises(world, caplog):
     autoscaler.wake.set()
     thread.join(10)
     assert not thread.is_alive()
-    assert "the look failed: S3 is down" in caplog.text
+    assert "the autoscaler's run failed: S3 is down" in caplog.text
     assert "ValueError: a bug" in caplog.text
 
 
 def test_an_idle_fleet_costs_few_calls(world, aws, on_call):
-    world.look()
+    world.reconcile()
     calls = Counter()
     for client in aws:
         on_call(client, "*", lambda params, name=client.meta.service_model.service_name: calls.update([name]))
-    world.look()
+    world.reconcile()
     assert calls["ec2"] == 1
     assert calls["sqs"] == 1
     assert calls["s3"] <= 4
@@ -283,7 +284,7 @@ def test_an_idle_fleet_costs_few_calls(world, aws, on_call):
 def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):
     """Every worker gets an image now and then, so none is idle for long; but one would do."""
     burst = world.ask(5 * PER_INSTANCE)
-    world.look()
+    world.reconcile()
     world.ready(*world.active)
     with world.shared.hold(0) as lease:
         lease.state.ended_images, lease.state.ended_busy_seconds = 1000, 200.0
@@ -291,27 +292,27 @@ def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):
         world.queue.delete(messages)
     world.close(burst)
     world.ask(1)
-    world.look()
+    world.reconcile()
     assert len(world.active) == MAXIMUM, "the burst was a moment ago"
     world.pass_seconds(PAID_SECONDS + HOLD_SECONDS)
-    world.look()
+    world.reconcile()
     assert len(world.active) == 1
     assert "more than the load has called for" in world.why
 
 
 def test_the_history_follows_a_burst_from_nothing_to_nothing(world, work):
     history = FleetHistory(world.state)
-    world.look()
+    world.reconcile()
     assert history.read() == []
     request_id = world.ask(25)
-    world.look()
-    world.look()  # the same again, at once
+    world.reconcile()
+    world.reconcile()  # the same again, at once
     world.ready(*(i.instance_id for i in world.fleet.instances()))
-    world.look()
+    world.reconcile()
     work()
     world.close(request_id)
-    world.look()
-    world.look()
+    world.reconcile()
+    world.reconcile()
     kept = history.read()
     assert [(s.visible, s.starting, s.ready) for s in kept] == [(25, 3, 0), (25, 0, 3), (0, 0, 0)]
     assert kept[-1].idle
@@ -323,7 +324,7 @@ def test_a_history_that_cannot_be_written_hinders_no_look(world, monkeypatch, ca
 
     monkeypatch.setattr(world.controllers[0].autoscaler.history, "add", fail)
     world.ask(5)
-    world.look()
+    world.reconcile()
     assert len(world.fleet.instances()) == 1
     assert "could not write the history" in caplog.text
     assert world.shared.peek().sampled is None

@@ -3,12 +3,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cloud.worker_reports import WorkerReport, WorkerReports
+from controller.autoscaling import instance_ledger
 from controller.autoscaling.ec2_fleet import Instance
 from controller.autoscaling.fleet_state import FleetState, Launched
-from controller.autoscaling.instance_ledger import InstanceLedger, Overdue
-
-BOOT_TIMEOUT, SILENT_AFTER = 300, 60
-NOBODY = Overdue(late=[], silent=[])
+from controller.autoscaling.instance_ledger import InstanceLedger
 
 
 def ago(seconds: float) -> datetime:
@@ -31,7 +29,7 @@ def reports(state) -> WorkerReports:
 
 @pytest.fixture
 def ledger(reports) -> InstanceLedger:
-    return InstanceLedger(reports, BOOT_TIMEOUT, SILENT_AFTER)
+    return InstanceLedger(reports)
 
 
 @pytest.fixture
@@ -52,7 +50,8 @@ def report(reports):
 
 def test_an_instance_that_nobody_noted_is_taken_into_the_books(ledger):
     books = FleetState()
-    assert ledger.update(books, [instance("i-1", seconds=40, request_id="r")]) == NOBODY
+    (observed,) = ledger.update(books, [instance("i-1", seconds=40, request_id="r")])
+    assert (observed.instance_id, observed.request_id, observed.ready) == ("i-1", "r", False)
     assert books.launched["i-1"].request_id == "r"
     assert 39 < (datetime.now(UTC) - books.launched["i-1"].at).total_seconds() < 45
 
@@ -116,7 +115,7 @@ def test_one_that_aws_took_away_is_no_failure(ledger):
 def test_an_instance_that_is_not_shown_yet_counts(ledger):
     books = state(i_1=5, i_2=5)
     instances = [instance("i-2")]
-    assert ledger.update(books, instances) == NOBODY
+    assert [i.instance_id for i in ledger.update(books, instances)] == ["i-2"]
     assert ledger.unseen(books, instances) == 1
     assert set(books.launched) == {"i-1", "i-2"}
 
@@ -128,21 +127,24 @@ def test_an_instance_that_is_never_shown_is_given_up(ledger):
     assert ledger.unseen(books, []) == 0
 
 
-def test_who_is_not_ready_within_the_boot_timeout_is_overdue(ledger):
-    books = state(i_1=BOOT_TIMEOUT + 1, i_2=BOOT_TIMEOUT - 5)
-    assert ledger.update(books, [instance("i-1", "pending"), instance("i-2")]) == Overdue(["i-1"], [])
+def test_the_planner_learns_the_age_of_each_instance_and_whether_it_is_ready(ledger, report):
+    books = state(i_1=200, i_2=100)
+    report("i-2")
+    first, second = ledger.update(books, [instance("i-1", "pending"), instance("i-2")])
+    assert (first.age, first.ready, first.silent) == (pytest.approx(200, abs=5), False, 0)
+    assert (second.age, second.ready, second.silent) == (
+        pytest.approx(100, abs=5),
+        True,
+        pytest.approx(0, abs=5),
+    )
 
 
-def test_who_is_ready_is_never_overdue(ledger, report):
-    books = state(i_1=10 * BOOT_TIMEOUT)
-    report("i-1")
-    assert ledger.update(books, [instance("i-1")]) == NOBODY
-
-
-def test_who_is_being_ended_is_not_overdue_again(ledger):
-    books = state(i_1=BOOT_TIMEOUT + 1)
-    books.launched["i-1"].ending = True
-    assert ledger.update(books, [instance("i-1")]) == NOBODY
+def test_the_planner_learns_which_instances_are_being_terminated_or_cannot_be(ledger):
+    books = state(i_1=10, i_2=10)
+    books.launched["i-1"].ending = books.launched["i-2"].protected = True
+    first, second = ledger.update(books, [instance("i-1"), instance("i-2")])
+    assert (first.ending, first.protected, first.stays) == (True, False, False)
+    assert (second.ending, second.protected, second.stays) == (False, True, False)
 
 
 def test_one_that_is_ready_clears_the_failures(ledger, report):
@@ -177,10 +179,12 @@ def test_how_long_a_boot_takes_is_learned_once_from_each(ledger, report):
 
 def test_an_empty_fleet_costs_no_call(ledger, aws, on_call):
     on_call(aws.s3, "*", lambda params: pytest.fail("S3 was called"))
-    assert ledger.update(FleetState(), []) == NOBODY
+    assert ledger.update(FleetState(), []) == []
 
 
-def test_a_ready_worker_that_reports_no_more_is_silent(reports, report):
+def test_a_worker_that_reports_no_more_is_silent_for_ever_longer(ledger, report, monkeypatch):
     report("i-1")
-    ledger = InstanceLedger(reports, BOOT_TIMEOUT, silent_after=-60)  # as if a minute had gone by
-    assert ledger.update(state(i_1=100, i_2=100), [instance("i-1"), instance("i-2")]).silent == ["i-1"]
+    later = datetime.now(UTC) + timedelta(seconds=90)
+    monkeypatch.setattr(instance_ledger, "now", lambda: later)
+    reported, never = ledger.update(state(i_1=100, i_2=100), [instance("i-1"), instance("i-2")])
+    assert (reported.silent, never.silent) == (pytest.approx(90, abs=5), 0)

@@ -2,14 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.autoscaling.scaling import Seen, instances_to_launch, lowest_free_numbers, wanted_instances
+from controller.autoscaling.observation import Counts
+from controller.autoscaling.scaling import instances_to_launch, lowest_free_numbers, wanted_instances
 
-counts = st.integers(0, 10**6)
+numbers = st.integers(0, 10**6)
 positive = st.integers(1, 1000)
 
 
-def seen(visible=0, in_flight=0, delayed=0, just_sent=0, pending=0, running=0):
-    return Seen(visible, in_flight, delayed, just_sent, pending, running)
+def counted(visible=0, in_flight=0, delayed=0, just_sent=0, pending=0, running=0):
+    return Counts(visible, in_flight, delayed, just_sent, pending, running)
 
 
 @pytest.mark.parametrize(
@@ -40,28 +41,23 @@ def test_to_launch(wanted, active, launched):
 
 
 @pytest.mark.parametrize(
-    ("looked", "backlog"),
+    ("counts", "backlog"),
     [
-        (seen(), 0),
-        (seen(visible=3), 3),
-        (seen(in_flight=3), 3),
-        (seen(delayed=3), 3),
-        (seen(visible=1, in_flight=2, delayed=4), 7),
-        (seen(just_sent=5), 5),
-        (seen(visible=3, just_sent=5), 5),
-        (seen(visible=5, just_sent=3), 5),
+        (counted(), 0),
+        (counted(visible=3), 3),
+        (counted(in_flight=3), 3),
+        (counted(delayed=3), 3),
+        (counted(visible=1, in_flight=2, delayed=4), 7),
+        (counted(just_sent=5), 5),
+        (counted(visible=3, just_sent=5), 5),
+        (counted(visible=5, just_sent=3), 5),
     ],
 )
-def test_what_was_just_sent_counts_even_where_the_queues_counts_lag(looked, backlog):
-    assert looked.backlog == backlog
-    assert looked.quiet == (backlog == 0)
+def test_what_was_just_sent_counts_even_where_the_queues_counts_lag(counts, backlog):
+    assert counts.backlog == backlog
 
 
-def test_booting_instances_count_as_workers():
-    assert seen(pending=2, running=3).active == 5
-
-
-@given(counts, positive, positive, st.integers(0, 2000))
+@given(numbers, positive, positive, st.integers(0, 2000))
 def test_never_above_the_maximum_and_never_negative(backlog, images_per_instance, maximum, active):
     wanted = wanted_instances(backlog, images_per_instance, maximum)
     launched = instances_to_launch(wanted, active)
@@ -70,7 +66,7 @@ def test_never_above_the_maximum_and_never_negative(backlog, images_per_instance
     assert active + launched <= max(active, maximum)
 
 
-@given(counts, counts, positive, positive)
+@given(numbers, numbers, positive, positive)
 def test_a_longer_queue_never_wants_fewer(one, other, images_per_instance, maximum):
     shorter, longer = sorted([one, other])
     assert wanted_instances(shorter, images_per_instance, maximum) <= wanted_instances(
@@ -88,9 +84,9 @@ def test_one_image_is_enough_for_a_worker_and_none_is_idle_for_want_of_images(
     assert wanted == maximum or wanted * images_per_instance >= backlog
 
 
-@given(counts, counts, counts, counts)
+@given(numbers, numbers, numbers, numbers)
 def test_the_backlog_misses_nothing_that_anybody_knows_of(visible, in_flight, delayed, just_sent):
-    backlog = seen(visible, in_flight, delayed, just_sent).backlog
+    backlog = counted(visible, in_flight, delayed, just_sent).backlog
     assert backlog >= just_sent
     assert backlog >= visible + in_flight + delayed
 

@@ -6,12 +6,12 @@ import pytest
 
 from cloud.clock import now
 from controller.autoscaling.fleet_state import Decision, FleetState, Launched, SharedState
-from controller.autoscaling.observation import Policy
+from controller.autoscaling.planner import Policy
 from controller.dashboard.forecast import Forecast, facts
 from controller.dashboard.latest_state import LatestState
 from tests.support.aws_errors import refusal
 
-POLICY = Policy(max_instances=10, max_images_per_instance=20)
+POLICY = Policy(max_instances=10, max_images_per_instance=20, boot_timeout=300, silent_after=60)
 
 
 @pytest.fixture

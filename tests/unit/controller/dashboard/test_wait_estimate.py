@@ -18,7 +18,7 @@ def facts(**known) -> Facts:
             3,
             {"queued": 3},
             "queued",
-            "In the queue; the next look at the fleet launches instances for it.",
+            "In the queue; instances will be launched for it in a moment.",
             None,
         ),
         (
@@ -89,7 +89,7 @@ def facts(**known) -> Facts:
             2,
             {"queued": 2, "next_try": 3.5, "launch_error": "could not launch: no such AMI."},
             "stalled",
-            "Launcher fails, trying again in about 4 s: could not launch: no such AMI.",
+            "Launching fails, trying again in about 4 s: could not launch: no such AMI.",
             4,
         ),
     ],

@@ -62,7 +62,7 @@ def test_what_waits_is_cancelled_and_its_pictures_and_messages_are_gone(
     watched = submit(controller, "a.png", "b.png", "notes.txt", "c.png", refused=REFUSED)
     outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
     other = make() if elsewhere else controller
-    other.polling.look_at_fleet = lambda: looks.append(1)
+    other.polling.wake_autoscaler = lambda: looks.append(1)
     answer = other.cancel_retry.cancel(watched.request_id)
     assert answer.complete
     assert [i.error and i.error.code for i in answer.images] == [

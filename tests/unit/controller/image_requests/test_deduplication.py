@@ -50,7 +50,7 @@ def classify(queue, inputs, outputs, settings, aws, runs, state):
 @pytest.fixture
 def app(start, classify):
     app = start()
-    app.extensions["services"].polling.look_at_fleet = classify
+    app.extensions["services"].polling.wake_autoscaler = classify
     return app
 
 
@@ -72,7 +72,7 @@ def test_the_same_bytes_are_answered_without_a_run(client, runs):
 def test_a_request_that_needs_no_worker_wakes_nobody(start, client):
     post(client, photo(0))
     looks, other = [], start()
-    other.extensions["services"].polling.look_at_fleet = lambda: looks.append(1)
+    other.extensions["services"].polling.wake_autoscaler = lambda: looks.append(1)
     reply = post(other.test_client(), photo(0), photo(0))
     assert reply.json["counts"]["classified"] == 2
     assert other.extensions["services"].polling.waiting().images == 0
@@ -105,10 +105,10 @@ def test_equal_images_count_as_one_for_the_fleet(start):
 
 def test_equal_images_share_a_failure_and_the_next_request_tries_again(app, runs, classify):
     polling = app.extensions["services"].polling
-    polling.look_at_fleet = lambda: classify("failed")
+    polling.wake_autoscaler = lambda: classify("failed")
     answer = post(app.test_client(), photo(0), photo(0)).json
     assert [i["error"]["code"] for i in answer["images"]] == ["gave_up"] * 2
-    polling.look_at_fleet = classify
+    polling.wake_autoscaler = classify
     assert post(app.test_client(), photo(0)).json["images"][0]["cached"] is False
     assert len(runs) == 2
 
@@ -130,7 +130,7 @@ def test_a_broken_entry_is_not_used(client, state, runs):
 
 def test_off_means_that_every_image_is_classified(start, classify, runs):
     app = start(answer_cache="off")
-    app.extensions["services"].polling.look_at_fleet = classify
+    app.extensions["services"].polling.wake_autoscaler = classify
     for _ in range(2):
         answer = post(app.test_client(), photo(0), photo(0)).json
         assert [i["cached"] for i in answer["images"]] == [False, False]
@@ -140,7 +140,7 @@ def test_off_means_that_every_image_is_classified(start, classify, runs):
 def test_other_weights_at_the_same_place_are_another_model(start, client, runs, inputs, classify):
     def app(**changes):
         made = start(**changes)
-        made.extensions["services"].polling.look_at_fleet = classify
+        made.extensions["services"].polling.wake_autoscaler = classify
         return made.test_client()
 
     post(client, photo(0))
@@ -157,7 +157,7 @@ def test_without_a_version_workers_are_asked_and_the_reason_is_said_once(
 ):
     post(client, photo(0))
     app = start(weights="/nowhere/weights.pt")
-    app.extensions["services"].polling.look_at_fleet = classify
+    app.extensions["services"].polling.wake_autoscaler = classify
     for _ in range(2):
         assert post(app.test_client(), photo(0)).json["images"][0]["cached"] is False
     assert len(runs) == 3

@@ -190,7 +190,7 @@ def test_a_write_that_boto3_repeats_is_still_ones_own(claim, aws, on_call):
 @pytest.fixture
 def app(start, work):
     app = start()
-    app.extensions["services"].polling.look_at_fleet = work
+    app.extensions["services"].polling.wake_autoscaler = work
     return app
 
 

@@ -21,7 +21,7 @@ def test_the_fleet_is_looked_at_when_images_are_sent_and_when_all_are_answered(m
         backlogs.append(queue.counts().backlog)
         work()
 
-    process.polling.look_at_fleet = look
+    process.polling.wake_autoscaler = look
     watched = submit(process, "a.png", "b.png")
     assert watched.finished.wait(10)
     until = time.monotonic() + 10
@@ -37,7 +37,7 @@ def test_a_request_is_open_until_it_is_answered(make, inputs, outputs, work, sta
     assert process.polling.waiting().requests == (watched.request_id,)
     assert process.polling.waiting().just_sent == 2
     closed = Event()
-    process.polling.look_at_fleet = closed.set
+    process.polling.wake_autoscaler = closed.set
     work()
     assert closed.wait(10)
     assert open_requests.ids() == []
@@ -86,7 +86,7 @@ def test_polling_outlives_what_fails_for_a_while(make, work, aws, on_call, caplo
             raise error
 
     on_call(aws.s3, "ListObjectsV2", refuse)
-    process.polling.look_at_fleet = work
+    process.polling.wake_autoscaler = work
     watched = submit(process, "a.png")
     assert watched.finished.wait(10)
     assert not watched.unanswered

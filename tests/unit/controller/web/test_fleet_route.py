@@ -174,7 +174,7 @@ def test_nobody_learns_a_requests_id_from_the_fleet(make, queue):
     request_id = new_request_id()
     services.autoscaler.open_requests.open(request_id, 1)
     queue.send([f"{request_id}/0000-cat.jpg"])
-    services.autoscaler.look()
+    services.autoscaler.reconcile()
     client = create_app(services).test_client()
     for accept in ("text/html", "application/json", "text/plain"):
         reply = client.get("/fleet", headers={"Accept": accept})

@@ -49,7 +49,7 @@ def test_names_help_and_units_are_as_prometheus_wants_them(client):
 def test_an_upload_is_counted(client, grown, services, png, work):
     files = {"image_file": [(BytesIO(png), "cat.png"), (BytesIO(b"text"), "notes.txt")]}
     reply = client.post("/", data=files, headers={"Prefer": "respond-async"})
-    services.autoscaler.look()
+    services.autoscaler.reconcile()
     work()
     watched = services.polling.watched(reply.json["request_id"])
     assert watched is None or watched.finished.wait(10)

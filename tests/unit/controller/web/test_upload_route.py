@@ -20,7 +20,7 @@ UNKNOWN = new_request_id()
 def app(start, work):
     """With workers that answer at once: everything is a tabby."""
     app = start()
-    app.extensions["services"].polling.look_at_fleet = work
+    app.extensions["services"].polling.wake_autoscaler = work
     return app
 
 
@@ -170,7 +170,7 @@ def test_a_client_says_how_long_it_waits(start, photo, work):
     assert response.headers["Location"] == f"/requests/{response.json['request_id']}"
     assert response.headers["Preference-Applied"] == "respond-async, wait=0"
     assert response.vary.as_set() == {"accept", "prefer"}
-    services.polling.look_at_fleet = work
+    services.polling.wake_autoscaler = work
     response = post(app.test_client(), photo(), headers={"Prefer": "respond-async, wait=60"})
     assert (response.status_code, response.json["complete"]) == (200, True)
     assert response.headers["Preference-Applied"] == "wait=5", "no longer than the service itself waits"
@@ -215,7 +215,7 @@ def test_who_waits_is_told_why_and_who_has_all_answers_is_not(idle, start, photo
     assert (wait["state"], wait["estimate_seconds"]) == ("queued", None)
     assert wait["message"] == "In the queue; what it needs is being worked out."
     assert wait["message"] in page(idle.get(response.json["url"], headers=BROWSER))
-    idle.application.extensions["services"].autoscaler.look()
+    idle.application.extensions["services"].autoscaler.reconcile()
     idle.application.extensions["services"].forecast.latest._read_at = 0
     assert idle.get(response.json["url"]).json["wait"]["state"] == "launching"
     work()
@@ -419,7 +419,7 @@ def test_readyz_names_everything_that_is_missing(start, aws, queue):
 
 def test_the_fleet_is_shown_as_json(client, photo):
     post(client, photo())
-    client.application.extensions["services"].autoscaler.look()
+    client.application.extensions["services"].autoscaler.reconcile()
     shown = client.get("/fleet").json
     assert shown["queue"] == {"visible": 0, "in_flight": 0, "delayed": 0}
     assert (shown["max_instances"], shown["instances"]) == (5, [])
@@ -452,7 +452,7 @@ def test_what_failed_is_sent_again_for_programs_with_where_to_ask(idle, photo, o
     posted = post(idle, photo(), headers={"Prefer": "respond-async"}).json
     failed = Prediction.failed(posted["images"][0]["image_id"], "no_workers", "Nobody came.")
     outputs.put_prediction(failed)
-    start().extensions["services"].autoscaler.look()  # closes it
+    start().extensions["services"].autoscaler.reconcile()  # closes it
     response = eventually(lambda: (r := idle.post(f"{posted['url']}/retry")).status_code == 202 and r)
     assert response.headers["Location"] == posted["url"]
     assert response.json["images"][0]["status"] == "waiting"

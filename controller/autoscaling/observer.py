@@ -1,0 +1,98 @@
+"""Observes the queue, the fleet and the open requests for one run of the autoscaler."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloud.clock import now
+from cloud.request_queue import QueueCounts, RequestQueue
+from controller.autoscaling.ec2_fleet import Fleet, Instance
+from controller.autoscaling.fleet_state import FleetState
+from controller.autoscaling.instance_ledger import InstanceLedger
+from controller.autoscaling.observation import Counts, Observation
+from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.recovery import Recovery
+from controller.image_requests.waiting import Waiting
+
+COUNT_AGAIN_SECONDS = 0.25  # between the two counts of an empty queue
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An observation, and what it was made of."""
+
+    observation: Observation
+    instances: list[Instance]
+    """The instances that are pending or running, the oldest first."""
+    waiting: Waiting
+
+
+class Observer:
+    def __init__(
+        self,
+        queue: RequestQueue,
+        fleet: Fleet,
+        ledger: InstanceLedger,
+        open_requests: OpenRequests,
+        recovery: Recovery,
+        waiting: Callable[[], Waiting],
+        count_again_seconds: float = COUNT_AGAIN_SECONDS,
+    ) -> None:
+        self.queue, self.fleet, self.ledger = queue, fleet, ledger
+        self.open_requests, self.recovery = open_requests, recovery
+        self.waiting, self.count_again_seconds = waiting, count_again_seconds
+        self._noted = Waiting()
+
+    def observe(self, state: FleetState) -> Observed:
+        """Observes everything, and brings `state` up to date with it. Raises CloudError when AWS fails.
+
+        SQS's counts are approximate, so an empty queue is counted again before it is believed. If it is still
+        empty, complete requests are closed, and lost messages are sent again.
+        """
+        waiting, queue, instances = self.waiting(), self.queue.counts(), self.fleet.instances()
+        active = self.ledger.update(state, instances)
+        unanswered: dict[str, int] = {}
+        if is_empty(queue, waiting) and (active or self.open_requests.ids()):
+            time.sleep(self.count_again_seconds)
+            waiting, queue = self.waiting(), self.queue.counts()
+            if is_empty(queue, waiting):
+                unanswered = self.recovery.settle(self.open_requests.ids())
+        at = now().timestamp()
+        self._note_sent(state, waiting, at)
+        observation = Observation(
+            now=at,
+            counts=count(queue, waiting, instances),
+            instances=active,
+            unseen=self.ledger.unseen(state, instances),
+            ending=len(state.launched) - len(active),
+            requests=len(waiting.requests),
+            unanswered=unanswered,
+            arrivals=state.demand.arrivals(at),
+            called_for_lately=state.demand.called_for_lately(at),
+            images_per_second=state.images_per_second,
+            no_launch_before=state.no_launch_before.timestamp() if state.no_launch_before else None,
+            launch_failures=state.launch_failures,
+            launch_error=state.launch_error,
+            not_ready=tuple(state.not_ready),
+        )
+        return Observed(observation, [i for i in instances if i.active], waiting)
+
+    def _note_sent(self, state: FleetState, waiting: Waiting, at: float) -> None:
+        before, self._noted = self._noted, waiting
+        state.demand.note_sent(waiting.submitted - before.submitted, waiting.images - before.images, at)
+
+
+def is_empty(queue: QueueCounts, waiting: Waiting) -> bool:
+    return not (queue.backlog or waiting.just_sent)
+
+
+def count(queue: QueueCounts, waiting: Waiting, instances: list[Instance]) -> Counts:
+    states = [instance.state for instance in instances]
+    return Counts(
+        visible=queue.visible,
+        in_flight=queue.in_flight,
+        delayed=queue.delayed,
+        just_sent=waiting.just_sent,
+        pending=states.count("pending"),
+        running=states.count("running"),
+    )

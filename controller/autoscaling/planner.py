@@ -1,0 +1,193 @@
+"""Decides what to do with the fleet: `plan` is a pure function, without a clock and without AWS.
+
+The autoscaler calls it with what it observes of the real fleet, and bench/simulation with what it observes of
+a simulated one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from controller.autoscaling.observation import Observation, ObservedInstance
+from controller.autoscaling.scaling import (
+    arriving_per_second,
+    instances_for_rate,
+    instances_to_launch,
+    instances_to_terminate,
+    wanted_instances,
+)
+from controller.autoscaling.wording import some
+
+BUSY_SECONDS = 2.0  # until the next run while images wait or instances exist
+IDLE_SECONDS = 30.0  # until the next run otherwise
+MAX_LAUNCH_FAILURES = 3  # consecutive refused launches after which waiting images are answered `failed`
+MAX_NOT_READY = 3  # consecutive instances that never got ready, with the same consequence
+CONSOLE = "The last one's console output says why: aws ec2 get-console-output --latest --instance-id"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings that a plan follows."""
+
+    max_instances: int
+    max_images_per_instance: int
+    boot_timeout: float
+    """Seconds after its launch at which an instance whose worker has never reported is replaced."""
+    silent_after: float
+    """Seconds after its last report at which a worker is presumed dead."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run of the autoscaler should do, and the reasons in words."""
+
+    wanted: int = 0
+    """The number of instances that the backlog calls for."""
+    called_for: int = 0
+    """The number that the backlog or the rate of arrivals calls for, whichever is greater."""
+    launch: int = 0
+    """The number of instances to launch."""
+    terminate: tuple[str, ...] = ()
+    """The ids of the instances to terminate."""
+    late: tuple[str, ...] = ()
+    """Those of them that were not ready within the boot timeout."""
+    fail: str = ""
+    """The reason with which all waiting images are to be answered `failed`, or "" to let them wait."""
+    next_run_in: float = IDLE_SECONDS
+    """Seconds until the next run, unless something wakes the autoscaler earlier."""
+    reasons: tuple[str, ...] = ()
+
+
+def plan(observation: Observation, policy: Policy) -> Plan:
+    """Returns what to do about `observation`.
+
+    Instances that will do no work are terminated first; the next run, which follows at once, decides the rest
+    from what EC2 then shows. If images wait, instances are launched for them, or the images are given up
+    because launching does not help. If none wait, the fleet is terminated, except for what open requests
+    still need.
+    """
+    wanted = wanted_instances(
+        observation.counts.backlog, policy.max_images_per_instance, policy.max_instances
+    )
+    called_for = max(wanted, instances_for_arrivals(observation))
+    overdue = terminate_overdue(observation, policy)
+    if overdue.terminate:
+        return replace(overdue, wanted=wanted, called_for=called_for, next_run_in=0.0)
+    if not observation.counts.backlog:
+        found = scale_in(observation, policy)
+    elif reason := why_no_worker_comes(observation):
+        found = Plan(fail=reason)
+    else:
+        found = scale_out(observation, wanted, called_for, policy)
+    busy = observation.instances or observation.ending or observation.counts.backlog or observation.requests
+    seconds = BUSY_SECONDS if busy else IDLE_SECONDS
+    return replace(found, wanted=wanted, called_for=called_for, next_run_in=seconds)
+
+
+def instances_for_arrivals(observation: Observation) -> int:
+    """Returns how many instances the rate of arrivals calls for, or 0 while the speed of one is unknown."""
+    speed = observation.images_per_second
+    return instances_for_rate(arriving_per_second(observation.arrivals), speed) if speed else 0
+
+
+def terminate_overdue(observation: Observation, policy: Policy) -> Plan:
+    """Terminates instances that will do no work, and those beyond the maximum, the newest first."""
+    late = ids(i for i in observation.instances if is_late(i, policy))
+    silent = ids(i for i in observation.instances if is_silent(i, policy))
+    rest = [i for i in observation.instances if i.instance_id not in late + silent]
+    beyond = ids(i for i in rest[policy.max_instances :] if not i.protected)
+    reasons = []
+    if late:
+        number = some(len(late), "instance was", "instances were")
+        reasons.append(f"{number} not ready within the boot timeout")
+    if silent:
+        reasons.append(f"{some(len(silent), 'worker has', 'workers have')} stopped reporting")
+    if beyond:
+        reasons.append(f"{some(len(beyond), 'instance', 'instances')} more than the maximum")
+    return Plan(terminate=late + silent + beyond, late=late, reasons=tuple(reasons))
+
+
+def is_late(instance: ObservedInstance, policy: Policy) -> bool:
+    return instance.stays and not instance.ready and instance.age > policy.boot_timeout
+
+
+def is_silent(instance: ObservedInstance, policy: Policy) -> bool:
+    return instance.stays and instance.ready and instance.silent > policy.silent_after
+
+
+def scale_in(observation: Observation, policy: Policy) -> Plan:
+    """Terminates the instances whose request is answered, while no image is in the queue.
+
+    SQS may not count yet what another process has just sent. The open requests are therefore left as many
+    instances as they need.
+    """
+    instances, unanswered = observation.instances, observation.unanswered
+    if not instances and not unanswered:
+        return Plan(reasons=("nothing waits and nothing runs",))
+    reasons = ["the queue is empty, and nothing is in flight"]
+    if unanswered:
+        reasons.append(f"{some(len(unanswered), 'request is', 'requests are')} not answered yet")
+    free = [i for i in instances if i.request_id not in unanswered]
+    needed = wanted_instances(sum(unanswered.values()), policy.max_images_per_instance, policy.max_instances)
+    needless = ids(free[max(0, needed - (len(instances) - len(free))) :])
+    if needless:
+        reasons.append(f"{some(len(needless), 'instance has', 'instances have')} nothing left to do")
+    return Plan(terminate=needless, reasons=tuple(reasons))
+
+
+def why_no_worker_comes(observation: Observation) -> str:
+    """Returns the reason for which no worker will ever take what waits, or "" if one still may."""
+    if observation.instances:
+        return ""
+    if observation.launch_failures >= MAX_LAUNCH_FAILURES:
+        return f"Workers cannot be launched: {observation.launch_error}"
+    count = len(observation.not_ready)
+    if count >= MAX_NOT_READY:
+        return (
+            f"Workers fail to start: {count} in a row never got ready. {CONSOLE} {observation.not_ready[-1]}"
+        )
+    return ""
+
+
+def scale_out(observation: Observation, wanted: int, called_for: int, policy: Policy) -> Plan:
+    """Launches what the backlog calls for, or terminates what the load has not called for lately."""
+    called = some(observation.counts.backlog, "image calls", "images call")
+    reasons = [
+        f"{called} for {some(wanted, 'instance', 'instances')}: one for each"
+        f" {policy.max_images_per_instance}, at most {policy.max_instances}"
+    ]
+    count = instances_to_launch(wanted, len(observation.instances) + observation.unseen)
+    if count and (obstacle := launch_obstacle(observation)):
+        reasons.append(obstacle)
+        count = 0
+    needless = surplus(observation, called_for)
+    if needless:
+        number = some(len(needless), "instance", "instances")
+        reasons.append(f"{number} more than the load has called for lately")
+    return Plan(launch=count, terminate=needless, reasons=tuple(reasons))
+
+
+def launch_obstacle(observation: Observation) -> str:
+    """Returns why nothing may be launched now, or "" if it may."""
+    before = observation.no_launch_before
+    if before is not None and observation.now < before:
+        return f"the next try to launch is at {datetime.fromtimestamp(before, UTC):%H:%M:%S}"
+    if len(observation.not_ready) >= MAX_NOT_READY:
+        return "too many instances never got ready: none is launched until one does"
+    return ""
+
+
+def surplus(observation: Observation, called_for: int) -> tuple[str, ...]:
+    """Returns the instances that neither backlog nor arrivals have called for lately, the oldest first.
+
+    They finish what they have in hand.
+    """
+    if observation.images_per_second is None:
+        return ()
+    ages = [i.age for i in observation.instances]
+    count = instances_to_terminate([*observation.called_for_lately, called_for], ages)
+    return ids(observation.instances[:count])
+
+
+def ids(instances: Iterable[ObservedInstance]) -> tuple[str, ...]:
+    return tuple(i.instance_id for i in instances)
