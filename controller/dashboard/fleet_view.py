@@ -98,13 +98,13 @@ class FleetView:
 
         Calls at about the same time share one reading, or one failure. Raises CloudError when AWS fails.
         """
-        answer = self.readings.get(self._read_or_fail)
+        answer = self.readings.get(self._read_or_error)
         if isinstance(answer, CloudError):
             raise answer
         return answer
 
-    def _read_or_fail(self) -> FleetAnswer | CloudError:
-        """Returns a failure as a value, so that it is shared as well."""
+    def _read_or_error(self) -> FleetAnswer | CloudError:
+        """Returns the error as a value if AWS fails, so that it is shared as well."""
         try:
             return self.read()
         except CloudError as error:
