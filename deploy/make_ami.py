@@ -35,7 +35,7 @@ READY = "exit status 0"
 
 Wait = Literal["instance_stopped", "image_available"]
 PAUSE_SECONDS = 5
-ATTEMPTS: dict[Wait, int] = {"instance_stopped": 360, "image_available": 720}  # with PAUSE_SECONDS in between
+ATTEMPTS: dict[Wait, int] = {"instance_stopped": 360, "image_available": 720}  # each PAUSE_SECONDS apart
 
 
 @dataclass(frozen=True)

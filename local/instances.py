@@ -148,7 +148,7 @@ class Instances:
             else:
                 instance.terminate()
                 self._lives[instance_id].terminated = time.time()
-            if reason is SHUT_ITSELF_DOWN:  # moto says that the user did it
+            if reason is SHUT_ITSELF_DOWN:  # moto has replaced it by a shutdown by the user
                 instance.state_reason = reason
 
 
