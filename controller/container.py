@@ -81,7 +81,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         price_per_hour=settings.price_per_hour,
     )
     access = KnownTokens(settings.tokens)
-    latest = LatestState(shared, pool)
+    latest = LatestState(shared)
     forecast = Forecast(latest, policy)
     dependencies = {
         "input bucket": inputs,

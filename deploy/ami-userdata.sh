@@ -1,13 +1,13 @@
 #!/bin/bash
-# What the instance runs that an AMI is made of: deploy/ami.sh, on the code that deploy/make_ami.py has put into a
-# bucket. The two addresses are signed, and good for an hour.
+# The user data of the instance from which an AMI is made. It downloads the code that deploy/make_ami.py has put into a
+# bucket, runs deploy/ami.sh, and uploads the log. Both URLs are presigned and expire after an hour.
 # SETTINGS
 
 work=$(mktemp -d)
 cd "$work" || exit
 (set -o pipefail; curl -fsS "$CODE_URL" | tar xz && bash deploy/ami.sh) > log 2>&1
 echo "exit status $?" >> log
-cat log # to the console
+cat log # shows the log on the console of the instance
 curl -fsS --retry 5 -T log "$LOG_URL"
 cd / && rm -rf "$work"
 shutdown -h now

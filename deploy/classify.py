@@ -1,6 +1,6 @@
-"""python -m deploy.classify PHOTO: what the model on this machine sees in it. Needs no AWS.
+"""Classifies one photo with the model on this machine, without AWS: `python -m deploy.classify PHOTO`.
 
-MODEL, WEIGHTS and LABELS are read as a worker reads them; weights that are not there yet are fetched.
+MODEL, WEIGHTS and LABELS are used as a worker uses them. Weights that are missing are downloaded.
 """
 
 import os

@@ -1,6 +1,6 @@
 #!/bin/bash
-# What the controller's instance runs at boot. Terraform puts the settings in; credentials are no settings: they
-# come from the instance profile.
+# The user data of the controller's instance. Terraform inserts the settings below. They contain no credentials,
+# because those come from the instance profile.
 set -u
 settings=$(mktemp)
 cat > "$settings" << 'END_OF_SETTINGS'

@@ -1,9 +1,9 @@
-"""Gunicorn, which runs the controller.
+"""Configures Gunicorn, which runs the controller.
 
     python -m gunicorn --config deploy/gunicorn.conf.py controller.wsgi:app
 
-What is worth setting can be set from the environment, and all else by GUNICORN_CMD_ARGS. SIGHUP
-starts new processes with new code, while the old ones answer what they have begun.
+The most useful options can be set by environment variables, and all others by GUNICORN_CMD_ARGS. SIGHUP
+starts new processes with the new code, while the old ones finish the requests that they have begun.
 """
 
 import os
@@ -20,6 +20,7 @@ from cloud.settings import ControllerSettings
 
 
 def setting(name: str, default: int) -> int:
+    """Returns a whole number from the environment. Exits with a message if the value is not one."""
     text = os.environ.get(name) or str(default)
     if not text.isdecimal():
         raise SystemExit(f"controller: {name} is {text!r}, but it should be a whole number")
@@ -27,7 +28,7 @@ def setting(name: str, default: int) -> int:
 
 
 class JsonLogger(Logger):
-    """One JSON object a line, as everywhere in the system."""
+    """Logs JSON objects, one per line, like all other parts of the system."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -46,7 +47,7 @@ class JsonLogger(Logger):
                 "seconds": round(request_time.total_seconds(), 3),
                 "sent": resp.sent,
                 "client": environ.get("REMOTE_ADDR") or environ.get("HTTP_X_FORWARDED_FOR"),
-                # the controller's own id of the request; where it has none, nginx's
+                # the id of the request in the controller, or else the id that nginx gave it
                 "request_id": answered.get("x-request-id") or environ.get("HTTP_X_REQUEST_ID"),
             },
         )
@@ -55,22 +56,25 @@ class JsonLogger(Logger):
 bind = os.environ.get("BIND") or "127.0.0.1:8000"
 worker_class = "gthread"
 threads = setting("WEB_THREADS", ControllerSettings.model_fields["web_threads"].default)
-workers = setting("WEB_CONCURRENCY", 1)  # one waits for hundreds; of two, one stays when the other is killed
-timeout = setting("WEB_TIMEOUT", 60)  # seconds without a sign of life from a process; a wait gives signs
+workers = setting("WEB_CONCURRENCY", 1)  # one process serves hundreds of clients; with two, one can be killed
+timeout = setting("WEB_TIMEOUT", 60)  # seconds without a heartbeat after which a process is killed
 graceful_timeout = setting("GRACEFUL_TIMEOUT", setting("REQUEST_TIMEOUT", 300) + 30)
 keepalive = setting("WEB_KEEPALIVE", 15)
 accesslog = os.environ.get("ACCESS_LOG") or "-"
 loglevel = (os.environ.get("LOG_LEVEL") or "INFO").lower()
 logger_class = JsonLogger
 
-# Each process makes boto3's clients and the autoscaler's thread for itself: no fork may copy them.
+# Each process must create its own boto3 clients and autoscaler thread, because forks cannot share them.
 preload_app = False
-worker_tmp_dir = "/dev/shm"  # a disk can stall the signs of life
+worker_tmp_dir = "/dev/shm"  # a busy disk would delay the heartbeats
 control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Each process counts for /metrics in files, begun anew also after a crash, but not with a reload."""
+    """Creates the directory in which each process keeps its metrics, and deletes those of an earlier run.
+
+    Gunicorn calls this when it starts, but not when it reloads.
+    """
     counts = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
     Path(counts).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,7 +83,7 @@ def on_starting(server: Any) -> None:
 
 def on_exit(server: Any) -> None:
     forget_counts()
-    with suppress(OSError):  # it has files of others
+    with suppress(OSError):  # the directory contains other files
         Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).rmdir()
 
 
@@ -89,14 +93,14 @@ def forget_counts() -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """What the process has counted stays; what it had open does not."""
+    """Drops the gauges of a process that has ended. Its counters are kept."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(worker.pid)
 
 
 def post_worker_init(worker: Any) -> None:
-    """A process that shall end does not wait for its streams: their clients come again, to the next one."""
+    """Lets event streams end as soon as the process is told to stop. Their clients then connect again."""
     services = getattr(worker.wsgi, "extensions", {}).get("services")
     if services:
         services.event_streams.process_stays = lambda: worker.alive

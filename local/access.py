@@ -1,9 +1,9 @@
-"""Who may call the local AWS: the user who started it, its instances, and no web page.
+"""Decides who may call the local AWS: the user who started it and its instances, but no web page.
 
-Whoever can call it can run code as that user, since an instance is a process with the user data of the call.
-So every request is refused (403) that a browser sends for another site, that comes under a foreign `Host` (as
-after DNS rebinding), or that is not signed with a key of this run. Signatures themselves are not verified: a
-key's id is as secret here as its secret part.
+Whoever can call it can run code as that user, because an instance is a process that runs the user data of the
+call. A request is therefore refused with status 403 if a browser sends it on behalf of another site, if its
+`Host` is a foreign one (as after DNS rebinding), or if it is not signed with an access key of this run. The
+signature itself is not verified: here, the id of a key is as secret as the secret access key.
 """
 
 import hmac
@@ -19,9 +19,9 @@ from werkzeug.wrappers import Request, Response
 
 HOSTS = ("127.0.0.1", "localhost")
 SIGNED = re.compile(r"Credential=([^/]+)/\d{8}/[^/]+/([^/]+)/aws4_request")
-PRESIGNED = re.compile(r"(?:^|&)AWSAccessKeyId=([^&]+)")  # S3 addresses in the older of their two forms
+PRESIGNED = re.compile(r"(?:^|&)AWSAccessKeyId=([^&]+)")  # presigned URLs of S3 with signature version 2
 INSTANCES = "/_local/instances/"
-OWN_SITE = ("same-origin", "none")  # values of Sec-Fetch-Site
+OWN_SITE = ("same-origin", "none")  # the values of Sec-Fetch-Site that are accepted
 
 
 class AccessKey(NamedTuple):
@@ -30,24 +30,28 @@ class AccessKey(NamedTuple):
 
     @classmethod
     def new(cls) -> Self:
+        """Returns a random key."""
         return cls("AKIA" + b32encode(secrets.token_bytes(10)).decode(), secrets.token_hex(20))
 
     def environment(self) -> dict[str, str]:
-        """As SDKs and the AWS CLI read it."""
+        """Returns the key as the environment variables that SDKs and the AWS CLI read."""
         return {"AWS_ACCESS_KEY_ID": self.id, "AWS_SECRET_ACCESS_KEY": self.secret}
 
     def of_instance(self, instance_id: str) -> "AccessKey":
-        """The key of an instance's role, which nobody can work out without this one."""
+        """Returns the key of an instance's role. It cannot be computed without knowing this key."""
         proof = hmac.digest(self.secret.encode(), instance_id.encode(), "sha256")
         return AccessKey("ASIA" + b32encode(proof[:10]).decode(), proof[10:].hex())
 
     def metadata_path(self, instance_id: str) -> str:
-        """Where the instance's metadata service is; as hard to guess as its key."""
+        """Returns the path of the instance's metadata service, which is as hard to guess as its key."""
         return f"{INSTANCES}{instance_id}/{self.of_instance(instance_id).secret}"
 
 
 def signed_with(environ: dict[str, Any]) -> tuple[str, str]:
-    """The id of the access key and the service of a signed request; both empty where nothing is signed."""
+    """Returns the access key id and the service of a signed request, or two empty strings if it is unsigned.
+
+    `environ` is the WSGI environment.
+    """
     query = unquote(environ.get("QUERY_STRING", ""))
     if found := SIGNED.search(environ.get("HTTP_AUTHORIZATION") or query):
         return found[1], found[2]
@@ -56,30 +60,38 @@ def signed_with(environ: dict[str, Any]) -> tuple[str, str]:
 
 
 def refusal(environ: dict[str, Any], port: int, key: AccessKey, issued: Container[str]) -> Response | None:
-    """Why a request is not carried out, or None. `issued`: ids of the keys that instances were given.
+    """Returns the response to a request that is refused, or None if the request is allowed.
 
-    An instance's metadata service checks its own path.
+    `port` is the port of the local AWS, `key` the user's key, and `issued` are the ids of the keys that were
+    given to instances. The metadata service of an instance checks the secret in its path itself.
     """
     request = Request(environ)
     if request.headers.get("Host") not in [f"{host}:{port}" for host in HOSTS]:
-        return refuse(request, f"The local AWS is reached as {HOSTS[0]}:{port} or {HOSTS[1]}:{port} alone.")
+        return refuse(request, f"The local AWS answers only as {HOSTS[0]}:{port} or {HOSTS[1]}:{port}.")
     if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in OWN_SITE:
-        return refuse(request, "The local AWS takes no requests from web pages.")
+        return refuse(request, "The local AWS accepts no requests from web pages.")
     if request.path.startswith(INSTANCES):
         return None
     if request.path.startswith(("/_local/", "/moto-api")):
         given = request.authorization
         if given and (given.username, given.password) == key:
             return None
-        return refuse(request, "Send AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY by basic authentication.")
+        return refuse(
+            request,
+            "Basic authentication with AWS_ACCESS_KEY_ID as the user name and AWS_SECRET_ACCESS_KEY as the"
+            " password is required.",
+        )
     key_id, _ = signed_with(environ)
     if key_id == key.id or key_id in issued:
         return None
-    return refuse(request, "This access key is not one of this run: read aws.env, which `make run` names.")
+    return refuse(
+        request,
+        "This access key does not belong to this run. The file that `make run` names has the right one.",
+    )
 
 
 def refuse(request: Request, message: str) -> Response:
-    """In the form in which the SDK of the service reads errors."""
+    """Returns a 403 response in the error format of the service that the request is for."""
     if "X-Amz-Target" in request.headers:
         body = json.dumps({"__type": "InvalidClientTokenId", "message": message})
         return Response(body, 403, mimetype="application/x-amz-json-1.0")

@@ -1,4 +1,4 @@
-"""The calls to AWS Budgets that moto lacks and Terraform makes.
+"""Adds the calls to AWS Budgets that Terraform makes and moto does not implement.
 
 Source: https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_Operations_AWS_Budgets.html
 """

@@ -1,4 +1,4 @@
-"""Which AWS call an HTTP request is, and how many of each there were."""
+"""Recognizes which AWS call an HTTP request is, and counts the calls."""
 
 from collections import Counter
 from io import BytesIO
@@ -21,14 +21,17 @@ class Calls:
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def count(self, environ: dict[str, Any]) -> str:
-        """One more call; its operation. `environ` is WSGI's, and its body can still be read afterwards."""
+        """Counts the call and returns its operation, e.g. `GetObject`.
+
+        `environ` is the WSGI environment. The body of the request can still be read afterwards.
+        """
         call = _service_and_operation(environ)
         with self._lock:
             self._counts[call] += 1
         return call[1]
 
     def record(self) -> dict[str, dict[str, int]]:
-        """Service → operation → count, e.g. ``{"s3": {"GetObject": 3}}``."""
+        """Returns the number of calls by service and operation, e.g. ``{"s3": {"GetObject": 3}}``."""
         record: dict[str, dict[str, int]] = {}
         with self._lock:
             for (service, operation), count in sorted(self._counts.items()):
@@ -37,7 +40,7 @@ class Calls:
 
 
 def _service_and_operation(environ: dict[str, Any]) -> tuple[str, str]:
-    service = signed_with(environ)[1] or "s3"  # where moto, too, takes what is unsigned
+    service = signed_with(environ)[1] or "s3"  # like moto, which treats unsigned requests as S3's
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return service, target.split(".")[-1]
     if service == "s3":

@@ -1,4 +1,4 @@
-"""The running system, as a user starts it, and what can be seen of it from outside."""
+"""Starts the whole system as a user does, and lets tests and benchmarks use, observe and disturb it."""
 
 import os
 import signal
@@ -28,12 +28,16 @@ _ports = iter(range(_first_port, _first_port + 1000))
 
 @dataclass
 class System:
+    """A running system."""
+
     port: int
     cloud_port: int
     process: subprocess.Popen[str]
     output: Path
+    """The file that contains what `python -m local` printed."""
     environment: dict[str, str] = field(default_factory=dict)
     clients: dict[str, Any] = field(default_factory=dict)
+    """The boto3 clients by service. They are kept because making one takes longer than a call."""
 
     @property
     def url(self) -> str:
@@ -45,7 +49,7 @@ class System:
 
     @property
     def key(self) -> AccessKey:
-        """That of this run, as the file has it which `make run` names."""
+        """The access key of this run, from the file that `make run` names."""
         lines = self.aws_env.read_text().splitlines()
         access = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         return AccessKey(access["AWS_ACCESS_KEY_ID"], access["AWS_SECRET_ACCESS_KEY"])
@@ -55,7 +59,7 @@ class System:
         return ROOT / ".local" / str(self.port) / "aws.env"
 
     def client(self, service: str) -> Any:
-        """Made once: to make one takes longer than a call."""
+        """Returns a boto3 client for the local AWS."""
         if service not in self.clients:
             self.clients[service] = boto3.client(
                 service,  # type: ignore[call-overload]
@@ -71,31 +75,32 @@ class System:
         return requests.post(self.url, files=parts, timeout=120, **more)
 
     def record(self) -> dict[str, Any]:
-        """The endpoint's own record of calls and instances."""
+        """Returns the local AWS's record of calls and instances: see `Endpoint.record`."""
         reply = requests.get(f"{self.endpoint}/_local/record", auth=self.key, timeout=10)
         found: dict[str, Any] = reply.json()
         return found
 
     def limit(self, available: int | None) -> None:
-        """EC2 has the capacity for only so many more instances; None: for all that are asked for."""
-        self.tell("capacity", instance_type="c7i.large", available=available)
+        """Limits EC2's capacity to `available` more instances, or lifts the limit with None."""
+        self._control("capacity", instance_type="c7i.large", available=available)
 
     def delay(self, operation: str, seconds: float) -> None:
-        """AWS takes so much longer over each such call."""
-        self.tell("delay", operation=operation, seconds=seconds)
+        """Delays each call of this AWS operation by `seconds`."""
+        self._control("delay", operation=operation, seconds=seconds)
 
     def interrupt(self, instance_id: str, seconds: float) -> None:
-        """EC2 takes the spot instance away after so many seconds, and says so now."""
+        """Announces the interruption of a spot instance, which is terminated after `seconds`."""
         service = self.endpoint + self.key.metadata_path(instance_id)
         reply = requests.post(f"{service}/spot-interruption", json={"seconds": seconds}, timeout=10)
         reply.raise_for_status()
 
-    def tell(self, path: str, **body: Any) -> None:
-        """What the local AWS is asked beside AWS's own calls: see local/endpoint.py."""
+    def _control(self, path: str, **body: Any) -> None:
+        """Sends a control request to the local AWS: see local/endpoint.py."""
         reply = requests.post(f"{self.endpoint}/_local/{path}", json=body, auth=self.key, timeout=10)
         reply.raise_for_status()
 
     def instances(self, *states: str) -> list[dict[str, Any]]:
+        """Returns the EC2 instances in these states, or all of them if no state is given."""
         reply = self.client("ec2").describe_instances()
         found = [i for r in reply["Reservations"] for i in r["Instances"]]
         return [i for i in found if not states or i["State"]["Name"] in states]
@@ -104,16 +109,16 @@ class System:
         return self.instances("pending", "running")
 
     def processes_of(self, instance_id: str, words: str = "-m worker") -> list[psutil.Process]:
-        """The processes of one instance whose command line holds `words`."""
-        return having(words, marked(instance_id))
+        """Returns the processes of an instance whose command line contains `words`."""
+        return with_command(words, marked(instance_id))
 
     def controllers(self) -> list[psutil.Process]:
-        """Gunicorn's worker processes, without its arbiter."""
+        """Returns the worker processes of Gunicorn, without its arbiter."""
         return [p for arbiter in self.arbiters() for p in arbiter.children()]
 
     def arbiters(self) -> list[psutil.Process]:
-        """Gunicorn's main process."""
-        return having("gunicorn", psutil.Process(self.process.pid).children())
+        """Returns the main process of Gunicorn, as a list that is empty once it has ended."""
+        return with_command("gunicorn", psutil.Process(self.process.pid).children())
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -122,7 +127,7 @@ class System:
         return self.output.read_text()
 
     def stop(self) -> float:
-        """Seconds that it took."""
+        """Stops the system. Returns the seconds that this took."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
@@ -131,7 +136,7 @@ class System:
 
 @contextmanager
 def worker_by_hand(system: System, log: Path, **settings: str) -> Iterator[None]:
-    """One that stays, in place of all instances: there is no capacity for any."""
+    """Runs a worker without an instance for the duration of the block, while EC2 cannot launch any."""
     system.limit(0)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     aws = {"AWS_ENDPOINT_URL": system.endpoint, "AWS_REGION": "us-east-1"}
@@ -150,8 +155,8 @@ def worker_by_hand(system: System, log: Path, **settings: str) -> Iterator[None]
         process.wait(20)
 
 
-def having(words: str, processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those whose command line holds `words`."""
+def with_command(words: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Returns the processes whose command line contains `words`."""
     found = []
     for process in processes:
         with suppress(psutil.Error):
@@ -161,7 +166,7 @@ def having(words: str, processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def marked(value: str) -> list[psutil.Process]:
-    """All processes that have `value` as the value of some environment variable."""
+    """Returns all processes that have an environment variable with this value."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -173,8 +178,11 @@ def marked(value: str) -> list[psutil.Process]:
 
 
 def free_port() -> int:
-    """A port that stays free until it is used: the kernel gives it to no connection, as it may do with one of
-    its own choice, and no other process of pytest-xdist takes it."""
+    """Returns a port that is free, and that nobody else takes before it is used.
+
+    It is below the range from which the kernel takes ports for connections, and every pytest-xdist process
+    has a range of its own. Raises OSError when no port is left.
+    """
     for port in _ports:
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -182,7 +190,10 @@ def free_port() -> int:
 
 
 def eventually(what: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
-    """The first true value of `what`; AssertionError when there is none in time."""
+    """Calls `what` until its value is true, and returns the value.
+
+    Waits `every` seconds between two calls. Raises AssertionError after `seconds`.
+    """
     until = time.monotonic() + seconds
     while True:
         if found := what():
@@ -193,13 +204,16 @@ def eventually(what: Callable[[], Any], seconds: float = 30, every: float = 0.05
 
 @contextmanager
 def running(output: Path, **settings: str) -> Iterator[System]:
-    """The system from `python -m local`, with these environment variables; stopped at the end."""
+    """Runs `python -m local` with these settings for the duration of the block.
+
+    What it prints goes to the file `output`.
+    """
     port, cloud_port = free_port(), free_port()
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
         "PORT": str(port),
         "CLOUD_PORT": str(cloud_port),
-        "ANSWER_CACHE": "off",  # the same few photos are posted again and again to be classified
+        "ANSWER_CACHE": "off",  # the same few photos are posted repeatedly, and shall be classified each time
         **settings,
     }
     with output.open("w") as out:
@@ -221,17 +235,18 @@ def running(output: Path, **settings: str) -> Iterator[System]:
 
 
 def started(system: System) -> bool:
-    assert system.process.poll() is None, f"it ended at start:\n{system.log()}"
+    assert system.process.poll() is None, f"the system ended while it started:\n{system.log()}"
     return "Ctrl-C" in system.log()
 
 
 def ask(system: System, *files: tuple[str, bytes]) -> str:
-    """The address at which the answers to these files will be."""
+    """Uploads files without waiting for the answers. Returns the URL of the request."""
     reply = system.post(*files, headers={"Prefer": "respond-async"})
     assert reply.status_code == 202, reply.text
     return system.url.rstrip("/") + reply.headers["Location"]
 
 
 def stream(address: str, last: str = "") -> requests.Response:
+    """Opens the event stream of a request, after the event with the id `last`."""
     headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
     return requests.get(f"{address}/events", headers=headers, stream=True, timeout=60)

@@ -1,8 +1,8 @@
-"""EC2's calls where moto differs from AWS and it matters here.
+"""Implements the EC2 calls in which moto differs from AWS in a way that matters here.
 
-RunInstances launches as many as it can up to MaxCount (moto: MinCount), once per client token (moto: each
-time), with all of a launch template, and with the instance profile on each instance (moto: on the first).
-GetConsoleOutput gives what the instance printed.
+RunInstances launches as many instances as possible, up to MaxCount (moto: MinCount). It launches them only
+once per client token (moto: each time), uses everything in a launch template, and gives each instance the
+instance profile (moto: only the first). GetConsoleOutput returns what the instance has printed.
 
 Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html and
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
@@ -33,7 +33,7 @@ LEFT_OUT_BY_MOTO = (
 
 
 class InsufficientInstanceCapacity(HTTPException):
-    code = 500  # as on AWS: the server's fault, which clients retry
+    code = 500  # as on AWS: an error of the server, which clients retry
     description = (
         "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code><Message>There is not enough "
         "capacity for this instance type and market at the moment.</Message></Error></Errors></Response>"
@@ -41,7 +41,7 @@ class InsufficientInstanceCapacity(HTTPException):
 
 
 class LocalEC2Response(EC2Response):
-    """EC2's calls, one at a time: moto's EC2 takes no lock of its own."""
+    """Handles one EC2 call at a time, because moto's EC2 is not thread-safe."""
 
     ec2_backend: "LocalEC2"
 
@@ -55,10 +55,12 @@ class LocalEC2Response(EC2Response):
         if token in self.ec2_backend.launches:
             asked_before, reply = self.ec2_backend.launches[token]
             if asked != asked_before:
-                raise EC2ClientError("IdempotentParameterMismatch", f"{token} had other parameters before.")
+                raise EC2ClientError(
+                    "IdempotentParameterMismatch", f"{token} was used with other parameters before."
+                )
             return ActionResult(reply)
         self._complete_from_launch_template()
-        self.params["MinCount"] = self._count()  # moto launches MinCount
+        self.params["MinCount"] = self._count()
         reservation: Any = super().run_instances().result
         self._give_profile(reservation.instances[1:])
         if token:
@@ -71,9 +73,12 @@ class LocalEC2Response(EC2Response):
             self.params |= {name: data[name] for name in LEFT_OUT_BY_MOTO if name in data} | self.params
 
     def _count(self) -> int:
+        """Returns how many instances to launch. Raises InsufficientInstanceCapacity below MinCount."""
         least, most = int(self.params["MinCount"]), int(self.params["MaxCount"])
         if not 1 <= least <= most:
-            raise EC2ClientError("InvalidParameterValue", f"MinCount {least} and MaxCount {most} do not fit.")
+            raise EC2ClientError(
+                "InvalidParameterValue", f"MinCount {least} and MaxCount {most} do not fit together."
+            )
         market = self._get_param("InstanceMarketOptions.MarketType") or "on-demand"
         capacity = LocalEC2.instances.capacity(self._get_param("InstanceType", "m1.small"), market)
         if capacity is not None and capacity < least:
@@ -105,22 +110,22 @@ class LocalEC2Response(EC2Response):
 
 
 class LocalEC2(EC2Backend):
-    """One region's EC2. `instances` belongs to the process's one endpoint, as moto's backends do."""
+    """The EC2 of one region."""
 
     instances: ClassVar[Instances]
-    # moto would look for this beside the class
+    """The instances of all regions. As a process can have only one endpoint, this is a class attribute."""
+    # moto would look for these URLs in the module of the class.
     _url_module = SimpleNamespace(
         url_bases=moto.ec2.urls.url_bases, url_paths={"{0}/": LocalEC2Response.dispatch}
     )
 
     def __init__(self, region_name: str, account_id: str):
         super().__init__(region_name, account_id)
-        self.launches: dict[
-            str, tuple[dict[str, Any], Reservation]
-        ] = {}  # by client token: what was asked, reply
+        self.launches: dict[str, tuple[dict[str, Any], Reservation]] = {}
+        """The parameters and the reservation of each RunInstances call, by client token."""
 
     def reset(self) -> None:
-        """Nothing: moto drops the backend next, and to set it up again takes 0.1 s."""
+        """Does nothing. moto would set the backend up again, which takes 0.1 s, and then drop it."""
 
     def run_instances(self, *args: Any, **kwargs: Any) -> Reservation:
         reservation = super().run_instances(*args, **kwargs)

@@ -1,18 +1,22 @@
-"""An AWS endpoint on 127.0.0.1: moto's server for S3, SQS and EC2, mended where it falls short of AWS.
+"""Serves S3, SQS and EC2 on 127.0.0.1. This is moto's server, corrected where it differs from AWS.
 
-Its SQS as shipped counts the whole queue for each message and loses messages under threads; that is mended
-here, EC2 in `local.ec2` and S3 in `local.s3`. moto keeps its state in globals, so a process can have one
-endpoint at a time.
+The SQS of moto counts the whole queue for each message, and loses messages when several threads use it. Both
+are corrected here. `local.ec2` corrects EC2, and `local.s3` corrects S3. moto keeps its state in global
+variables, so a process can have only one endpoint at a time.
 
-Who may call it, `local.access` says. Beside AWS's own API it serves, under ``/_local/`` and with its access
-key by basic authentication:
+`local.access` decides who may call the endpoint. In addition to the API of AWS, it has control requests. They
+need basic authentication with the access key:
 
-* ``GET /_local/record``: see `Endpoint.record`;
-* ``POST /_local/capacity`` with JSON ``{"instance_type": "t3.small", "market": "spot", "available": 1}``:
-  only so many more instances of that type can be launched (0: InsufficientInstanceCapacity) in that market,
-  "spot", "on-demand" or (null) each of the two; "available": null lifts it;
-* ``POST /_local/delay`` with JSON ``{"operation": "CreateTags", "seconds": 3}``: a slow AWS; 0 lifts it;
-* ``/_local/instances/<instance-id>/<secret>/…``: the instance's metadata service, see `local.metadata`.
+* ``GET /_local/record`` returns what `Endpoint.record` returns, as JSON.
+* ``POST /_local/capacity`` with JSON ``{"instance_type": "t3.small", "market": "spot", "available": 1}``
+  limits how many more instances of a type can be launched in a market. Beyond that, EC2 answers
+  InsufficientInstanceCapacity. The market is "spot", "on-demand", or null for both. `"available": null` lifts
+  the limit.
+* ``POST /_local/delay`` with JSON ``{"operation": "CreateTags", "seconds": 3}`` delays each call of an
+  operation. 0 seconds end this.
+
+The metadata service of an instance is at ``/_local/instances/<instance-id>/<secret>/…``: see
+`local.metadata`.
 """
 
 import functools
@@ -47,6 +51,8 @@ from local.metadata import Metadata
 
 
 def _locked(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the operation of a queue so that it holds the lock of the queue."""
+
     @functools.wraps(operation)
     def call(self: SQSBackend, queue_name: str, *args: Any, **kwargs: Any) -> Any:
         with self.get_queue(queue_name)._messages_lock:
@@ -56,7 +62,7 @@ def _locked(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class LocalQueue(Queue):
-    """Counts its messages by one look at the clock; moto's takes two for each, by way of dates."""
+    """A queue that reads the clock once to count its messages. moto does so twice for each message."""
 
     @property
     def messages(self) -> list[Message]:
@@ -75,7 +81,10 @@ class LocalQueue(Queue):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """SQS writes the redrive policy without spaces, and Terraform takes others for a change."""
+        """The attributes, with the redrive policy without spaces, as SQS has it.
+
+        Otherwise Terraform would report a change.
+        """
         found: dict[str, Any] = super().attributes
         if self.redrive_policy:
             found["RedrivePolicy"] = json.dumps(self.redrive_policy, separators=(",", ":"))
@@ -83,9 +92,9 @@ class LocalQueue(Queue):
 
 
 class LocalSQS(SQSBackend):
-    """A queue's operations under its one re-entrant lock, which long polls give up while they wait."""
+    """Handles one operation per queue at a time. A long poll releases the lock while it waits."""
 
-    _url_module = moto.sqs.urls  # moto would look for it beside this class
+    _url_module = moto.sqs.urls  # moto would look for it in the module of this class
     send_message = _locked(SQSBackend.send_message)
     send_message_batch = _locked(SQSBackend.send_message_batch)
     delete_message = _locked(SQSBackend.delete_message)
@@ -115,18 +124,22 @@ class LocalSQS(SQSBackend):
             arrival.notify_all()
 
     def is_message_valid_based_on_retention_period(self, queue_name: str, message: Message) -> bool:
-        """moto's own counts the whole queue for each message."""
+        """Returns whether the message is not too old. The method of moto counts the whole queue each time."""
         seconds: int = self.get_queue(queue_name).message_retention_period  # type: ignore[attr-defined]
         return time.time() < (message.sent_timestamp or 0) / 1000 + seconds
 
 
 def _seconds_to_next_due(queue: Queue) -> float:
+    """Returns the seconds until the next message becomes visible, at least 0.01."""
     due = min((max(message.visible_at, message.delayed_until) for message in queue._messages), default=1e15)
     return max(0.01, due / 1000 - time.time())
 
 
 def _client_has_gone() -> bool:
-    """Whether the long poll's client has hung up; a message for it would be in flight for nothing."""
+    """Returns whether the client of the long poll has disconnected.
+
+    A message for it would be in flight although nobody has it.
+    """
     client = flask.request.environ.get("werkzeug.socket") if flask.has_request_context() else None
     try:
         return client is not None and client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
@@ -137,7 +150,7 @@ def _client_has_gone() -> bool:
 
 
 def _use_backends(sqs: type[SQSBackend], ec2: type[EC2Backend]) -> None:
-    """Also for the accounts that moto has already met in this process."""
+    """Makes moto use these classes, also for accounts that already have a backend in this process."""
     for backends, backend in ((sqs_backends, sqs), (ec2_backends, ec2)):
         backends.backend = backend
         backends.clear()
@@ -145,20 +158,24 @@ def _use_backends(sqs: type[SQSBackend], ec2: type[EC2Backend]) -> None:
 
 class _Handler(MotoRequestHandler):
     def log_request(self, *_: Any) -> None:
-        """Nothing: the record counts."""
+        """Does nothing, because requests are counted in the record and need not be printed."""
 
 
 class Endpoint:
-    """Serves from `start` to `stop`. `port` 0 is a free one; one that is taken raises OSError at once."""
+    """A local AWS, which serves requests between `start` and `stop`.
+
+    If `port` is 0, it uses a free port. Raises OSError at once if the port is taken.
+    """
 
     def __init__(self, port: int = 0, region: str = "us-east-1", key: AccessKey | None = None) -> None:
         self.instances = Instances()
         self.region = region
         self.key = key or AccessKey.new()
-        """That signs its user's calls."""
+        """The access key with which the user of this endpoint signs calls."""
         self._metadata = Metadata(self.instances, self.key)
         self._moto = DomainDispatcherApplication(create_backend_app)
-        find = functools.cache(self._moto.get_backend_for_host)  # it lists moto's folder at every request
+        # Without the cache, moto would read a folder for each request.
+        find = functools.cache(self._moto.get_backend_for_host)
         self._moto.get_backend_for_host = find  # type: ignore[method-assign]
         self._calls = Calls()
         self._delays: dict[str, float] = {}
@@ -169,7 +186,10 @@ class Endpoint:
         self._thread = threading.Thread(target=self._server.serve_forever, name="local-aws", daemon=True)
 
     def start(self) -> None:
-        """Take moto's backends over, make EC2's first call, which takes more than a second, and serve."""
+        """Replaces parts of moto and starts to serve.
+
+        The first EC2 call takes more than a second, so one is made here.
+        """
         LocalEC2.instances = self.instances
         moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
         moto.moto_server.werkzeug_app.DISABLE_GLOBAL_CORS = True
@@ -184,7 +204,7 @@ class Endpoint:
         self._thread.start()
 
     def metadata_url(self, instance_id: str) -> str:
-        """The instance's AWS_EC2_METADATA_SERVICE_ENDPOINT."""
+        """Returns the URL of the instance's metadata service, for AWS_EC2_METADATA_SERVICE_ENDPOINT."""
         return self.url + self.key.metadata_path(instance_id)
 
     def stop(self) -> None:
@@ -195,7 +215,7 @@ class Endpoint:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: buckets, queues, instances and the record."""
+        """Deletes all buckets, queues, instances and the record, and lifts all limits and delays."""
         moto_api_backend.reset()
         self.instances.clear()
         self._metadata.clear()
@@ -203,15 +223,19 @@ class Endpoint:
         self._delays.clear()
 
     def record(self) -> dict[str, Any]:
-        """``{"calls": {service: {operation: count}}, "instances": [Life], "most_instances_at_once": n}``."""
+        """Returns the calls and the instances since the start or the last reset.
+
+        The form is ``{"calls": {service: {operation: count}}, "instances": [Life], …}``, with the largest
+        number of instances that ran at the same time as ``"most_instances_at_once"``.
+        """
         return {"calls": self._calls.record(), **self.instances.record()}
 
     def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if refused := refusal(environ, self._server.port, self.key, self._metadata.issued):
             return refused(environ, start_response)
-        if environ["PATH_INFO"].startswith("/_local/"):  # no name of a bucket may begin so
+        if environ["PATH_INFO"].startswith("/_local/"):  # the name of a bucket cannot begin with _
             try:
-                return self._local(Request(environ))(environ, start_response)
+                return self._control(Request(environ))(environ, start_response)
             except HTTPException as error:
                 return error(environ, start_response)
         operation = self._calls.count(environ)
@@ -219,7 +243,7 @@ class Endpoint:
             threading.Event().wait(self._delays[operation])
         return self._moto(environ, start_response)
 
-    def _local(self, request: Request) -> Response:
+    def _control(self, request: Request) -> Response:
         match request.method, *request.path.split("/", 5)[2:]:
             case "GET", "record":
                 return Response(json.dumps(self.record()), mimetype="application/json")
@@ -231,10 +255,11 @@ class Endpoint:
                 asked = request.get_json(force=True)
                 if not asked.keys() >= {"instance_type", "available"} or asked.get("market") not in MARKETS:
                     raise BadRequest(
-                        '"instance_type", "available" and a "market" of spot or on-demand, please'
+                        "The JSON must have instance_type and available. The market is spot or on-demand, or"
+                        " null for both."
                     )
                 self.instances.limit(asked["instance_type"], asked.get("market"), asked["available"])
                 return Response(status=204)
             case _, "instances", instance_id, secret, path:
                 return self._metadata.answer(request, instance_id, secret, path)
-        raise NotFound("see local/endpoint.py for what there is")
+        raise NotFound("There is no such control request. The head of local/endpoint.py lists them.")

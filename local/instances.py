@@ -1,6 +1,7 @@
-"""The life of instances, as EC2 has it: pending, running, shutting-down, terminated, or stopping, stopped.
+"""Tracks the states of instances as EC2 does: pending, running, stopping, stopped, shutting-down, terminated.
 
-moto's own instances run and are gone at once; here they walk when the machine behind them says so. Source:
+In moto, an instance changes its state at once. Here, it changes it when the machine behind it has done so.
+Source:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
 """
 
@@ -15,7 +16,7 @@ from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 ALIVE = ("pending", "running")
-MARKETS = ("on-demand", "spot", None)  # None: each of them
+MARKETS = ("on-demand", "spot", None)  # None stands for both
 SHUT_ITSELF_DOWN = StateReason(
     "Client.InstanceInitiatedShutdown: Instance initiated shutdown", "Client.InstanceInitiatedShutdown"
 )
@@ -23,7 +24,7 @@ SHUT_ITSELF_DOWN = StateReason(
 
 @dataclass
 class Life:
-    """What the record keeps of an instance; times are seconds since the epoch."""
+    """What the record contains about an instance. All times are in seconds since the epoch."""
 
     id: str
     name: str
@@ -36,10 +37,11 @@ class Life:
 
 
 class Instances:
-    """Every instance of every region: its state, its life, and how many more may be launched.
+    """All instances of all regions, their states, and the limits of EC2's capacity.
 
-    `on_launch(id, user_data)` and `on_stop(id)` tell the machines, which answer with `booted`,
-    `shutting_down` and `ended`. Without machines an instance boots and ends at once. `lock` guards all of it.
+    `on_launch(id, user_data)` and `on_stop(id)` are called to start and stop the machine of an instance. The
+    machine then calls `booted`, `shutting_down` and `ended`. Without machines, an instance boots and ends at
+    once. `lock` is held during every change and every EC2 call.
     """
 
     def __init__(self) -> None:
@@ -47,7 +49,7 @@ class Instances:
         self.on_launch: Callable[[str, bytes], None] = lambda instance_id, _: self.booted(instance_id)
         self.on_stop: Callable[[str], None] = self.ended
         self.console: Callable[[str], bytes] = lambda instance_id: b""
-        """What an instance has printed so far."""
+        """Returns what an instance has printed so far."""
         self.clear()
 
     def clear(self) -> None:
@@ -57,7 +59,7 @@ class Instances:
         self._capacity: dict[tuple[str, str], int] = {}
 
     def find(self, instance_id: str) -> Instance | None:
-        """moto's instance, or None where it never was or is terminated."""
+        """Returns the instance, or None if there is none with this id or it is terminated."""
         instance = self._instances.get(instance_id)
         return None if instance is None or instance.state == "terminated" else instance
 
@@ -67,9 +69,9 @@ class Instances:
             return {"instances": lives, "most_instances_at_once": self._most_at_once}
 
     def limit(self, instance_type: str, market: str | None, available: int | None) -> None:
-        """Let only `available` more instances of this type be launched, in one of MARKETS.
+        """Limits EC2's capacity to `available` more instances of a type in one of MARKETS.
 
-        `available` None lifts the limit again.
+        If `available` is None, the limit is lifted.
         """
         with self.lock:
             for key in [(instance_type, one) for one in MARKETS if one and market in (None, one)]:
@@ -78,7 +80,7 @@ class Instances:
                     self._capacity[key] = available
 
     def capacity(self, instance_type: str, market: str) -> int | None:
-        """How many more can be launched; None where nothing limits it."""
+        """Returns how many more instances can be launched, or None if there is no limit."""
         return self._capacity.get((instance_type, market))
 
     def launch(self, instance: Instance) -> None:
@@ -97,7 +99,7 @@ class Instances:
         self.on_launch(instance.id, base64.b64decode(str(instance.user_data or "")))
 
     def power_off(self, instance: Instance, state: str) -> None:
-        """What TerminateInstances ("shutting-down") and StopInstances ("stopping") begin."""
+        """Begins to terminate (`state` is "shutting-down") or to stop ("stopping") an instance."""
         was = instance.state
         if was == "terminated":
             return
@@ -112,12 +114,13 @@ class Instances:
             self.ended(instance.id)
 
     def terminate(self, instance_id: str) -> None:
-        """As when EC2 itself takes an instance away."""
+        """Terminates an instance, as EC2 itself does when it interrupts a spot instance."""
         with self.lock:
             if instance := self.find(instance_id):
                 self.power_off(instance, "shutting-down")
 
     def booted(self, instance_id: str) -> None:
+        """Must be called when the machine of an instance has booted."""
         with self.lock:
             instance = self.find(instance_id)
             if instance and instance.state == "pending":
@@ -125,7 +128,7 @@ class Instances:
                 self._lives[instance_id].running = time.time()
 
     def shutting_down(self, instance_id: str) -> None:
-        """The instance has begun to shut itself down, or its processes have ended."""
+        """Must be called when an instance begins to shut itself down, or its last process has ended."""
         with self.lock:
             instance = self.find(instance_id)
             if instance and instance.state in ALIVE:
@@ -134,7 +137,7 @@ class Instances:
                 instance.state_reason = SHUT_ITSELF_DOWN
 
     def ended(self, instance_id: str) -> None:
-        """The last process of an instance that was going down is gone."""
+        """Must be called when the last process of an instance that shuts down has ended."""
         with self.lock:
             instance = self.find(instance_id)
             if instance is None:
@@ -145,7 +148,7 @@ class Instances:
             else:
                 instance.terminate()
                 self._lives[instance_id].terminated = time.time()
-            if reason is SHUT_ITSELF_DOWN:  # moto puts the user's own doing in its place
+            if reason is SHUT_ITSELF_DOWN:  # moto has replaced it by a shutdown by the user
                 instance.state_reason = reason
 
 

@@ -1,10 +1,13 @@
-"""The machines behind the local EC2 instances: processes on this computer that run the instances' user data.
+"""Runs the local EC2 instances. The machine behind an instance is a group of processes on this computer.
 
-A machine boots, runs its user data by its ``#!`` line in a session of its own, and is switched off by EC2,
-by ``shutdown``, ``poweroff`` or ``halt`` in it, or when the last of its processes has ended: SIGTERM to all
-of them, SIGKILL after the grace period. What its user data prints goes to ``<directory>/<instance-id>.log``;
-its folder there, its HOME, goes with it. Nothing polls: a thread per machine sleeps until a process ends or
-the power button, a FIFO, is pressed. A guardian process ends all of it when this process is killed.
+A machine boots and then runs its user data, which must begin with a ``#!`` line, in a session of its own. It
+is switched off by EC2, by the command ``shutdown``, ``poweroff`` or ``halt`` inside of it, or when its last
+process has ended. All of its processes then get SIGTERM, and SIGKILL after the grace period.
+
+What the user data prints goes to ``<directory>/<instance-id>.log``. The folder ``<directory>/<instance-id>``
+is the home directory of the machine, and is deleted when it ends. Each machine has a thread, which sleeps
+until a process ends or the power button of the machine, a FIFO, is pressed. If this process is killed, a
+guardian process stops all machines.
 """
 
 import os
@@ -23,14 +26,15 @@ from threading import Lock, Thread
 from local import processes
 from local.endpoint import Endpoint
 
-CONSOLE_BYTES = 65536  # that GetConsoleOutput gives at most
+CONSOLE_BYTES = 65536  # the most that GetConsoleOutput returns
 MARK = "LOCAL_AWS"
 INSTANCE_MARK = "LOCAL_INSTANCE_ID"
 BUTTON = "LOCAL_POWER_BUTTON"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-COMMANDS = {  # first on every machine's PATH: they must never reach the computer that it runs on
-    **dict.fromkeys(("shutdown", "poweroff", "halt"), f'echo off 1<>"${BUTTON}"'),  # <> awaits no reader
-    "reboot": 'echo "reboot: a local instance cannot" >&2; exit 1',
+# These come first in the PATH of each machine, so that it cannot switch off the computer that it runs on.
+COMMANDS = {
+    **dict.fromkeys(("shutdown", "poweroff", "halt"), f'echo off 1<>"${BUTTON}"'),  # <> waits for no reader
+    "reboot": 'echo "reboot: a local instance cannot reboot" >&2; exit 1',
     "systemctl": 'case "$*" in *poweroff*|*halt*) exec shutdown ;; esac\n'
     'echo "systemctl: there is no systemd on a local instance" >&2; exit 1',
     "sudo": 'while :; do case "$1" in -u|-g) shift 2 ;; -*) shift ;; *) exec env "$@" ;; esac; done',
@@ -51,11 +55,12 @@ class _Machine:
         self.button = os.open(self.fifo, os.O_RDWR | os.O_NONBLOCK)
 
     def press(self, grace: float) -> None:
+        """Presses the power button. Processes then have at most `grace` seconds to end."""
         self.grace = min(self.grace, grace)
         os.write(self.button, b"off\n")
 
     def pressed(self, seconds: float | None = None) -> bool:
-        """Wait so long (None: for ever) for the power button."""
+        """Waits for the power button, for at most `seconds` or forever. Returns whether it was pressed."""
         poll = select.poll()
         poll.register(self.button, select.POLLIN)
         return bool(poll.poll(None if seconds is None else seconds * 1000))
@@ -70,10 +75,11 @@ class _Machine:
 
 
 class Machines:
-    """Makes the instances of `endpoint` real. Times are in seconds.
+    """Starts and stops the machines of the instances of `endpoint`. All times are in seconds.
 
-    `environment` comes on top of a machine's own small one (PATH, HOME, LANG); a PATH in it comes after the
-    machine's own commands. `mark` in the environment of any other process puts that under the same guardian.
+    `environment` is added to the environment of each machine. If it has a PATH, the machine's own commands
+    come first. The attribute `mark` is an environment variable: other processes that have it are stopped
+    together with the machines.
     """
 
     def __init__(
@@ -116,7 +122,10 @@ class Machines:
         return self._directory / f"{instance_id}.log"
 
     def stop_all(self, grace: float | None = None) -> list[int]:
-        """End every machine and all else that carries the mark within `grace`; returns pids that live on."""
+        """Stops every machine, and every other process that carries the mark, within `grace` seconds.
+
+        Returns the pids of processes that are still alive.
+        """
         grace = self._grace if grace is None else grace
         with self._lock:
             self._closed = True
@@ -126,7 +135,7 @@ class Machines:
         for thread in threads:
             thread.join(grace + 2 * processes.KILLED_WITHIN)
         left = processes.stop(f"{MARK}={self.mark[MARK]}", 0)
-        self._guardian.communicate()  # the end of its input
+        self._guardian.communicate()  # ends its input, and thereby the guardian
         return left
 
     def _launch(self, instance_id: str, user_data: bytes) -> None:
@@ -134,7 +143,7 @@ class Machines:
             if self._closed:
                 return
             machine = _Machine(instance_id, user_data, self._directory, self._grace)
-            thread = Thread(target=self._live, args=[machine], name=instance_id, daemon=True)
+            thread = Thread(target=self._boot_and_run, args=[machine], name=instance_id, daemon=True)
             self._alive[instance_id] = machine, thread
             thread.start()
         self._say(f"instance {instance_id} is launched; its log is {machine.log}")
@@ -144,7 +153,8 @@ class Machines:
             if instance_id in self._alive:
                 self._alive[instance_id][0].press(self._grace)
 
-    def _live(self, machine: _Machine) -> None:
+    def _boot_and_run(self, machine: _Machine) -> None:
+        """Runs in the thread of a machine, until it has ended."""
         try:
             if not machine.pressed(self._boot_seconds):
                 self._endpoint.instances.booted(machine.id)
@@ -169,13 +179,14 @@ class Machines:
         self._endpoint.instances.shutting_down(machine.id)
         left = processes.stop(machine.mark, machine.grace)
         if first:
-            with suppress(ProcessLookupError):  # what has put its environment off
+            with suppress(ProcessLookupError):  # a process that has removed the mark from its environment
                 os.killpg(first.pid, signal.SIGKILL)
             machine.say(f"ended; exit status of its user data {first.wait()}, processes left {left}")
 
     def _start_user_data(self, machine: _Machine) -> subprocess.Popen[bytes] | None:
         script = machine.folder / "user-data"
-        # One at a time: a fork while another's script is open for writing would make that one busy.
+        # A process that is forked while another script is open for writing would keep that script open, and
+        # the kernel does not run a script that is open for writing. So only one thread at a time does this.
         with self._lock, machine.log.open("ab") as log:
             script.write_bytes(machine.user_data)
             script.chmod(0o700)

@@ -1,11 +1,12 @@
-"""The instance metadata service (IMDSv2), one per instance, behind a path of its own.
+"""Serves the instance metadata of EC2 (IMDSv2), for each instance at a path of its own.
 
-`Endpoint.metadata_url` is the AWS_EC2_METADATA_SERVICE_ENDPOINT that leads an instance's SDK there. Beside
-AWS's own paths, what EC2 would announce can be announced from outside:
+The SDK of an instance finds it by the environment variable AWS_EC2_METADATA_SERVICE_ENDPOINT, whose value is
+`Endpoint.metadata_url`. In addition to the paths of AWS, there are two for tests, which announce what EC2
+would announce:
 
-* ``POST …/spot-interruption`` with optional JSON ``{"seconds": 120}``: ``spot/instance-action`` appears, and
-  after the seconds the instance is terminated;
-* ``POST …/rebalance-recommendation``: ``events/recommendations/rebalance`` appears.
+* ``POST …/spot-interruption`` with optional JSON ``{"seconds": 120}`` adds ``spot/instance-action``, and
+  terminates the instance after that time.
+* ``POST …/rebalance-recommendation`` adds ``events/recommendations/rebalance``.
 
 Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
 """
@@ -35,15 +36,17 @@ class Metadata:
 
     def clear(self) -> None:
         self.issued: set[str] = set()
-        """Ids of the access keys that instances were given."""
-        self._tokens: dict[str, tuple[str, float]] = {}  # token → instance id, end
-        self._notices: dict[str, dict[str, str]] = {}  # instance id → path below latest/meta-data/ → JSON
+        """The ids of the access keys that instances have got so far."""
+        self._tokens: dict[str, tuple[str, float]] = {}
+        """The instance id of each token, and the time.monotonic() at which the token expires."""
+        self._notices: dict[str, dict[str, str]] = {}
+        """The announcements for each instance id: JSON by path."""
 
     def answer(self, request: Request, instance_id: str, secret: str, path: str) -> Response:
-        """The answer to what was asked below ``/_local/instances/<instance-id>/<secret>/``."""
+        """Answers a request whose URL path is ``/_local/instances/<instance_id>/<secret>/<path>``."""
         instance = self._instances.find(instance_id)
         if instance is None or not hmac.compare_digest(secret, self._key.of_instance(instance_id).secret):
-            return Response(f"No instance {instance_id} lives here.\n", 404)
+            return Response(f"There is no instance {instance_id}, or the path has a wrong secret.\n", 404)
         match request.method, path:
             case "PUT", "latest/api/token":
                 return self._token(request, instance_id)
@@ -59,7 +62,7 @@ class Metadata:
     def _token(self, request: Request, instance_id: str) -> Response:
         seconds = request.headers.get("X-aws-ec2-metadata-token-ttl-seconds", 0, int)
         if not 1 <= seconds <= LONGEST_TOKEN:
-            return Response("The token's time to live must be 1 to 21600 seconds.\n", 400)
+            return Response(f"The token's time to live must be 1 to {LONGEST_TOKEN} seconds.\n", 400)
         now = time.monotonic()
         self._tokens = {token: owner for token, owner in self._tokens.items() if owner[1] > now}
         token = secrets.token_urlsafe(32)
@@ -95,7 +98,7 @@ class Metadata:
 
 
 def _values(instance: Instance, key: AccessKey) -> dict[str, str]:
-    """Path below the service's root → value."""
+    """Returns the metadata of an instance: value by path."""
     profile = instance.iam_instance_profile or {"Arn": "arn:aws:iam::123456789012:instance-profile/local"}
     arn = profile["Arn"]
     values = {
@@ -124,7 +127,10 @@ def _values(instance: Instance, key: AccessKey) -> dict[str, str]:
 
 
 def _credentials(key: AccessKey) -> dict[str, str]:
-    """With a profile or not: IAM is not enforced here. The access key tells whose calls are whose."""
+    """Returns the credentials of an instance's role, as the metadata service has them.
+
+    Every instance gets some, even without an instance profile, because IAM is not enforced here.
+    """
     return {
         "Code": "Success",
         "LastUpdated": _iso(),

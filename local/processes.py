@@ -1,11 +1,12 @@
-"""The processes that carry a mark: find them, wait for them, stop them, and guard them.
+"""Finds the processes that carry a mark, waits for them, and stops them.
 
-A mark is ``NAME=value`` in a process's environment. Children inherit it through fork, exec, nohup and setsid,
-so it finds what a first pid or a process group does not. Linux only: /proc and pidfds.
+A mark is an environment variable, ``NAME=value``. Child processes inherit it through fork, exec, nohup and
+setsid, so it also finds processes that are in another process group or have another parent. This module needs
+/proc and pidfds, which only Linux has.
 
-Run as a program, this file is the guardian: ``processes.py MARK GRACE`` waits for the end of its standard
-input, which comes when the process that holds the other end is gone, however it went, and then stops every
-process that carries the mark. It needs nothing but the standard library.
+As a program, this file is the guardian: ``processes.py MARK GRACE`` waits until its standard input ends, and
+then stops every process that carries the mark. The input ends when the process at its other end is gone, even
+if it was killed. The program uses only the standard library.
 """
 
 import os
@@ -16,19 +17,19 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 
-KILLED_WITHIN = 5.0  # seconds that the kernel gets to end a process after SIGKILL
-LOOKS = 4
+KILLED_WITHIN = 5.0  # seconds that the kernel has to end a process after SIGKILL
+LOOKS = 4  # how often `marked` searches at most
 SECONDS_BETWEEN_LOOKS = 0.02
 
 
 def marked(mark: str) -> list[int]:
-    """Pids of the living processes with `mark` in their environment; zombies have none.
+    """Returns the pids of the processes that have `mark` in their environment. Zombies are not included.
 
-    Looks again where it found nothing (a daemon forks and is gone) or a process in the middle of exec, which
-    has no environment for a moment.
+    Searches again if it found none, because a daemon may just be forking, and if it found a process in the
+    middle of exec, which has no environment for a moment.
     """
     if not all(mark.partition("=")):
-        raise ValueError(f"a mark is NAME=value, not {mark!r}")  # an empty one is in every environment
+        raise ValueError(f"a mark is NAME=value, not {mark!r}")  # an empty mark would match every process
     for _ in range(LOOKS):
         found, unclear = _look(mark.encode())
         if found and not unclear:
@@ -38,19 +39,24 @@ def marked(mark: str) -> list[int]:
 
 
 def _look(entry: bytes) -> tuple[list[int], list[int]]:
+    """Returns the pids that have the entry, and those whose environment cannot be known yet."""
     found, unclear = [], []
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
-        with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:  # it ended, or is another user's
+        # OSError: the process has ended, or belongs to another user.
+        with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read().split(b"\0")
             if entry in environment:
                 found.append(pid)
-            elif environment == [b""] and os.readlink(f"/proc/{pid}/exe"):  # the kernel's threads have none
+            elif environment == [b""] and os.readlink(f"/proc/{pid}/exe"):  # not a thread of the kernel
                 unclear.append(pid)
     return found, unclear
 
 
 def wait(pids: Iterable[int], seconds: float | None = None, wake: int | None = None) -> bool:
-    """Whether all of `pids` ended; False after `seconds` or when the descriptor `wake` can be read."""
+    """Waits until all of `pids` have ended, and returns True.
+
+    Returns False after `seconds`, or as soon as the file descriptor `wake` can be read.
+    """
     poll = select.poll()
     with ExitStack() as opened:
         left = set()
@@ -73,14 +79,17 @@ def wait(pids: Iterable[int], seconds: float | None = None, wake: int | None = N
 
 
 def stop(mark: str, grace: float) -> list[int]:
-    """SIGTERM and, after `grace` seconds, SIGKILL to every process with `mark`; returns pids that live on."""
+    """Stops every process that carries `mark`: with SIGTERM first, and with SIGKILL after `grace` seconds.
+
+    Returns the pids of processes that are still alive, which is an empty list unless the kernel is stuck.
+    """
     end = time.monotonic() + grace
     pids = marked(mark)
     _signal(pids, signal.SIGTERM)
     while pids and time.monotonic() < end + KILLED_WITHIN:
         if not wait(pids, max(0.05, end - time.monotonic())):
             _signal(marked(mark), signal.SIGKILL)
-        pids = marked(mark)  # what was forked meanwhile
+        pids = marked(mark)  # includes processes that were forked in the meantime
     return pids
 
 
@@ -91,7 +100,7 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def guard(mark: str, grace: float) -> None:
-    """Stop what carries `mark` at the end of standard input."""
+    """Waits for the end of the standard input, then stops every process that carries `mark`."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     stop(mark, grace)

@@ -1,8 +1,8 @@
-"""S3's calls, one at a time, where moto's threads get in each other's way.
+"""Makes moto handle one S3 call at a time, because its S3 is not thread-safe.
 
-moto first looks whether a condition (If-Match, If-None-Match) holds and then writes, so that two writers can
-both win; and it reads an object that another thread closes, or works out an ETag from what two threads read
-in turns.
+moto checks a condition (If-Match, If-None-Match) before it writes and takes no lock, so two writers can both
+succeed. It may also read an object that another thread has closed, or compute an ETag while two threads read
+the same file in turns.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 from moto.s3.responses import S3Response
 
-AFTER_THE_BODY_CAME = {name: getattr(S3Response, name) for name in ("_bucket_response", "_key_response")}
+# moto calls these once the body of a request has been read, so a slow upload does not hold the lock.
+RESPONSES = {name: getattr(S3Response, name) for name in ("_bucket_response", "_key_response")}
 
 _lock = threading.Lock()
 
@@ -29,5 +30,6 @@ def _locked(response: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def mend_moto() -> None:
-    for name, response in AFTER_THE_BODY_CAME.items():
+    """Replaces the response methods of moto's S3. May be called more than once."""
+    for name, response in RESPONSES.items():
         setattr(S3Response, name, _locked(response))

@@ -1,11 +1,8 @@
 """Gathers the data of `GET /fleet`: the queue, the instances, the decisions with reasons, and the costs."""
 
 import re
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from threading import Lock
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +16,7 @@ from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
 from controller.autoscaling.instance_ledger import billed
 from controller.dashboard.fleet_chart import since
+from controller.image_requests.shared_reading import SharedReading
 
 ENDED = {"terminated", "stopped"}
 FRESH_SECONDS = 1.0  # an answer is reused for at least this long
@@ -88,34 +86,29 @@ class FleetView:
         max_instances: int,
         max_images_per_instance: int,
         price_per_hour: float,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queue, self.fleet, self.shared, self.reports = queue, fleet, shared, reports
         self.history = history
         self.max_instances, self.max_images_per_instance = max_instances, max_images_per_instance
-        self.price_per_hour, self.clock = price_per_hour, clock
-        self._lock = Lock()
-        self._last: FleetAnswer | CloudError | None = None
-        self._read_again_at = 0.0
+        self.price_per_hour = price_per_hour
+        self.readings: SharedReading[FleetAnswer | CloudError] = SharedReading(FRESH_SECONDS, READING_SHARE)
 
     def recent(self) -> FleetAnswer:
         """Returns the fleet as of a moment ago.
 
         Calls at about the same time share one reading, or one failure. Raises CloudError when AWS fails.
         """
-        with self._lock:
-            if self._last is None or self.clock() >= self._read_again_at:
-                started = self.clock()
-                try:
-                    self._last = self.read()
-                except CloudError as error:
-                    self._last = error
-                took = self.clock() - started
-                self._read_again_at = self.clock() + max(FRESH_SECONDS, took / READING_SHARE)
-            last = self._last
-        if isinstance(last, CloudError):
-            raise last
-        return last
+        answer = self.readings.get(self._read_or_error)
+        if isinstance(answer, CloudError):
+            raise answer
+        return answer
+
+    def _read_or_error(self) -> FleetAnswer | CloudError:
+        """Returns the error as a value if AWS fails, so that it is shared as well."""
+        try:
+            return self.read()
+        except CloudError as error:
+            return error
 
     def read(self) -> FleetAnswer:
         """Reads the present state of the fleet. Raises CloudError when AWS fails."""

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import Lock
 from time import monotonic
 
 from cloud.errors import CloudError
 from controller.autoscaling.fleet_state import FleetState, SharedState
+from controller.image_requests.shared_reading import SharedReading
 
 log = logging.getLogger(__name__)
 
@@ -20,22 +20,19 @@ PATIENCE_SECONDS = 3.0  # the longest wait for S3
 class LatestState:
     """Reads the state at most once per second for all requests, streams and scrapes of the process."""
 
-    def __init__(self, shared: SharedState, pool: Executor, clock: Callable[[], float] = monotonic) -> None:
-        self.shared, self.pool, self.clock = shared, pool, clock
-        self._lock = Lock()
-        self._reading: Future[None] | None = None
+    def __init__(self, shared: SharedState, clock: Callable[[], float] = monotonic) -> None:
+        self.shared, self.clock = shared, clock
+        # A thread of its own, so that an S3 that does not answer holds up nobody else.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="latest-state")
+        self._readings: SharedReading[None] = SharedReading(FRESH_SECONDS, clock=clock)
         self._read_at = float("-inf")
         self._state: FleetState | None = None
 
     def get(self) -> FleetState | None:
         """Returns the state, or None when it could not be read recently."""
-        with self._lock:
-            reading = self._reading
-            if (reading is None or reading.done()) and self.clock() - self._read_at >= FRESH_SECONDS:
-                reading = self._reading = self.pool.submit(self._read)
-        if reading:
-            with suppress(TimeoutError):
-                reading.result(PATIENCE_SECONDS)
+        reading = self._thread.submit(self._readings.get, self._read)
+        with suppress(TimeoutError):
+            reading.result(PATIENCE_SECONDS)
         return self._state if self.clock() - self._read_at < STALE_SECONDS else None
 
     def _read(self) -> None:

@@ -1,13 +1,21 @@
 from collections.abc import Callable, Sequence
 from os.path import commonprefix
-from threading import Lock
 from time import monotonic
+from typing import NamedTuple
 
 from cloud.buckets import OutputBucket
 from cloud.image_id import ImageId
+from controller.image_requests.shared_reading import SharedReading
 
 FRESH_SECONDS = 0.04  # a listing is reused for at least this long
 LISTING_SHARE = 0.2  # the largest share of the time that is spent on listing
+
+
+class Listing(NamedTuple):
+    since: str
+    """The oldest request-id that the listing covers."""
+    answered: dict[str, list[ImageId]]
+    """The image-ids that have predictions, by request-id."""
 
 
 class PredictionListing:
@@ -18,11 +26,8 @@ class PredictionListing:
     """
 
     def __init__(self, outputs: OutputBucket, clock: Callable[[], float] = monotonic) -> None:
-        self.outputs, self.clock = outputs, clock
-        self._lock = Lock()
-        self._list_again_at = 0.0
-        self._since = ""
-        self._answered: dict[str, list[ImageId]] = {}
+        self.outputs = outputs
+        self._listings: SharedReading[Listing] = SharedReading(FRESH_SECONDS, LISTING_SHARE, clock)
 
     def answered(self, request_id: str, waiting: Sequence[str]) -> list[ImageId]:
         """Returns the image-ids of `request_id` that have predictions, as of a moment ago.
@@ -30,17 +35,14 @@ class PredictionListing:
         `waiting` are the request-ids that the listing should cover, including `request_id`. Raises CloudError
         when S3 cannot be read.
         """
-        with self._lock:
-            if request_id < self._since or self.clock() >= self._list_again_at:
-                self._list(min(waiting), max(waiting))
-            return self._answered.get(request_id, [])
+        listing = self._listings.get(
+            lambda: self._list(min(waiting), max(waiting)), lambda last: last.since <= request_id
+        )
+        return listing.answered.get(request_id, [])
 
-    def _list(self, oldest: str, newest: str) -> None:
-        started = self.clock()
+    def _list(self, oldest: str, newest: str) -> Listing:
         answered: dict[str, list[ImageId]] = {}
         prefix = commonprefix([oldest, newest])  # noqa: RUF071 - S3 compares characters, not path components
         for image_id in self.outputs.answered(prefix, after=oldest):
             answered.setdefault(image_id.request_id, []).append(image_id)
-        self._answered, self._since = answered, oldest
-        took = self.clock() - started
-        self._list_again_at = started + max(FRESH_SECONDS, took / LISTING_SHARE)
+        return Listing(oldest, answered)

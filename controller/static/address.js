@@ -1,14 +1,14 @@
-/** The address that the page is shown under, where scripts change it. */
+/** Changes the address that the browser shows for the page. */
 
 let shown = location.pathname;
 
-/** `how` is "pushState", for a step that Back can undo, or "replaceState". */
+/** `how` is "pushState", after which the Back button returns to the old address, or "replaceState". */
 export function moveTo(address, how) {
   history[how](null, "", address);
   shown = address;
 }
 
-// Back and Forward between pages that took over from each other load nothing by themselves.
+// After moveTo, the browser does not load another page by itself when people go back or forward.
 addEventListener("popstate", () => {
   if (location.pathname !== shown) location.reload();
 });

@@ -1,4 +1,4 @@
-/** The page of the API: its forms show the command for what is filled in, and send it. */
+/** The page of the API. Its forms show the curl command for what is filled in, and can send the request. */
 
 import { command } from "./curl.js";
 
@@ -21,7 +21,7 @@ for (const form of document.querySelectorAll(".operation form")) {
     try {
       await send(filledIn(form), reply);
     } catch {
-      reply.textContent = "The connection broke off. Check it, then send it again.";
+      reply.textContent = "The connection was lost. Check it, then send the request again.";
     } finally {
       button.disabled = false;
     }
@@ -29,7 +29,7 @@ for (const form of document.querySelectorAll(".operation form")) {
   show();
 }
 
-/** What the form asks for: method, address, headers as [name, value], files as [field, File]. */
+/** Returns the request of the form. Headers are [name, value], and files are [field, File]. */
 function filledIn(form) {
   const asked = { method: form.dataset.method, path: form.dataset.path, headers: [], files: [] };
   const query = new URLSearchParams();
@@ -63,7 +63,7 @@ async function send({ method, path, headers, files }, reply) {
     return;
   }
   const decoder = new TextDecoder();
-  const reader = answer.body.getReader(); // events are shown as they come
+  const reader = answer.body.getReader(); // shows events as they arrive
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
     text.textContent += decoder.decode(part.value, { stream: true });
   }

@@ -1,8 +1,8 @@
-/** One picture's card: what it says while it waits, and once its answer is there. */
+/** Updates the card of a picture when its answer arrives. */
 
 import { percent } from "./words.js";
 
-/** Returns whether it changed. */
+/** Shows the state of an image in its card. Returns whether the card has changed. */
 export function showImage(card, image) {
   if (card.dataset.status === image.status) return false;
   const content = document.getElementById(`card-${image.status}`).content.cloneNode(true);

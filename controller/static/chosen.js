@@ -1,4 +1,4 @@
-/** The pictures that were chosen and not sent yet: a list on the page, one item for each file. */
+/** Shows the pictures that were chosen but not sent yet, as a list with one item per file. */
 
 const NO_PREVIEW = new URL("no-preview.svg", import.meta.url).href;
 
@@ -35,7 +35,7 @@ export function chosenPictures(list, template, onChange) {
     neighbour?.querySelector(".remove").focus();
   }
 
-  /** Says of each picture how much of it was sent: they go one after the other. `share` is 0 to 1. */
+  /** Shows how much of each picture was sent. They are sent one after the other. `share` (0 to 1) is that of all. */
   function showSent(share) {
     const size = [...files.values()].reduce((sum, file) => sum + file.size, 0);
     let left = share * size;
@@ -55,13 +55,13 @@ export function chosenPictures(list, template, onChange) {
 }
 
 function showPart(item, part) {
-  const words = part === 1 ? "Uploaded" : part > 0 ? `Uploading, ${Math.floor(part * 100)}%` : "Waits to be uploaded";
+  const words = part === 1 ? "Uploaded" : part > 0 ? `Uploading, ${Math.floor(part * 100)}%` : "Waiting to be uploaded";
   const place = item.querySelector(".sent");
   if (place.textContent !== words) place.textContent = words;
   item.toggleAttribute("data-sent", part === 1);
 }
 
-/** What the browser cannot show (HEIC, TIFF, text) gets a placeholder. */
+/** Shows the picture, or a placeholder if the browser cannot show the file, such as HEIC, TIFF or text. */
 function preview(img, file) {
   img.addEventListener("error", () => { img.src = NO_PREVIEW; }, { once: true });
   img.src = URL.createObjectURL(file);

@@ -1,4 +1,4 @@
-/** A request as a command for a shell. */
+/** Writes an HTTP request as a curl command for a shell. */
 
 export function command(origin, { method, path, headers, files }, restricted) {
   const words = ["curl"];

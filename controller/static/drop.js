@@ -1,7 +1,7 @@
-/** Files that are dropped anywhere on the page, or pasted. */
+/** Receives files that are dropped anywhere on the page, or pasted. */
 
 export function receiveFiles(onFiles, onProblem) {
-  let depth = 0; // dragenter and dragleave also come from every element that the pointer crosses
+  let depth = 0; // every element that the pointer crosses also sends dragenter and dragleave
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
   const mark = () => document.documentElement.toggleAttribute("data-dragging", depth > 0);
 
@@ -22,7 +22,7 @@ export function receiveFiles(onFiles, onProblem) {
     depth = 0;
     mark();
     const folders = [...event.dataTransfer.items].filter((item) => item.webkitGetAsEntry?.()?.isDirectory);
-    if (folders.length) onProblem("A folder cannot be taken. Open it and drop the pictures that are in it.");
+    if (folders.length) onProblem("A folder cannot be uploaded. Open it and drop the pictures inside.");
     else onFiles(event.dataTransfer.files);
   });
   addEventListener("paste", (event) => {

@@ -1,6 +1,6 @@
-/** The address and the answers, for the clipboard. */
+/** Copies the address or the answers of a request to the clipboard. */
 
-/** Makes the buttons work. */
+/** Shows the buttons and makes them work. */
 export function offerExports(results) {
   const { url } = results.dataset;
   const texts = {
@@ -11,7 +11,7 @@ export function offerExports(results) {
   bar.addEventListener("click", async ({ target }) => {
     const button = target.closest("button");
     if (!button) return;
-    const done = await copy(texts[button.dataset.do]()).then(() => "Copied", () => "Not possible");
+    const done = await copy(texts[button.dataset.do]()).then(() => "Copied", () => "Could not copy");
     report(button, done);
   });
   bar.hidden = false;
@@ -23,7 +23,7 @@ async function csv(url) {
   return answer.text();
 }
 
-/** Takes a promise, because Safari allows a copy only right in the click. */
+/** Copies the text of a promise. Safari only allows this directly in the click, so it cannot be awaited before. */
 function copy(text) {
   const blob = text.then((it) => new Blob([it], { type: "text/plain" }));
   return navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);

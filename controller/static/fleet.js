@@ -1,8 +1,8 @@
-/** Keeps the page of the fleet up to date: fetches it anew, and takes over the parts that have changed. */
+/** Keeps the page of the fleet up to date: fetches it again and again, and replaces the parts that have changed. */
 
 const PAUSE = 2000; // milliseconds
 const LONGEST_PAUSE = 30000;
-const PATIENCE = 15000; // a large fleet takes some seconds to read
+const PATIENCE = 15000; // the server needs some seconds to read a large fleet
 
 const page = document.querySelector("#fleet");
 const problem = document.querySelector("#problem");
@@ -24,7 +24,7 @@ async function fetchPage() {
   throw new Error(found.querySelector(".lead")?.textContent ?? `The controller answered ${reply.status}.`);
 }
 
-/** What has not changed stays as it is, so that a selection in it stays, too. */
+/** Leaves parts that have not changed as they are, so that text that is selected in them stays selected. */
 function show(found) {
   const before = document.querySelector("#headline").textContent;
   for (const part of page.querySelectorAll("[data-live]")) {
@@ -36,7 +36,7 @@ function show(found) {
   if (headline !== before) spoken.textContent = headline;
 }
 
-async function renew() {
+async function update() {
   clearTimeout(timer);
   timer = undefined;
   if (document.hidden) return;
@@ -48,17 +48,17 @@ async function renew() {
     failures += 1;
     tell(error);
   }
-  timer = setTimeout(renew, Math.min(PAUSE * 2 ** failures, LONGEST_PAUSE));
+  timer = setTimeout(update, Math.min(PAUSE * 2 ** failures, LONGEST_PAUSE));
 }
 
 function tell(error) {
   const reason = error instanceof TypeError || error.name === "TimeoutError" ? "The controller does not answer." : error.message;
-  const text = `What is shown is old: the fleet cannot be read right now. ${reason} Trying again by itself.`;
+  const text = `The fleet cannot be read right now, so this page is out of date. ${reason} Trying again.`;
   if (problem.textContent !== text) problem.textContent = text;
 }
 
-pace.textContent = "This page renews itself every two seconds while it is visible.";
+pace.textContent = "This page updates itself every two seconds while it is visible.";
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && timer === undefined) renew();
+  if (!document.hidden && timer === undefined) update();
 });
-timer = setTimeout(renew, PAUSE);
+timer = setTimeout(update, PAUSE);

@@ -1,4 +1,4 @@
-/** A request's answers as they come: from its stream, or where there is none by asking for them. */
+/** Gets the answers of a request as they arrive: from its event stream or, if that fails, by polling. */
 
 import { stream } from "./stream.js";
 
@@ -8,7 +8,7 @@ const BACKOFF = 1.5;
 
 class Gone extends Error {}
 
-/** The request as it is now, as JSON. An Error with the server's sentence when it cannot be had. */
+/** Returns the current state of the request. Throws an Error with the message of the server if that fails. */
 export async function ask(address, method = "GET") {
   const reply = await fetch(address, { method, headers: { Accept: "application/json" }, cache: "no-store" });
   const body = await reply.json();
@@ -17,15 +17,15 @@ export async function ask(address, method = "GET") {
   return body;
 }
 
-/** Tells a whole answer in the words of the stream. */
+/** Passes a complete answer on as if it had arrived as events. */
 export function tell({ images, wait, counts, complete }, { onState, onImage }) {
   images.forEach(onImage);
   onState({ state: complete ? "done" : "queued", message: "", ...wait, counts, complete });
 }
 
 /**
- * Keeps `listener` up to date until all pictures are answered. What is in the way is told to its
- * `onTrouble(sentence)`, with "" when it is over. Throws when there is no such request.
+ * Keeps `listener` up to date until all pictures are answered. Calls its `onTrouble(sentence)` when there is a
+ * problem, and with "" when it is over. Throws an Error if the request does not exist.
  */
 export async function follow(address, listener) {
   if (!(await stream(address, listener))) await poll(address, listener);

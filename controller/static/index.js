@@ -1,4 +1,4 @@
-/** Starts the first page: choose pictures, send them, and become the page of their request. */
+/** Starts the first page, on which people choose pictures and send them. It then becomes the page of the request. */
 
 import { moveTo } from "./address.js";
 import { chosenPictures } from "./chosen.js";
@@ -8,14 +8,14 @@ import { followRequest } from "./results.js";
 import { upload } from "./upload.js";
 import { megabytes, pictures } from "./words.js";
 
-const PART_OVERHEAD = 600; // bytes that multipart/form-data adds to a file, about
+const PART_OVERHEAD = 600; // about as many bytes as multipart/form-data adds to a file
 
 const form = document.querySelector("#chooser");
 const [choose, problem, total, sent, cancel, submit] = ["choose", "problem", "total", "sent", "cancel", "submit"].map(
   (id) => document.getElementById(id),
 );
 const chosen = chosenPictures(form.querySelector("#chosen"), document.querySelector("#chosen-picture"), showChosen);
-let sending = null; // an AbortController, while an upload is under way
+let sending = null; // an AbortController during an upload
 
 document.documentElement.dataset.js = "";
 showChosen();
@@ -30,7 +30,7 @@ receiveFiles(add, tell);
 showLatest(document.querySelector("#latest"));
 cancel.addEventListener("click", () => sending?.abort());
 addEventListener("beforeunload", (event) => {
-  if (sending) event.preventDefault(); // the browser asks whether to leave: the pictures are not sent yet
+  if (sending) event.preventDefault(); // the browser then asks whether to leave the page
 });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -61,9 +61,9 @@ function showChosen() {
 function tooMuch(count, size) {
   const maxFiles = Number(form.dataset.maxFiles);
   const maxBytes = Number(form.dataset.maxBytes);
-  if (count > maxFiles) return `${pictures(count)} are too many: at most ${maxFiles} at once. Remove some.`;
+  if (count > maxFiles) return `${pictures(count)} are too many: at most ${maxFiles} at once. Remove some of them.`;
   if (size + count * PART_OVERHEAD > maxBytes) {
-    return `${megabytes(size)} are too much: at most ${megabytes(maxBytes)} at once. Remove some.`;
+    return `${megabytes(size)} are too much: at most ${megabytes(maxBytes)} at once. Remove some of the pictures.`;
   }
   return "";
 }
@@ -90,21 +90,21 @@ function setSending(on) {
   submit.hidden = on;
   sent.hidden = cancel.hidden = !on;
   sent.value = 0;
-  total.ariaLive = on ? "off" : "polite"; // nobody wants every megabyte read out
+  total.ariaLive = on ? "off" : "polite"; // so that screen readers do not read every megabyte
   if (on) showSent(0, 1);
   (on ? cancel : submit).focus();
 }
 
 function showSent(loaded, size) {
   const all = loaded === size;
-  total.textContent = all ? "Uploaded. The server puts the pictures into its queue."
+  total.textContent = all ? "Uploaded. The server is adding the pictures to its queue."
     : loaded ? `Uploading: ${megabytes(loaded)} of ${megabytes(size)}` : "Uploading";
   if (all) sent.removeAttribute("value");
   else sent.value = loaded / size;
   chosen.showSent(loaded / size);
 }
 
-/** Takes over the server's page of the request, with the previews that are here already. */
+/** Replaces this page by the page of the request, but keeps the previews that are already shown. */
 async function becomeRequest(url) {
   const reply = await fetch(url, { headers: { Accept: "text/html" }, cache: "no-store" });
   if (!reply.ok) throw new Error(`${url}: ${reply.status}`);

@@ -1,4 +1,4 @@
-/** The requests that were sent from this browser, remembered in it. Where storage is off there are none. */
+/** Remembers the latest requests in this browser. If its storage is turned off, there are none. */
 
 const KEY = "latest-requests";
 const MOST = 10;
@@ -10,7 +10,7 @@ export function remember({ url, images }) {
   write([request, ...read()].slice(0, MOST));
 }
 
-/** Fills the section, now and whenever another tab or the way back changes what there is. */
+/** Fills the section now, after another tab has changed the list, and when people come back to the page. */
 export function showLatest(section) {
   const show = () => {
     const requests = read();
@@ -55,5 +55,5 @@ function read() {
 function write(requests) {
   try {
     localStorage.setItem(KEY, JSON.stringify(requests));
-  } catch { /* storage is off or full: nothing is remembered */ }
+  } catch { /* the storage is turned off or full, so nothing is remembered */ }
 }

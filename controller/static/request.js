@@ -6,7 +6,7 @@ import { followRequest } from "./results.js";
 document.documentElement.dataset.js = "";
 const results = document.querySelector("#results");
 
-// The answer to a plain form's POST is shown at `/`: a reload there would send the pictures once more.
+// If the form was sent without scripts, the address is `/`. A reload would then send the pictures again.
 if (location.pathname !== results.dataset.url) moveTo(results.dataset.url, "replaceState");
 
 for (const img of results.querySelectorAll("img[data-fallback]")) {

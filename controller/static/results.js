@@ -1,4 +1,4 @@
-/** The page of one request, kept up to date until its last picture is answered. */
+/** Keeps the page of one request up to date until all of its pictures are answered. */
 
 import { offerExports } from "./exports.js";
 import { ask, follow, tell } from "./follow.js";
@@ -31,7 +31,7 @@ export function followRequest(results) {
   }
 
   offerExports(results);
-  change(results.querySelector("#cancel-request"), () => {}); // the news go on until the end
+  change(results.querySelector("#cancel-request"), () => {}); // the page is still being followed
   change(results.querySelector("#retry"), keepUp);
   if (results.dataset.complete === "false") keepUp();
 }

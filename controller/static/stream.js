@@ -1,11 +1,11 @@
-/** A request's news as the server sends them (text/event-stream). */
+/** Receives the events of a request (text/event-stream). */
 
-const SILENCE = 60_000; // milliseconds: the server has more to say, so something between it and us keeps it back
+const SILENCE = 60_000; // milliseconds; the server sends more often, so a proxy must be holding the events back
 
 /**
- * Calls `onState` and `onImage` with what comes. After a broken connection the browser takes the stream up again
- * where it stopped; meanwhile `onTrouble` has a sentence, and "" when it is over. Resolves to whether the news
- * came to their end: false when the server refuses the stream, or it stays silent.
+ * Calls `onState` and `onImage` with the events. When the connection is lost, the browser reconnects and continues
+ * where the stream stopped. Meanwhile, `onTrouble` is called with a sentence, and with "" when it is over. Resolves
+ * to true after the last event, or to false if the server refuses the stream or no event arrives for a while.
  */
 export function stream(address, { onState, onImage, onTrouble }) {
   return new Promise((resolve) => {
@@ -36,7 +36,7 @@ export function stream(address, { onState, onImage, onTrouble }) {
     source.addEventListener("open", () => onTrouble(""));
     source.addEventListener("error", () => {
       if (source.readyState === EventSource.CLOSED) end(false);
-      else onTrouble("The connection broke off. Trying again.");
+      else onTrouble("The connection was lost. Trying again.");
     });
     wait();
   });

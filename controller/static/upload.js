@@ -1,8 +1,8 @@
-/** The upload: XMLHttpRequest, because fetch() does not tell how much was sent. */
+/** Uploads pictures with XMLHttpRequest, because fetch() does not report how much was sent. */
 
 /**
- * Resolves to the request's first state, as soon as the server has taken the pictures.
- * Rejects with an Error whose message is for people; with an AbortError when `signal` aborts.
+ * Resolves to the first state of the request, as soon as the server has accepted the pictures.
+ * Rejects with an Error whose message is for people, or with an AbortError when `signal` aborts.
  */
 export function upload(address, files, { onProgress, signal }) {
   const body = new FormData();
@@ -22,24 +22,24 @@ export function upload(address, files, { onProgress, signal }) {
   return done;
 }
 
-/** A file that changed on disk after it was chosen breaks the upload just as the network does. */
+/** Returns why the upload failed. A file that was changed on disk causes the same error as the network. */
 async function whatBroke(files) {
   for (const file of files) {
     try {
       await file.slice(0, 1).arrayBuffer();
     } catch {
-      return `${file.name} has changed or is gone since it was chosen. Remove it, and add it again.`;
+      return `${file.name} was changed or deleted after you chose it. Remove it here and add it again.`;
     }
   }
-  return "The connection broke off. Check it, then classify again.";
+  return "The connection was lost. Check it, then classify again.";
 }
 
-/** The server's own sentence, or one for a proxy that has none. */
+/** Returns an Error with the message of the server, or with another one if a proxy has sent no message. */
 function refusal(call) {
   try {
     return new Error(JSON.parse(call.response).error.message);
   } catch {
-    if (call.status === 413) return new Error("That is more than the server takes at once. Send fewer pictures.");
-    return new Error(`The server could not take the pictures (${call.status}). Try again in a minute.`);
+    if (call.status === 413) return new Error("That is more than the server accepts at once. Send fewer pictures.");
+    return new Error(`The server could not accept the pictures (${call.status}). Try again in a minute.`);
   }
 }

@@ -1,9 +1,9 @@
-/** What the page of a request shows of its state. */
+/** Shows the state of a request on its page. */
 
 import { showImage } from "./card.js";
 import { waitingWords } from "./wait.js";
 
-const SPEAK_EVERY = 10_000; // milliseconds: a screen reader need not say every single number
+const SPEAK_EVERY = 10_000; // milliseconds; a screen reader need not read every change
 
 export function requestView(results) {
   const find = (selector) => results.querySelector(selector);

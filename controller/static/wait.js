@@ -1,12 +1,12 @@
-/** What the page says while pictures wait: the server's sentence, with its estimate running down. */
+/** Shows the message of the server while pictures wait. The estimate in it is counted down. */
 
-const AGREES = 8; // seconds: an estimate that differs less from the one shown does not change it
+const AGREES = 8; // seconds; a new estimate that differs by no more than this is ignored
 const ABOUT = /\babout \d+ s\b/;
 
 /** Shows `{ message, estimate_seconds }` in `place` until the next call. */
 export function waitingWords(place) {
   let sentence = "";
-  let end = null; // when the estimate is over, as performance.now() has it
+  let end = null; // the performance.now() at which the estimated time is over
   let next;
 
   function show() {
@@ -25,7 +25,7 @@ export function waitingWords(place) {
   };
 }
 
-/** In steps of 5 seconds: a number that changes every second says more than it knows. */
+/** Rounds up to steps of 5 seconds, because the estimate is not more precise than that. */
 function about(seconds) {
   return seconds > 5 ? `about ${Math.ceil(seconds / 5) * 5} s` : "a few seconds";
 }

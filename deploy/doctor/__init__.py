@@ -1,1 +1,1 @@
-"""What is wrong with an AWS account before a first run, in plain words, each with the way to mend it."""
+"""Finds what is wrong with an AWS account before a first run, and says how to fix it."""

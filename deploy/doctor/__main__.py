@@ -1,7 +1,8 @@
-"""python -m deploy.doctor [controller|worker]: what is wrong before a first run, and how to mend it.
+"""Finds what is wrong before a first run, and how to fix it: `python -m deploy.doctor [controller|worker]`.
 
-Run it with the settings and the credentials of that tier: on its instance, or where these are set. It changes
-nothing (but for an empty object `doctor` in the buckets), and exits 1 when something is wrong.
+Run it with the settings and the credentials of the controller or of a worker, for example on its instance. It
+changes nothing, except that it writes an empty object `doctor` into the buckets. The exit status is 1 if
+something is wrong.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from deploy.doctor import account, storage
 from deploy.doctor.findings import Finding, wrong
 
 MARKS = {"ok": "ok     ", "wrong": "WRONG  ", "unknown": "unknown"}
+# With boto3's defaults, it could take minutes to find out that AWS cannot be reached.
 QUICK = Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=15)
 
 
@@ -28,18 +30,18 @@ def main() -> int:
     parser.add_argument("tier", nargs="?", choices=("controller", "worker"), default="controller")
     tier = parser.parse_args().tier
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
-    wrongs = 0
+    problems = 0
     for finding in examine(tier, session):
         print(f"{MARKS[finding.state]}  {finding.what}", flush=True)
-        if finding.mend:
-            print(f"         → {finding.mend}", flush=True)
-        wrongs += finding.state == "wrong"
-    print(f"{wrongs or 'Nothing'} {'are' if wrongs > 1 else 'is'} wrong for a {tier}.")
-    return int(wrongs > 0)
+        if finding.fix:
+            print(f"         → {finding.fix}", flush=True)
+        problems += finding.state == "wrong"
+    print(f"{problems or 'No'} problem{'' if problems == 1 else 's'} found for the {tier}.")
+    return int(problems > 0)
 
 
 def examine(tier: str, session: Any) -> Iterator[Finding]:
-    """In order; without region or credentials nothing else can be looked at."""
+    """Yields the findings in a fixed order. Stops early if region, credentials or settings are wrong."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     region = account.check_region(session.region_name, session.get_available_regions("ec2"), endpoint)
     yield region
@@ -49,7 +51,7 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
         sts = session.client("sts", config=QUICK)
         credentials = account.check_credentials(session.get_credentials() is not None, sts)
     except BotoCoreError as error:
-        yield wrong(f"boto3 cannot be used as it is set up: {error}", "see to ~/.aws and AWS_PROFILE")
+        yield wrong(f"boto3 cannot be used as it is configured: {error}", "check ~/.aws and AWS_PROFILE")
         return
     yield from credentials
     if credentials[0].state == "wrong":
@@ -58,7 +60,9 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
         settings = read_settings(tier)
     except SettingsError as error:
         for line in str(error).splitlines():
-            yield wrong(line, "deploy/README.md says where the settings come from; README.md what they mean")
+            yield wrong(
+                line, "deploy/README.md says where the settings come from, and README.md what they mean"
+            )
         return
     clients = Clients(*(session.client(name, config=QUICK) for name in Clients._fields))
     yield from examine_storage(tier, settings, clients)

@@ -1,4 +1,4 @@
-"""Region, credentials, and the clock."""
+"""Checks the region, the credentials and the clock."""
 
 import difflib
 from datetime import UTC, datetime
@@ -8,9 +8,10 @@ from typing import Any
 from cloud.clients import Client
 from deploy.doctor.findings import Finding, Reply, attempt, ok, unknown, wrong
 
-MAX_SKEW = 60  # seconds; AWS refuses what was signed more than 5 minutes (S3: 15) ago or ahead
+# Seconds. AWS refuses requests if the clock is wrong by more than 5 minutes (S3: 15 minutes).
+MAX_SKEW = 60
 
-LOG_IN = "log in anew (`aws sso login`, `aws configure`); give an EC2 instance its instance profile"
+LOG_IN = "log in (`aws sso login` or `aws configure`); an EC2 instance needs an instance profile instead"
 REFUSALS = {
     "InvalidClientTokenId": "AWS does not know this access key",
     "UnrecognizedClientException": "AWS does not know this access key",
@@ -22,22 +23,28 @@ REFUSALS = {
 
 
 def check_region(region: str | None, known: list[str], endpoint: str | None) -> Finding:
-    """`endpoint`: AWS_ENDPOINT_URL, where any region will do."""
+    """Checks that the region is one of those that are known.
+
+    `endpoint` is AWS_ENDPOINT_URL. If it is set, any region is accepted.
+    """
     if not region:
         return wrong(
-            "no region is set", "set AWS_REGION to the region of buckets, queue and AMI: us-east-1, say"
+            "no region is set", "set AWS_REGION to the region of buckets, queue and AMI, such as us-east-1"
         )
     if endpoint or region in known:
         return ok(f"region: {region}" + (f", at {endpoint}" if endpoint else ""))
     like = difflib.get_close_matches(region, known, 3)
     return wrong(
-        f"AWS_REGION is {region!r}, which is no region",
-        f"set it to one, such as {', '.join(like or known[:3])}",
+        f"AWS_REGION is {region!r}, which is not a region of AWS",
+        f"set it to a region, such as {', '.join(like or known[:3])}",
     )
 
 
 def check_credentials(has_any: bool, sts: Client, now: datetime | None = None) -> list[Finding]:
-    """Whose they are, and whether AWS's clock and this one agree."""
+    """Checks that AWS accepts the credentials, and that this machine's clock agrees with AWS's.
+
+    `has_any` says whether boto3 has found any credentials.
+    """
     if not has_any:
         return [wrong("there are no AWS credentials", LOG_IN)]
     reply = attempt(sts.get_caller_identity)
@@ -51,7 +58,9 @@ def check_identity(reply: Reply) -> Finding:
         return wrong(REFUSALS[reply.code], LOG_IN)
     if reply.content:
         return wrong(f"AWS refuses these credentials: {reply.message}", LOG_IN)
-    return wrong(f"AWS cannot be reached: {reply.message}", "see to network, proxy and AWS_ENDPOINT_URL")
+    return wrong(
+        f"AWS cannot be reached: {reply.message}", "check the network, the proxy and AWS_ENDPOINT_URL"
+    )
 
 
 def check_clock(reply: Reply, now: datetime) -> Finding:
@@ -60,9 +69,9 @@ def check_clock(reply: Reply, now: datetime) -> Finding:
         return unknown("the clock", "the reply has no date")
     ahead = (now - parsedate_to_datetime(headers["date"])).total_seconds()
     if abs(ahead) <= MAX_SKEW:
-        return ok("clock: right")
+        return ok("clock: correct")
     return wrong(
-        f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} AWS's; from"
-        " 5 minutes on requests are refused",
-        "let it be set by the network: `sudo timedatectl set-ntp true`",
+        f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} AWS's; from 5"
+        " minutes on, AWS refuses requests",
+        "set the clock by the network: `sudo timedatectl set-ntp true`",
     )

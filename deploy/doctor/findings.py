@@ -16,32 +16,36 @@ DENIED = {
 
 @dataclass(frozen=True)
 class Finding:
+    """The result of one check."""
+
     state: State
     what: str
-    mend: str = ""
-    """What to do about it."""
+    fix: str = ""
+    """What to do about it, if it is wrong."""
 
 
 def ok(what: str) -> Finding:
     return Finding("ok", what)
 
 
-def wrong(what: str, mend: str) -> Finding:
-    return Finding("wrong", what, mend)
+def wrong(what: str, fix: str) -> Finding:
+    return Finding("wrong", what, fix)
 
 
 def unknown(what: str, why: str) -> Finding:
-    return Finding("unknown", f"{what} could not be looked at: {why}")
+    return Finding("unknown", f"{what} could not be checked: {why}")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Of an AWS call, whether it did what was asked or not."""
+    """The reply to an AWS call, which may be an error."""
 
     code: str
-    """AWS's error code; empty when there is no error."""
+    """AWS's error code, or the name of botocore's exception if AWS sent no reply, or "" without an error."""
     message: str
+    """The error message, or ""."""
     content: dict[str, Any]
+    """The reply as boto3 returns it. It is empty if AWS sent none."""
 
     @property
     def denied(self) -> bool:
@@ -49,6 +53,7 @@ class Reply:
 
 
 def attempt(call: Callable[..., Any], **arguments: Any) -> Reply:
+    """Makes an AWS call. Returns errors of AWS and botocore as a Reply as well."""
     try:
         return Reply("", "", call(**arguments))
     except ClientError as error:
@@ -61,5 +66,5 @@ def attempt(call: Callable[..., Any], **arguments: Any) -> Reply:
 def denied(action: str, resource: str, consequence: str = "") -> Finding:
     return wrong(
         f"{action} on {resource} is not allowed{consequence}",
-        f"add {action} to the policy of this role; deploy/iam has the policies, `terraform apply` sets them",
+        f"add {action} to the policy of this role; `terraform apply` sets the policies in deploy/iam",
     )

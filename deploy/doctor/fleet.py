@@ -1,4 +1,7 @@
-"""What the controller needs of EC2: permissions (asked by dry runs, which launch nothing), AMI, and quota."""
+"""Checks what the controller needs from EC2: the AMI, the quota and the permissions.
+
+Permissions are checked by dry runs, which change nothing.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,9 +12,11 @@ from cloud.settings import ControllerSettings
 from controller.autoscaling.ec2_fleet import LaunchPlan
 from deploy.doctor.findings import Finding, attempt, denied, ok, unknown, wrong
 
-WOULD_HAVE = "DryRunOperation"  # EC2's word for: yes, you may
-NOBODY = "i-0123456789abcdef0"
-QUOTAS = {  # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+WOULD_SUCCEED = "DryRunOperation"  # EC2's error code for a dry run of an allowed call
+NO_INSTANCE = "i-0123456789abcdef0"  # the id of an instance that does not exist
+# The quota codes by class of instance types and market. Source:
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+QUOTAS = {
     ("standard", "on-demand"): "L-1216C47A",
     ("standard", "spot"): "L-34B43A08",
     ("g", "on-demand"): "L-DB2E81BA",
@@ -19,12 +24,12 @@ QUOTAS = {  # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-
     ("p", "on-demand"): "L-417A185B",
     ("p", "spot"): "L-7212CCBC",
 }
-FAMILIES = {
+FAMILIES = {  # the class of instance types, by the letters with which a type begins
     **dict.fromkeys(("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z"), "standard"),
     **dict.fromkeys(("g", "gr", "vt"), "g"),
     "p": "p",
 }
-TAKES = {  # EC2's error codes: the setting that is wrong
+SETTINGS = {  # the setting that is wrong, by the beginning of EC2's error code
     "InvalidSubnetID": "SUBNET_IDS",
     "InvalidGroup": "SECURITY_GROUP_IDS",
     "InvalidKeyPair": "KEY_NAME",
@@ -35,7 +40,10 @@ TAKES = {  # EC2's error codes: the setting that is wrong
 
 
 def check_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -> Finding:
-    """`elsewhere` makes a client for another region."""
+    """Checks that the AMI can be used in this region.
+
+    `elsewhere` makes a client for another region, where the AMI is looked for if it is missing here.
+    """
     here = ec2.meta.region_name
     reply = attempt(ec2.describe_images, ImageIds=[ami_id])
     if reply.denied:
@@ -48,7 +56,8 @@ def check_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -
         if state == "available":
             return ok(f"AMI_ID: {ami_id} ({found[0].get('Name', '')})")
         return wrong(
-            f"AMI_ID: {ami_id} is {state}", "wait until it is available, or make it anew: deploy/README.md"
+            f"AMI_ID: {ami_id} is {state}",
+            "wait until it is available, or make another: see deploy/README.md",
         )
     if region := find_ami(ec2, ami_id, elsewhere):
         return wrong(
@@ -60,6 +69,7 @@ def check_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -
 
 
 def find_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -> str | None:
+    """Returns the name of another region that has the AMI, or None."""
     reply = attempt(ec2.describe_regions)
     names = [region["RegionName"] for region in reply.content.get("Regions", [])]
     for name in names:
@@ -71,40 +81,45 @@ def find_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) ->
 
 
 def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str) -> Finding:
+    """Checks by a dry run that a worker can be launched."""
     market, instance_type, subnet = next(plan.choices())
     arguments = plan.arguments(market, instance_type, subnet)
     reply = attempt(ec2.run_instances, **launch(arguments, worker_name))
-    if reply.code == WOULD_HAVE or not reply.code:
+    if reply.code == WOULD_SUCCEED or not reply.code:
         return ok(f"launch: {instance_type}, {market}")
     if reply.denied:
         if "IamInstanceProfile" in arguments:
             without = {k: v for k, v in arguments.items() if k != "IamInstanceProfile"}
-            if attempt(ec2.run_instances, **launch(without, worker_name)).code == WOULD_HAVE:
+            if attempt(ec2.run_instances, **launch(without, worker_name)).code == WOULD_SUCCEED:
                 return denied("iam:PassRole", f"the role of the instance profile {plan.instance_profile}")
         return denied(
-            "ec2:RunInstances, ec2:CreateTags or iam:PassRole", "instances, or what they are launched from"
+            "ec2:RunInstances, ec2:CreateTags or iam:PassRole",
+            "instances or the resources that they are launched from",
         )
     if reply.code.startswith("InvalidAMIID"):
         return wrong(f"AMI_ID: {reply.message}", "make one in this region: `python -m deploy.make_ami`")
-    setting = next((name for code, name in TAKES.items() if reply.code.startswith(code)), "the settings")
-    return wrong(f"EC2 would not launch a worker: {reply.message}", f"see to {setting} ({reply.code})")
+    setting = next((name for code, name in SETTINGS.items() if reply.code.startswith(code)), "the settings")
+    return wrong(f"EC2 would not launch a worker: {reply.message}", f"check {setting} ({reply.code})")
 
 
 def launch(arguments: dict[str, Any], worker_name: str) -> dict[str, Any]:
-    """The dry run of what controller/autoscaling/ec2_fleet.py launches."""
+    """Returns the arguments for a dry run of the launch that controller/autoscaling/ec2_fleet.py makes."""
     tags = [{"Key": "Name", "Value": worker_name}, {"Key": "fleet", "Value": worker_name}]
     specification = [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")]
     return {**arguments, "MinCount": 1, "MaxCount": 1, "TagSpecifications": specification, "DryRun": True}
 
 
 def check_instances(ec2: EC2Client, worker_name: str) -> Iterator[Finding]:
-    """To list, number and terminate them. The latter may be allowed for workers only, so ask about one."""
+    """Checks the permissions to list, tag and terminate instances.
+
+    Tagging and terminating may be allowed for workers only, so they cannot be checked while none is running.
+    """
     reply = attempt(ec2.describe_instances, Filters=[{"Name": "tag:fleet", "Values": [worker_name]}])
     if reply.denied:
         yield denied("ec2:DescribeInstances", "*")
         return
     found = [i["InstanceId"] for r in reply.content.get("Reservations", []) for i in r["Instances"]]
-    one = found[0] if found else NOBODY
+    one = found[0] if found else NO_INSTANCE
     tags = [{"Key": "Name", "Value": f"{worker_name}-1"}]
     calls = {
         "ec2:TerminateInstances": attempt(ec2.terminate_instances, InstanceIds=[one], DryRun=True),
@@ -114,19 +129,20 @@ def check_instances(ec2: EC2Client, worker_name: str) -> Iterator[Finding]:
         if answer.denied and found:
             yield denied(action, f"the worker {one}")
         elif answer.denied:
-            yield unknown(action, "there is no worker to ask about; ask again while one runs")
+            yield unknown(action, "this needs a worker that is running")
 
 
 def check_quota(ec2: EC2Client, quotas: Client, settings: ControllerSettings) -> Iterator[Finding]:
     types = list(settings.instance_type)
     reply = attempt(ec2.describe_instance_types, InstanceTypes=types)
     if reply.code.startswith("InvalidInstanceType"):
-        yield wrong(f"INSTANCE_TYPE: {reply.message}", "set it to types that this region has")
+        yield wrong(f"INSTANCE_TYPE: {reply.message}", "set it to instance types that this region has")
         return
     cpus = {t["InstanceType"]: t["VCpuInfo"]["DefaultVCpus"] for t in reply.content.get("InstanceTypes", [])}
     if types[0] not in cpus:
         yield unknown(
-            "the instance quota", reply.message or reply.code or "EC2 does not say how many vCPUs there are"
+            "the instance quota",
+            reply.message or reply.code or f"EC2 does not say how many vCPUs {types[0]} has",
         )
         return
     for market in {"on-demand", settings.market}:
@@ -137,7 +153,7 @@ def check_quota_of(quotas: Client, instance_type: str, cpus: int, market: str, i
     letters = re.match(r"[a-z]*", instance_type)
     code = QUOTAS.get((FAMILIES.get(letters[0] if letters else "", ""), market))
     if not code:
-        return unknown("the instance quota", f"its name is not known here for {instance_type}")
+        return unknown("the instance quota", f"the quota code for {instance_type} is not known")
     reply = attempt(quotas.get_service_quota, ServiceCode="ec2", QuotaCode=code)
     if reply.code:
         return unknown(f"the quota of {market} instances", reply.message or reply.code)
@@ -146,7 +162,7 @@ def check_quota_of(quotas: Client, instance_type: str, cpus: int, market: str, i
         return ok(f"quota: {quota:.0f} vCPUs {market}, {needed} for {instances} {instance_type}")
     return wrong(
         f"the account's quota is {quota:.0f} vCPUs {market}, but {instances} {instance_type} (MAX_INSTANCES)"
-        f" have {needed}",
+        f" need {needed}",
         f"set MAX_INSTANCES={int(quota // cpus)}, or ask for more: `aws service-quotas"
         f" request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value {needed}`",
     )

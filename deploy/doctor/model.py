@@ -1,4 +1,4 @@
-"""The worker's model: is it there, and is it fast enough for the visibility timeout?"""
+"""Checks that the model of a worker can be loaded, and is fast enough for the visibility timeout."""
 
 import time
 from collections.abc import Callable
@@ -8,19 +8,18 @@ from PIL import Image
 from deploy.doctor.findings import Finding, ok, wrong
 from worker.consumer import BATCH, Classifier
 
-MARGIN = 3  # a batch may take a third of the visibility timeout: downloads and other work come on top
+MARGIN = 3  # a batch may take a third of the visibility timeout, because a worker has other work, too
 
 
 def check_model(load: Callable[[], Classifier], visibility_timeout: int) -> Finding:
-    """`load` raises ClassifierError when there is none to be had."""
-    from worker.engine import (
-        ClassifierError,
-    )  # here, since torch takes seconds, and a controller has none
+    """Loads the model and measures it. `load` raises ClassifierError if it cannot be loaded."""
+    # Imported here, because it takes seconds to import torch, and a controller may not have it.
+    from worker.engine import ClassifierError
 
     try:
         classifier = load()
     except ClassifierError as error:
-        return wrong(str(error), "see to MODEL, WEIGHTS and LABELS; `deploy/ami.sh` puts weights on an AMI")
+        return wrong(str(error), "check MODEL, WEIGHTS and LABELS; `deploy/ami.sh` puts weights on an AMI")
     return check_speed(classifier, visibility_timeout)
 
 
@@ -28,15 +27,15 @@ def check_speed(
     classifier: Classifier, visibility_timeout: int, clock: Callable[[], float] = time.perf_counter
 ) -> Finding:
     photos = [classifier.prepare(Image.new("RGB", (640, 480), "grey")) for _ in range(BATCH)]
-    classifier.classify(photos)  # the first one is slow
+    classifier.classify(photos)  # the first batch is slower
     started = clock()
     classifier.classify(photos)
     seconds = clock() - started
     if seconds * MARGIN <= visibility_timeout:
         return ok(f"model: {classifier.model}, {seconds:.1f} s for {BATCH} images")
     return wrong(
-        f"{classifier.model} takes {seconds:.1f} s here for the {BATCH} images that are classified at once,"
-        f" but VISIBILITY_TIMEOUT is {visibility_timeout}: a worker that is so busy is taken for hung",
-        f"set VISIBILITY_TIMEOUT to {round(seconds * MARGIN + 1)} or more; or take a smaller MODEL, or a"
-        " faster instance",
+        f"{classifier.model} takes {seconds:.1f} s here for a batch of {BATCH} images, but VISIBILITY_TIMEOUT"
+        f" is {visibility_timeout}, so a busy worker would be considered hung",
+        f"set VISIBILITY_TIMEOUT to {round(seconds * MARGIN + 1)} or more, or use a smaller MODEL or a faster"
+        " instance",
     )

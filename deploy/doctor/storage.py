@@ -1,8 +1,8 @@
-"""Buckets and queue: are they there, do their attributes fit, and may this role do what its tier does?
+"""Checks that the buckets and the queue exist and are configured correctly, and that this role may use them.
 
-Nothing is changed that matters: the probes read and delete objects that do not exist, write an empty one
-named `doctor`, and call SQS in ways that it must refuse, once it has let them in. (If SQS looks at the
-arguments before it looks at permissions, a missing one is not seen.)
+The checks read and delete objects that do not exist, and write an empty object named `doctor`. SQS is called
+with arguments that it refuses. This shows whether the call is allowed, provided that SQS checks permissions
+before arguments.
 """
 
 import json
@@ -18,10 +18,10 @@ from cloud.errors import CONFLICT
 from cloud.settings import WorkerSettings
 from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown, wrong
 
-PROVISION = "`python -m cloud.provision` (or `terraform apply`) makes it so"
+PROVISION = "run `python -m cloud.provision` or `terraform apply`"
 
-SEND = "SendMessageBatch"  # sqs:SendMessage is what it needs
-REFUSED: dict[str, dict[str, Any]] = {  # with these arguments none of them does anything
+SEND = "SendMessageBatch"  # needs the permission sqs:SendMessage
+REFUSED: dict[str, dict[str, Any]] = {  # arguments with which the operations do nothing
     SEND: {"Entries": []},
     "ReceiveMessage": {"MaxNumberOfMessages": 0},
     "DeleteMessage": {"ReceiptHandle": "doctor"},
@@ -31,7 +31,7 @@ REFUSED: dict[str, dict[str, Any]] = {  # with these arguments none of them does
 
 @dataclass(frozen=True)
 class BucketUse:
-    """What a tier does with a bucket."""
+    """How the controller or a worker uses a bucket."""
 
     setting: str
     list: bool = False
@@ -39,7 +39,7 @@ class BucketUse:
     write: bool = False
     delete: bool = False
     prefix: str = ""
-    """Of what it writes."""
+    """The prefix of the keys that it writes."""
 
 
 CONTROLLER = (
@@ -61,12 +61,12 @@ def check_bucket(s3: S3Client, name: str, use: BucketUse) -> list[Finding]:
         return [missing]
     found = []
     if listed and listed.denied:
-        why = " (or the bucket is another account's): a missing object looks forbidden, 403 instead of 404"
+        why = " (or the bucket is another account's): S3 answers 403 instead of 404 if an object is missing"
         found.append(denied("s3:ListBucket", arn, why))
     if use.read:
         read = attempt(s3.get_object, Bucket=name, Key=key)
         if read.denied and listed and listed.denied:
-            found.append(unknown(f"s3:GetObject on {arn}/*", "s3:ListBucket is needed to tell"))
+            found.append(unknown(f"s3:GetObject on {arn}/*", "this needs s3:ListBucket"))
         elif read.denied:
             found.append(denied("s3:GetObject", f"{arn}/*"))
     if use.write:
@@ -82,9 +82,10 @@ def check_bucket(s3: S3Client, name: str, use: BucketUse) -> list[Finding]:
 
 
 def find_missing(reply: Reply, name: str, setting: str) -> Finding | None:
+    """Returns a finding if the reply says that the bucket is missing or elsewhere, or is an unknown error."""
     if reply.code in ("404", "NoSuchBucket"):
         return wrong(
-            f"{setting}: there is no bucket {name}", f"{PROVISION}; or set {setting} to the one that is meant"
+            f"{setting}: there is no bucket {name}", f"{PROVISION}, or set {setting} to the right bucket"
         )
     if reply.code in ("301", "PermanentRedirect"):
         headers = reply.content.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -128,26 +129,26 @@ def check_attributes(sqs: SQSClient, url: str, settings: WorkerSettings) -> Iter
         yield wrong(
             f"the visibility timeout of {name} is {timeout} s, but VISIBILITY_TIMEOUT is"
             f" {settings.visibility_timeout}",
-            f"set VISIBILITY_TIMEOUT={timeout}, or: {PROVISION}",
+            f"set VISIBILITY_TIMEOUT={timeout}, or {PROVISION}",
         )
     if "RedrivePolicy" not in attributes:
         yield wrong(
-            f"{name} has no redrive policy: an image that ends its workers would come back for days",
+            f"{name} has no redrive policy, so an image that crashes workers would be tried again for days",
             f"it needs {name}-dead as its dead-letter queue: {PROVISION}",
         )
         return
     policy = json.loads(attributes["RedrivePolicy"])
     if int(policy["maxReceiveCount"]) != settings.max_receives:
         yield wrong(
-            f"{name} gives a message up after {policy['maxReceiveCount']} receives, but MAX_RECEIVES is"
+            f"{name} gives up on a message after {policy['maxReceiveCount']} receives, but MAX_RECEIVES is"
             f" {settings.max_receives}",
-            f"set MAX_RECEIVES={policy['maxReceiveCount']}, or: {PROVISION}",
+            f"set MAX_RECEIVES={policy['maxReceiveCount']}, or {PROVISION}",
         )
     yield from check_dead_letters(sqs, policy, int(attributes["MessageRetentionPeriod"]))
 
 
 def check_dead_letters(sqs: SQSClient, policy: dict[str, str], kept: int) -> Iterator[Finding]:
-    """`kept`: seconds that the request queue keeps a message."""
+    """Checks the dead-letter queue. `kept` is how long the request queue keeps a message, in seconds."""
     name = policy["deadLetterTargetArn"].rpartition(":")[2]
     url = attempt(sqs.get_queue_url, QueueName=name)
     if url.code:
@@ -160,7 +161,7 @@ def check_dead_letters(sqs: SQSClient, policy: dict[str, str], kept: int) -> Ite
         yield denied("sqs:GetQueueAttributes", f"the queue {name}")
     elif int(reply.content["Attributes"]["MessageRetentionPeriod"]) <= kept:
         yield wrong(
-            f"{name} keeps messages no longer than the request queue: SQS counts their age from when they"
-            " were first sent, so that some are gone before their images are answered",
+            f"{name} keeps messages no longer than the request queue. SQS counts their age from when they"
+            " were first sent, so it would delete some before their images are answered",
             PROVISION,
         )

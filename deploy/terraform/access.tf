@@ -14,7 +14,7 @@ resource "aws_iam_role_policy" "controller" {
   policy = templatefile("${path.module}/../iam/controller.json", local.policy)
 }
 
-# RunInstances is checked against the key that the launch template names.
+# To launch instances with a key pair, the controller needs permission for that key pair.
 resource "aws_iam_role_policy" "key" {
   count  = var.key_name == "" ? 0 : 1
   name   = "key"

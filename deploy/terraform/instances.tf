@@ -1,4 +1,4 @@
-# The controller launches its workers from this. It adds user data, tags, type, subnet and market.
+# The controller launches workers from this template. It adds the AMI, user data, tags, type, subnet and market.
 resource "aws_launch_template" "worker" {
   name                                 = "${var.name}-worker"
   update_default_version               = true
@@ -41,7 +41,7 @@ resource "aws_instance" "controller" {
   depends_on = [aws_iam_role_policy.controller, aws_iam_role_policy.worker]
 }
 
-# Stays the same when the controller's instance is replaced, so that a DNS name may point to it.
+# The address stays the same when the controller's instance is replaced, so that a DNS name can point to it.
 resource "aws_eip" "controller" {
   instance = aws_instance.controller.id
   domain   = "vpc"

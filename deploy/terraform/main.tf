@@ -34,7 +34,7 @@ locals {
   account = data.aws_caller_identity.me.account_id
   roles   = { controller = aws_iam_role.controller.id, worker = aws_iam_role.worker.id }
 
-  # What controller and workers read from their environment: see the table in the project's README.
+  # The environment variables of controller and workers, which are described in the README of the project.
   settings = {
     AWS_REGION              = var.region
     INPUT_BUCKET            = aws_s3_bucket.images["input"].bucket
@@ -55,11 +55,11 @@ locals {
     WEIGHTS                 = var.weights
     LABELS                  = var.labels
     PRICE_PER_HOUR          = var.price_per_hour
-    API_TOKENS              = var.needs_api_tokens ? "-" : "" # refused by the controller until the real ones replace it
+    API_TOKENS              = var.needs_api_tokens ? "-" : "" # invalid, until the real tokens replace it
   }
   environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
 
-  # What the policies in deploy/iam leave open.
+  # The variables of the policies in deploy/iam.
   policy = {
     account               = local.account
     region                = var.region

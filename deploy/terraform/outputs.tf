@@ -1,8 +1,9 @@
 output "environment" {
-  description = "the settings of controller and workers, as an env file"
+  description = "The settings of controller and workers, as an environment file."
   value       = join("", [for name, value in local.environment : "${name}='${value}'\n" if name != "API_TOKENS"])
 }
 
 output "page" {
-  value = "http://${aws_eip.controller.public_ip}/"
+  description = "The address of the web page."
+  value       = "http://${aws_eip.controller.public_ip}/"
 }

@@ -1,4 +1,4 @@
-# The same as cloud/provision.py makes; a test compares the two.
+# The same buckets and queues as those that cloud/provision.py creates. A test compares them.
 
 resource "aws_s3_bucket" "images" {
   for_each      = toset(["input", "output", "state"])

@@ -1,15 +1,15 @@
 variable "ami_id" {
-  description = "AMI of both tiers, as `python -m deploy.make_ami` prints it"
+  description = "The id of the AMI for controller and workers, which `python -m deploy.make_ami` prints."
   type        = string
 }
 
 variable "alarm_email" {
-  description = "who is told when the account costs more than monthly_budget"
+  description = "The email address that is notified when the account costs more than monthly_budget."
   type        = string
 }
 
 variable "monthly_budget" {
-  description = "dollars a month; the alarm comes at 80 % spent and at 100 % forecast"
+  description = "The budget in dollars per month. A notification is sent when 80 % are spent, or 100 % are forecast."
   type        = number
   default     = 50
 }
@@ -20,19 +20,19 @@ variable "region" {
 }
 
 variable "name" {
-  description = "prefix of all that is made here"
+  description = "The prefix of the names of all resources."
   type        = string
   default     = "image-classifier"
 }
 
 variable "allowed_cidrs" {
-  description = "who may reach ports 80 and 443 of the controller"
+  description = "The CIDR blocks that may reach ports 80 and 443 of the controller."
   type        = list(string)
   default     = ["0.0.0.0/0"]
 }
 
 variable "needs_api_tokens" {
-  description = "true: the controller starts only once API_TOKENS is set on it, in /etc/image-classifier/api-tokens.env"
+  description = "If true, the controller needs API_TOKENS in /etc/image-classifier/api-tokens.env to start."
   type        = bool
   default     = false
 }
@@ -43,19 +43,19 @@ variable "controller_type" {
 }
 
 variable "instance_types" {
-  description = "of the workers, the best first: the next one is tried when there is no capacity"
+  description = "The instance types of the workers, the best first. The next one is tried when EC2 has no capacity."
   type        = list(string)
   default     = ["c7i.large", "c6i.large", "m7i.large"]
 }
 
 variable "market" {
-  description = "on-demand, or spot (on-demand when there is no spot capacity)"
+  description = "on-demand or spot. With spot, on-demand instances are launched when there is no spot capacity."
   type        = string
   default     = "on-demand"
 }
 
 variable "price_per_hour" {
-  description = "dollars of one worker, for GET /fleet"
+  description = "What one worker costs, in dollars per hour. GET /fleet shows the costs."
   type        = number
   default     = 0.08925
 }
@@ -66,7 +66,7 @@ variable "worker_name" {
 }
 
 variable "key_name" {
-  description = "EC2 key pair for ssh; empty: none. No security group here opens port 22."
+  description = "The EC2 key pair for ssh, or empty. The security groups do not open port 22."
   type        = string
   default     = ""
 }
@@ -82,7 +82,7 @@ variable "max_images_per_instance" {
 }
 
 variable "visibility_timeout" {
-  description = "seconds until an unanswered message goes to another worker"
+  description = "The seconds until a message whose image has no prediction goes to another worker."
   type        = number
   default     = 60
 }
@@ -93,7 +93,7 @@ variable "max_receives" {
 }
 
 variable "keep_days" {
-  description = "days after which images and predictions are deleted"
+  description = "The days after which images and predictions are deleted."
   type        = number
   default     = 30
 }
@@ -104,19 +104,19 @@ variable "model" {
 }
 
 variable "weights" {
-  description = "imagenet, or a path on the AMI or s3://bucket/key of a state dict"
+  description = "imagenet, or a state dict: its path on the AMI, or s3://bucket/key."
   type        = string
   default     = "imagenet"
 }
 
 variable "labels" {
-  description = "path on the AMI or s3://bucket/key of the class names, if they are not ImageNet's"
+  description = "The file of class names, if they are not those of ImageNet: its path on the AMI, or s3://bucket/key."
   type        = string
   default     = ""
 }
 
 variable "s3_path_style" {
-  description = "true for an endpoint that is not AWS's"
+  description = "Must be true for an endpoint that is not AWS, such as the local one."
   type        = bool
   default     = false
 }

@@ -31,7 +31,7 @@ def test_from_choosing_to_trying_again_with_the_keyboard_alone(visit, system, fi
     press_until(page, "Tab", "Classify")
     page.wait_for_selector("#results[data-state=stalled]", timeout=60_000)
     assert "EC2 has no capacity right now: trying again in" in page.inner_text("#wait")
-    assert page.locator(".pending").all_text_contents() == ["In the queue, held up"] * 4
+    assert page.locator(".pending").all_text_contents() == ["In the queue, but no instance can start"] * 4
     keep(page, "stalled")
     fail(system, page.locator(".card").first.get_attribute("data-image-id"))  # as when no instance comes
     page.locator(".card[data-status=failed]").wait_for(timeout=30_000)

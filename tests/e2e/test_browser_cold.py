@@ -124,10 +124,10 @@ def test_at_every_moment_the_page_says_what_is_done_with_each_picture(visit, col
         assert re.search(words, said, re.M), said
     on_cards = {words for moment in seen for words in moment["cards"]}
     assert {
-        "Waits to be uploaded",
+        "Waiting to be uploaded",
         "Uploaded",
         "In the queue",
-        "Being classified, or soon",
+        "Being classified now or soon",
     } <= on_cards
 
 

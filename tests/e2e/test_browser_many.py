@@ -79,7 +79,7 @@ def test_the_network_may_be_gone_for_a_while(visit, system, files):
     page.set_input_files("#files", files)
     page.context.set_offline(True)
     page.click("#submit")
-    page.locator("#problem", has_text="The connection broke off. Check it, then classify again.").wait_for()
+    page.locator("#problem", has_text="The connection was lost. Check it, then classify again.").wait_for()
     assert page.locator(".thumb").count() == 5  # nothing that was chosen is lost
     page.context.set_offline(False)
     page.click("#submit")

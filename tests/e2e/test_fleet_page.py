@@ -72,7 +72,7 @@ def test_it_can_be_read_without_scripts_and_on_a_phone(system, open_fleet):
     phone = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
     page = open_fleet(system.url, **phone)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.get_by_text("The same as a table").click()
+    page.get_by_text("Show this as a table").click()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     keep(page, "fleet-phone-dark")
     plain = open_fleet(system.url, java_script_enabled=False)

@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from local.driver import ROOT, eventually, free_port, having, marked
+from local.driver import ROOT, eventually, free_port, marked, with_command
 from tests.support.requests_of_users import photos
 
 
@@ -36,7 +36,7 @@ def test_where_no_weights_can_be_fetched_it_says_so_and_uses_those_that_are_ther
 def test_nothing_is_left_when_it_is_killed(start):
     system = start()
     system.post(*photos(), headers={"Prefer": "respond-async"})
-    eventually(lambda: having("-m worker", system.children()), 20)
+    eventually(lambda: with_command("-m worker", system.children()), 20)
     system.process.kill()
     system.process.wait(5)
     eventually(lambda: not marked(str(system.output)), 10)

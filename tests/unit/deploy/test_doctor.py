@@ -20,9 +20,9 @@ REGIONS = ["eu-central-1", "us-east-1", "us-east-2", "us-west-2"]
 
 
 def wrongs(findings) -> list[str]:
-    """What is wrong and what would mend it, a line each."""
+    """What is wrong and how to fix it, a line each."""
     found = [findings] if hasattr(findings, "state") else list(findings)
-    return [f"{finding.what} → {finding.mend}" for finding in found if finding.state == "wrong"]
+    return [f"{finding.what} → {finding.fix}" for finding in found if finding.state == "wrong"]
 
 
 def states(findings) -> set[str]:
@@ -386,7 +386,7 @@ def quota(aws, settings, quotas, **update):
 def test_a_quota_below_the_maximum_is_wrong(aws, settings):
     quotas = Quotas(vcpus=5)
     [finding] = wrongs(quota(aws, settings, quotas, instance_type=("c6i.large",), max_instances=10))
-    assert "5 vCPUs on-demand, but 10 c6i.large (MAX_INSTANCES) have 20" in finding
+    assert "5 vCPUs on-demand, but 10 c6i.large (MAX_INSTANCES) need 20" in finding
     assert "set MAX_INSTANCES=2" in finding
     assert "--quota-code L-1216C47A --desired-value 20" in finding
     assert states(quota(aws, settings, Quotas(vcpus=20), instance_type=("c6i.large",), max_instances=10)) == {
@@ -459,7 +459,7 @@ def test_the_command_goes_no_further_without_a_region(settings_environment, caps
     assert main() == 1
     printed = capsys.readouterr().out
     assert printed.startswith("WRONG    no region is set\n         → set AWS_REGION")
-    assert printed.endswith("1 is wrong for a controller.\n")
+    assert printed.endswith("1 problem found for the controller.\n")
 
 
 def test_the_command_names_settings_that_are_missing(clients, settings_environment, capsys):
@@ -470,4 +470,4 @@ def test_the_command_names_settings_that_are_missing(clients, settings_environme
     printed = capsys.readouterr().out
     assert "INPUT_BUCKET (" in printed
     assert "OUTPUT_BUCKET (" in printed
-    assert printed.endswith("2 are wrong for a worker.\n")
+    assert printed.endswith("2 problems found for the worker.\n")

@@ -114,7 +114,7 @@ def test_another_users_key_is_refused_in_words_that_every_sdk_reads(endpoint: En
         "sts": "get_caller_identity",
         "iam": "list_roles",
     }[service]
-    with pytest.raises(ClientError, match="is not one of this run") as refused:
+    with pytest.raises(ClientError, match="does not belong to this run") as refused:
         getattr(client, call)()
     assert refused.value.response["Error"]["Code"] == "InvalidClientTokenId"
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403

@@ -148,7 +148,7 @@ def test_the_history_ends_with_this_moment(view, state, queue):
 def test_one_reading_serves_all_who_look_at_about_the_same_time(view, aws, on_call):
     calls = []
     on_call(aws.ec2, "DescribeInstances", lambda params: calls.append(params))
-    view.clock = lambda: moment
+    view.readings.clock = lambda: moment
     moment = 100.0
     first = view.recent()
     assert view.recent() is first
@@ -165,7 +165,7 @@ def test_one_failure_serves_all_as_well(view, aws, on_call):
         raise refusal("RequestLimitExceeded", "DescribeInstances")
 
     on_call(aws.ec2, "DescribeInstances", refuse)
-    view.clock = lambda: 100.0
+    view.readings.clock = lambda: 100.0
     for _ in range(3):
         with pytest.raises(CloudError):
             view.recent()

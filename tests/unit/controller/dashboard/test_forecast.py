@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -20,9 +18,8 @@ def shared(state) -> SharedState:
 
 
 @pytest.fixture
-def forecast(shared) -> Iterator[Forecast]:
-    with ThreadPoolExecutor() as pool:
-        yield Forecast(LatestState(shared, pool), POLICY)
+def forecast(shared) -> Forecast:
+    return Forecast(LatestState(shared), POLICY)
 
 
 def launched(seconds_ago: float, **more) -> Launched:

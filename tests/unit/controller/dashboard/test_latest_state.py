@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from time import monotonic
@@ -22,9 +21,8 @@ def clock():
 
 
 @pytest.fixture
-def latest(shared, clock) -> Iterator[LatestState]:
-    with ThreadPoolExecutor() as pool:
-        yield LatestState(shared, pool, lambda: clock[0])
+def latest(shared, clock) -> LatestState:
+    return LatestState(shared, lambda: clock[0])
 
 
 @pytest.fixture
@@ -91,7 +89,7 @@ def test_nobody_waits_for_an_s3_that_is_silent_and_what_is_old_is_not_told(
     assert latest.get() is None
     assert monotonic() - began < 10
     speaks.set()
-    latest._reading.result(20)
+    monkeypatch.setattr(latest_state, "PATIENCE_SECONDS", 20)
     assert latest.get().launch_error == "first"
 
 

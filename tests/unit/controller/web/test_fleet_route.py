@@ -103,9 +103,9 @@ def test_a_new_fleet_says_what_will_happen(client, view):
     view.shown = answer(queue=idle, money=money, decisions=[], history=[])
     text = page(client).text
     assert "Nothing waits, nothing runs" in text
-    assert "Idle, it costs nothing. When the first image comes in, an instance is launched for it" in text
+    assert "While it is idle, it costs nothing. An instance is launched when the first image arrives" in text
     view.shown = answer(queue=idle, decisions=[], history=[])
-    assert "Idle costs nothing." in page(client).text
+    assert "An idle fleet costs nothing." in page(client).text
 
 
 def test_the_text_is_for_a_shell(client, view):
@@ -120,7 +120,7 @@ def test_the_text_is_for_a_shell(client, view):
 def test_of_a_thousand_instances_the_page_shows_some_and_says_so(client, view):
     view.shown = answer(1000)
     reply = client.get("/fleet", headers=HTML)
-    assert "The oldest 100 of 1,000; all of them are in the JSON." in Page(reply.text).text
+    assert "These are the oldest 100 of 1,000 instances. The JSON has all of them." in Page(reply.text).text
     assert len(reply.data) < 120_000
     assert len(client.get("/fleet").json["instances"]) == 1000
 

@@ -8,6 +8,7 @@ import pytest
 from cloud.errors import CloudError
 from cloud.image_id import new_request_id
 from cloud.prediction import Prediction
+from controller.dashboard.latest_state import LatestState
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.web_client import BROWSER, page, post
@@ -215,8 +216,9 @@ def test_who_waits_is_told_why_and_who_has_all_answers_is_not(idle, start, photo
     assert (wait["state"], wait["estimate_seconds"]) == ("queued", None)
     assert wait["message"] == "In the queue; what it needs is being worked out."
     assert wait["message"] in page(idle.get(response.json["url"], headers=BROWSER))
-    idle.application.extensions["services"].autoscaler.reconcile()
-    idle.application.extensions["services"].forecast.latest._read_at = 0
+    services = idle.application.extensions["services"]
+    services.autoscaler.reconcile()
+    services.forecast.latest = LatestState(services.forecast.latest.shared)
     assert idle.get(response.json["url"]).json["wait"]["state"] == "launching"
     work()
     assert start().test_client().get(response.json["url"]).json["wait"] is None
