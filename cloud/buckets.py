@@ -144,13 +144,20 @@ class InputBucket(Bucket):
     def put_image(self, image_id: ImageId, body: IO[bytes], content_type: str) -> None:
         self.write(image_id, body, ContentType=content_type)
 
+    def put_placeholder(self, image_id: ImageId) -> None:
+        """Writes an empty object in place of a refused file: both buckets then have the same keys."""
+        self.write(image_id, b"")
+
     def open_image(self, image_id: ImageId) -> tuple[Iterator[bytes], str]:
         """Returns the file in chunks of at most 64 KiB, and its content type, as they were uploaded.
 
-        Raises NotFound when there is no such image. Reading the chunks raises BotoCoreError when S3 fails.
+        Raises NotFound when there is no such image, or only a placeholder. Reading the chunks raises
+        BotoCoreError when S3 fails.
         """
         with calling(f"read s3://{self.name}/{image_id}"):
             reply = self.s3.get_object(Bucket=self.name, Key=image_id)
+        if not reply["ContentLength"]:
+            raise NotFound(f"s3://{self.name}/{image_id} is only a placeholder")
         return reply["Body"].iter_chunks(65536), reply["ContentType"]
 
     def image_ids(self, request_id: str) -> list[ImageId]:

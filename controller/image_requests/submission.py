@@ -74,18 +74,19 @@ class Submissions:
         return watched
 
     def _store(self, upload: Upload, version: str | None) -> Prediction | None:
-        """Uploads the image unless it was refused, and writes its prediction if it is known already.
+        """Uploads the image, and writes its prediction if it is known already.
 
-        Returns that prediction, or None.
+        Returns that prediction, or None. The content of a file that was refused is not stored.
         """
-        prediction: Prediction | None
         if upload.refusal:
-            prediction = Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
-        else:
-            prediction = self.deduplication.get(version, upload)
-            upload.stream.seek(0)
-            self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
-            log.info("uploaded", extra={"image_id": upload.image_id, "content_type": upload.content_type})
+            refused = Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
+            self.outputs.put_prediction(refused)
+            self.inputs.put_placeholder(upload.image_id)
+            return refused
+        prediction = self.deduplication.get(version, upload)
+        upload.stream.seek(0)
+        self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
+        log.info("uploaded", extra={"image_id": upload.image_id, "content_type": upload.content_type})
         if prediction:
             self.outputs.put_prediction(prediction)
         return prediction

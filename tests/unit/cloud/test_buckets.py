@@ -143,3 +143,10 @@ def test_a_bucket_that_may_not_be_written_says_so(outputs, aws, on_call):
     on_call(aws.s3, "PutObject", refuse)
     with pytest.raises(CloudError, match=r"could not write s3://test-output/.*AccessDenied"):
         outputs.put_prediction(Prediction.failed(IMAGE, "broken", "…"))
+
+
+def test_a_placeholder_is_a_key_but_no_image(inputs):
+    inputs.put_placeholder(IMAGE)
+    assert inputs.image_ids(REQUEST) == [IMAGE]
+    with pytest.raises(NotFound, match="placeholder"):
+        inputs.open_image(IMAGE)

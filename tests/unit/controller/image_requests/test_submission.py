@@ -36,7 +36,7 @@ def test_an_image_is_uploaded_before_its_message_is_sent(make, inputs, aws, on_c
     assert there == [b"a.png", b"b.png"]
 
 
-def test_a_refused_file_is_answered_at_once_and_never_sent(make, queue, inputs):
+def test_a_refused_file_is_answered_at_once_and_neither_kept_nor_sent(make, queue, inputs, outputs):
     process = make()
     watched = submit(process, "notes.txt", refused=("notes.txt",))
     assert process.polling.waiting().just_sent == 0, "nobody is launched for it"
@@ -44,7 +44,8 @@ def test_a_refused_file_is_answered_at_once_and_never_sent(make, queue, inputs):
     (image,) = watched.result().images
     assert (image.status, image.error.code) == ("failed", "not_an_image")
     assert queue.counts().backlog == 0
-    assert inputs.image_ids(watched.request_id) == []
+    assert inputs.read(image.image_id)[0] == b"", "an empty object takes its place"
+    assert inputs.image_ids(watched.request_id) == outputs.answered(watched.request_id)
 
 
 def test_a_refused_file_does_not_hold_the_others_up(process):
