@@ -26,8 +26,8 @@ class Ours(Policy):
     def __init__(self) -> None:
         self.demand = Demand()
         self.no_launch_before = -inf
-        self.empty_since: float | None = None
-        """When the queue was first counted as empty, since it was last counted as not empty."""
+        self.empty_since: tuple[float, int] | None = None
+        """When the queue was first counted as empty, and how many requests had been sent by then."""
         self.noted = 0, 0
         """The requests and images that had been sent by the last run."""
 
@@ -68,9 +68,9 @@ class Ours(Policy):
 
     def counted_twice(self, world: World) -> bool:
         """Returns whether the queue has stayed empty until a second count, for which it otherwise asks."""
-        if self.empty_since is None:
-            self.empty_since = world.now
-        again = self.empty_since + COUNT_AGAIN_SECONDS
+        if self.empty_since is None or self.empty_since[1] != world.requests_sent:
+            self.empty_since = world.now, world.requests_sent
+        again = self.empty_since[0] + COUNT_AGAIN_SECONDS
         if world.now < again:
             world.look_at(again)
         return world.now >= again

@@ -61,7 +61,11 @@ class Observation:
 
     now: float
     counts: Counts
-    """If the queue is empty, it has been counted twice: SQS's counts are approximate."""
+    quiet: bool = True
+    """Whether an empty queue was counted twice, and no request was sent in between.
+
+    SQS's counts are approximate, and requests that follow each other closely leave the queue empty at times.
+    """
     instances: Sequence[ObservedInstance] = ()
     """The instances that are pending or running, the oldest first."""
     unseen: int = 0

@@ -52,16 +52,20 @@ class Observer:
         waiting, queue, instances = self.waiting(), self.queue.counts(), self.fleet.instances()
         active = self.ledger.update(state, instances)
         unanswered: dict[str, int] = {}
-        if is_empty(queue, waiting) and (active or self.open_requests.ids()):
+        quiet = is_empty(queue, waiting)
+        if quiet and (active or self.open_requests.ids()):
+            submitted = waiting.submitted
             time.sleep(self.count_again_seconds)
             waiting, queue = self.waiting(), self.queue.counts()
-            if is_empty(queue, waiting):
+            quiet = is_empty(queue, waiting) and waiting.submitted == submitted
+            if quiet:
                 unanswered = self.recovery.settle(self.open_requests.ids())
         at = now().timestamp()
         self._note_sent(state, waiting, at)
         observation = Observation(
             now=at,
             counts=count(queue, waiting, instances),
+            quiet=quiet,
             instances=active,
             unseen=self.ledger.unseen(state, instances),
             ending=len(state.launched) - len(active),

@@ -122,6 +122,8 @@ def scale_in(observation: Observation, policy: Policy) -> Plan:
     instances as they need.
     """
     instances, unanswered = observation.instances, observation.unanswered
+    if not observation.quiet:
+        return Plan(reasons=("new work has come, so that nothing is terminated",))
     if not instances and not unanswered:
         return Plan(reasons=("nothing waits and nothing runs",))
     reasons = ["the queue is empty, and nothing is in flight"]

@@ -48,6 +48,29 @@ def test_quiet_is_believed_when_seen_twice(world, work, counts):
     assert world.active == []
 
 
+def test_a_request_that_is_answered_between_the_two_counts_keeps_the_fleet(world, work, on_call, aws):
+    """Requests of one image that follow each other closely leave the queue empty most of the time."""
+    first = world.ask(1)
+    world.reconcile()
+    work()
+    world.close(first)
+    controller = world.controllers[0]
+    counted = []
+
+    def answer_another(params):
+        counted.append(1)
+        if len(counted) == 2:
+            controller.requests["answered already"] = 0
+
+    on_call(aws.sqs, "GetQueueAttributes", answer_another)
+    controller.autoscaler.observer.queue.counts()
+    world.reconcile()
+    assert len(world.active) == 1
+    assert world.why == "new work has come, so that nothing is terminated"
+    world.reconcile()
+    assert world.active == []
+
+
 @pytest.mark.parametrize("where", ["in flight", "delayed"])
 def test_a_message_that_is_not_visible_keeps_the_fleet(world, aws, queue, work, where):
     request_id = world.ask(5)

@@ -41,7 +41,7 @@ def test_an_idle_fleet_needs_nothing():
     [(1, 0, 0, 1), (10, 0, 0, 1), (11, 0, 0, 2), (25, 1, 0, 2), (25, 1, 1, 1), (25, 3, 0, 0), (999, 0, 0, 5)],
 )
 def test_the_backlog_calls_for_instances_less_those_that_there_are(backlog, running, unseen, launched):
-    made = plan(Observation(0, seen(backlog), instances(running), unseen=unseen), POLICY)
+    made = plan(Observation(0, seen(backlog), instances=instances(running), unseen=unseen), POLICY)
     assert (made.launch, made.terminate, made.fail) == (launched, (), "")
     assert made.next_run_in == BUSY_SECONDS
 
@@ -51,18 +51,24 @@ def test_images_that_were_just_sent_count_although_sqs_does_not_count_them_yet()
 
 
 def test_once_all_is_answered_all_are_terminated():
-    made = plan(Observation(0, seen(), instances(3)), POLICY)
+    made = plan(Observation(0, seen(), instances=instances(3)), POLICY)
     assert made.terminate == ("i-0", "i-1", "i-2")
     assert made.reasons[-1] == "3 instances have nothing left to do"
 
 
+def test_requests_that_follow_each_other_closely_keep_the_fleet():
+    made = plan(Observation(0, seen(), quiet=False, instances=instances(3)), POLICY)
+    assert (made.terminate, made.next_run_in) == ((), BUSY_SECONDS)
+    assert made.reasons == ("new work has come, so that nothing is terminated",)
+
+
 def test_an_open_request_keeps_the_instances_that_were_launched_for_it():
     fleet = (*instances(1, request_id="open"), ObservedInstance("i-9", 100, True, request_id="answered"))
-    assert plan(Observation(0, seen(), fleet, unanswered={"open": 3}), POLICY).terminate == ("i-9",)
+    assert plan(Observation(0, seen(), instances=fleet, unanswered={"open": 3}), POLICY).terminate == ("i-9",)
 
 
 def test_open_requests_keep_as_many_instances_as_they_need():
-    made = plan(Observation(0, seen(), instances(4), unanswered={"a": 10, "b": 1}), POLICY)
+    made = plan(Observation(0, seen(), instances=instances(4), unanswered={"a": 10, "b": 1}), POLICY)
     assert made.terminate == ("i-2", "i-3")
 
 
@@ -74,7 +80,7 @@ def test_open_requests_keep_as_many_instances_as_they_need():
     ],
 )
 def test_an_instance_that_will_do_no_work_is_terminated_before_anything_else(instance, late, reason):
-    made = plan(Observation(0, seen(25), (instance,)), POLICY)
+    made = plan(Observation(0, seen(25), instances=(instance,)), POLICY)
     assert made == Plan(
         wanted=3, called_for=3, terminate=("i",), late=late, next_run_in=0, reasons=(reason,)
     ), "what EC2 then shows decides the rest, at once"
@@ -90,11 +96,11 @@ def test_an_instance_that_will_do_no_work_is_terminated_before_anything_else(ins
     ],
 )
 def test_an_instance_that_may_yet_work_or_that_nothing_more_can_be_done_about_stays(instance):
-    assert plan(Observation(0, seen(5), (instance,)), POLICY).terminate == ()
+    assert plan(Observation(0, seen(5), instances=(instance,)), POLICY).terminate == ()
 
 
 def test_the_newest_instances_beyond_the_maximum_are_terminated():
-    made = plan(Observation(0, seen(5), instances(7)), POLICY)
+    made = plan(Observation(0, seen(5), instances=instances(7)), POLICY)
     assert made.terminate == ("i-5", "i-6")
     assert made.reasons == ("2 instances more than the maximum",)
 
@@ -118,11 +124,13 @@ def test_no_launch_is_tried_before_its_time():
 )
 def test_images_are_given_up_when_no_worker_comes(trouble, reason):
     assert plan(Observation(0, seen(5), **trouble), POLICY).fail.startswith(reason)
-    assert plan(Observation(0, seen(5), instances(1), **trouble), POLICY).fail == "", "one may yet take them"
+    assert plan(Observation(0, seen(5), instances=instances(1), **trouble), POLICY).fail == "", (
+        "one may yet take them"
+    )
 
 
 def test_an_instance_that_neither_backlog_nor_arrivals_call_for_is_let_go():
-    observation = Observation(0, seen(1), instances(3), images_per_second=5.0)
+    observation = Observation(0, seen(1), instances=instances(3), images_per_second=5.0)
     assert plan(observation, POLICY).terminate == ("i-0", "i-1")
     assert plan(replace(observation, images_per_second=None), POLICY).terminate == (), "speed is unknown"
     assert plan(replace(observation, called_for_lately=[3]), POLICY).terminate == (), "wanted a moment ago"
