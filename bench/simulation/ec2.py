@@ -33,7 +33,7 @@ class Ec2:
     def __init__(self, parameters: Parameters, seed: int) -> None:
         self.parameters = parameters
         self.luck = draw_boots(parameters, seed).tolist()
-        """Of the n-th launch, the same for every policy."""
+        """The factor of the n-th launch, by which its boot takes longer. It is the same for every policy."""
         self.active: dict[Instance, None] = {}
         self.ended: list[Instance] = []
         self.launches = self.most = 0
@@ -45,7 +45,7 @@ class Ec2:
         return sum(instance.running > now for instance in self.active)
 
     def launch(self, count: int, now: float) -> list[Instance]:
-        """As many of them as throttling, quota and capacity allow."""
+        """Launches up to `count` instances, as throttling, quota and capacity allow, and returns them."""
         p = self.parameters
         self.tokens = min(p.launch_bucket, self.tokens + (now - self.tokens_at) * p.launch_refill)
         self.tokens_at = now

@@ -136,7 +136,7 @@ class Fixed(Policy):
 
 
 def least_needed(world: World, count: int) -> list[Instance]:
-    """Who boots, the newest first; then who is idle; then the others."""
+    """Returns `count` instances: those that boot, the newest first, then idle ones, then the others."""
     alive = [i for i in world.ec2.active if not i.draining]
     alive.sort(key=lambda i: (bool(i.hand), i.ready <= world.now, -i.ready))
     return alive[:count]

@@ -31,5 +31,5 @@ class Parameters:
 
     @property
     def cold_seconds(self) -> float:
-        """From launch to ready, in the mean."""
+        """The mean time from launch until the worker is ready."""
         return self.pending_seconds + self.boot_seconds

@@ -14,7 +14,7 @@ from threading import Event
 from cloud.clock import now
 from cloud.errors import CloudError
 from controller.autoscaling import metrics
-from controller.autoscaling.ec2_fleet import Fleet
+from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Busy, Decision, FleetState, Lease, SharedState
 from controller.autoscaling.launcher import Launcher, LaunchFailed
@@ -33,13 +33,18 @@ LEASE_WAIT_SECONDS = 5.0
 
 @dataclass
 class Run:
-    """What one run observed, planned and did."""
+    """The record of one run: what was observed, planned and done."""
 
     observed: Observed
     plan: Plan
     launched: list[str] = field(default_factory=list)
     terminated: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[Instance]:
+        """The observed instances that this run has not terminated."""
+        return [i for i in self.observed.instances if i.instance_id not in self.terminated]
 
 
 class Autoscaler:
@@ -104,8 +109,7 @@ class Autoscaler:
             self._fail_open_requests(run, lease.state)
         if run.plan.launch:
             self._launch(run, lease)
-        left = [i for i in run.observed.instances if i.instance_id not in run.terminated]
-        self.fleet.number(left, run.launched)
+        self.fleet.number(run.left, run.launched)
 
     def _answer_dead_letters(self, run: Run) -> None:
         """Answers dead letters now and then while requests wait, and always if nothing else may be left."""
@@ -160,13 +164,12 @@ class Autoscaler:
 
     def _sample(self, run: Run, state: FleetState) -> None:
         counts = run.observed.observation.counts
-        left = [i for i in run.observed.instances if i.instance_id not in run.terminated]
-        ready = sum(state.launched[i.instance_id].ready for i in left)
+        ready = sum(state.launched[i.instance_id].ready for i in run.left)
         sample = Sample(
             at=now(),
             visible=counts.visible + counts.delayed,
             in_flight=counts.in_flight,
-            starting=len(left) - ready + len(run.launched),
+            starting=len(run.left) - ready + len(run.launched),
             ready=ready,
             wanted=run.plan.wanted,
         )
