@@ -21,7 +21,9 @@ lint: $(STAMP)
 # The newest that pyproject.toml allows; a tier's lock has the versions of the developer's. The hashes of Terraform's
 # provider are taken from its registry, for all these systems; without the registry, from a folder that has some:
 # make lock PROVIDER_FROM='-fs-mirror=FOLDER -platform=linux_amd64'
-LOCK := .venv/bin/uv pip compile --quiet pyproject.toml
+# Extras stay in the locks: the pip of Python 3.11 needs them there, or it takes the newest version of such a package and
+# then refuses it for want of a hash.
+LOCK := .venv/bin/uv pip compile --quiet --no-strip-extras pyproject.toml
 PROVIDER_FROM ?= -platform=linux_amd64 -platform=linux_arm64 -platform=darwin_amd64 -platform=darwin_arm64
 
 lock: $(STAMP)
