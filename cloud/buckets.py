@@ -82,6 +82,18 @@ class Bucket:
                     yield item["Key"], item["LastModified"]
 
 
+def bucket_and_key(s3: S3Client, url: str) -> tuple[Bucket, str]:
+    """Returns the bucket and the key that `s3://bucket/key` names."""
+    name, _, key = url.removeprefix("s3://").partition("/")
+    return Bucket(s3, name), key
+
+
+def read_url(s3: S3Client, url: str) -> bytes:
+    """Returns the content of the object at `s3://bucket/key`. Raises NotFound when there is none."""
+    bucket, key = bucket_and_key(s3, url)
+    return bucket.read(key)[0]
+
+
 @dataclass(frozen=True)
 class Stored(Generic[T]):
     """The value of an object, with its ETag and its age."""

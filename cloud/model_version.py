@@ -4,7 +4,7 @@ from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from cloud.buckets import Bucket
+from cloud.buckets import bucket_and_key
 from cloud.clients import S3Client
 from cloud.errors import CloudError
 from cloud.settings import WorkerSettings
@@ -32,8 +32,8 @@ def content_id(source: str, s3: S3Client) -> str:
     `source` is a path or `s3://bucket/key`. Raises CloudError when it cannot be read.
     """
     if source.startswith("s3://"):
-        bucket, _, key = source.removeprefix("s3://").partition("/")
-        return Bucket(s3, bucket).etag(key)
+        bucket, key = bucket_and_key(s3, source)
+        return bucket.etag(key)
     try:
         found = Path(source).stat()
         return digest(source, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cloud.buckets import Bucket
+from cloud.buckets import read_url
 from cloud.clients import make_clients
 from cloud.errors import CloudError
 from cloud.image_file import BadImage, decode
@@ -20,7 +20,12 @@ def main() -> int:
         os.environ.setdefault(unused, "unused")
     try:
         settings = WorkerSettings.from_environment()
-        classifier = load_classifier(settings.model, settings.weights, settings.labels or None, read_s3)
+        classifier = load_classifier(
+            settings.model,
+            settings.weights,
+            settings.labels or None,
+            lambda url: read_url(make_clients().s3, url),  # without such a URL, no AWS region is needed
+        )
         photo = classifier.prepare(decode(Path(sys.argv[1]).read_bytes()))
     except (SettingsError, ClassifierError, CloudError, BadImage, OSError) as error:
         print(f"classify: {error}", file=sys.stderr)
@@ -28,11 +33,6 @@ def main() -> int:
     for label, confidence in classifier.classify([photo])[0]:
         print(f"{label} {confidence:.2f}")
     return 0
-
-
-def read_s3(url: str) -> bytes:
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    return Bucket(make_clients().s3, bucket).read(key)[0]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from threading import Event
 from pydantic.fields import FieldInfo
 
 from cloud import logs
-from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.buckets import Bucket, InputBucket, OutputBucket, read_url
 from cloud.clients import Clients, make_clients
 from cloud.errors import CloudError
 from cloud.model_version import model_version
@@ -46,7 +46,7 @@ def main() -> int:
         clients = make_clients()
         version = cache_version(settings, clients)
         loaded = engine.load_classifier(
-            settings.model, settings.weights, settings.labels or None, lambda url: read_s3(clients, url)
+            settings.model, settings.weights, settings.labels or None, partial(read_url, clients.s3)
         )
     except (SettingsError, CloudError) as error:
         return refuse(error)
@@ -114,12 +114,6 @@ def end_at_once() -> None:
     """Ends a process whose main thread hangs, with a traceback of all threads on stderr."""
     faulthandler.dump_traceback()
     os._exit(70)  # EX_SOFTWARE of sysexits.h
-
-
-def read_s3(clients: Clients, url: str) -> bytes:
-    """Returns the object at `s3://bucket/key`. Raises CloudError when it cannot be read."""
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    return Bucket(clients.s3, bucket).read(key)[0]
 
 
 def refuse(error: Exception) -> int:

@@ -9,12 +9,14 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from cloud.buckets import read_url
 from cloud.clients import Clients
 from cloud.settings import ControllerSettings, SettingsError, WorkerSettings
 from deploy.doctor import account, storage
@@ -99,12 +101,11 @@ def examine_fleet(settings: ControllerSettings, clients: Clients, session: Any) 
 
 def examine_model(settings: WorkerSettings, clients: Clients) -> Iterator[Finding]:
     from deploy.doctor.model import check_model
-    from worker.__main__ import read_s3
     from worker.engine import load_classifier
 
     yield check_model(
         lambda: load_classifier(
-            settings.model, settings.weights, settings.labels or None, lambda url: read_s3(clients, url)
+            settings.model, settings.weights, settings.labels or None, partial(read_url, clients.s3)
         ),
         settings.visibility_timeout,
     )

@@ -3,7 +3,7 @@ from io import BytesIO
 
 import pytest
 
-from cloud.buckets import Bucket, OutputBucket
+from cloud.buckets import Bucket, OutputBucket, read_url
 from cloud.errors import CloudError, Conflict, NotFound
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
@@ -150,3 +150,10 @@ def test_a_placeholder_is_a_key_but_no_image(inputs):
     assert inputs.image_ids(REQUEST) == [IMAGE]
     with pytest.raises(NotFound, match="placeholder"):
         inputs.open_image(IMAGE)
+
+
+def test_an_object_is_read_by_its_url(inputs):
+    inputs.write("models/v1/resnet.pt", b"weights")
+    assert read_url(inputs.s3, f"s3://{inputs.name}/models/v1/resnet.pt") == b"weights"
+    with pytest.raises(NotFound, match="models/v2"):
+        read_url(inputs.s3, f"s3://{inputs.name}/models/v2")
