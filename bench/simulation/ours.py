@@ -54,13 +54,14 @@ class Ours(Policy):
 
     def count(self, world: World) -> Counts:
         visible, in_flight = world.queue.counts(world.now)
+        pending = world.ec2.pending(world.now)
         counts = Counts(
             visible=visible,
             in_flight=in_flight,
             delayed=0,
             just_sent=world.unanswered_since(LAG_SECONDS),
-            pending=world.ec2.pending(world.now),
-            running=len(world.ec2.active) - world.ec2.pending(world.now),
+            pending=pending,
+            running=len(world.ec2.active) - pending,
         )
         if counts.backlog:
             self.empty_since = None

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from threading import Event
 
 from cloud.clock import now
@@ -152,7 +152,7 @@ class Autoscaler:
         decision = Decision(
             at=now(),
             by=self.name,
-            seen=run.observed.observation.counts._asdict(),
+            seen=asdict(run.observed.observation.counts),
             wanted=run.plan.wanted,
             launched=run.launched,
             terminated=run.terminated,

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from cloud.request_queue import QueueCounts
 from controller.autoscaling.scaling import Sent
 
 
-class Counts(NamedTuple):
+@dataclass(frozen=True)
+class Counts(QueueCounts):
     """The images in the queue and the instances on EC2, as they were counted."""
 
-    visible: int
-    in_flight: int
-    delayed: int
     just_sent: int
     """The unanswered images that were sent so recently that SQS may not count them yet."""
     pending: int
@@ -20,7 +18,7 @@ class Counts(NamedTuple):
 
     @property
     def in_queue(self) -> int:
-        return self.visible + self.in_flight + self.delayed
+        return super().backlog
 
     @property
     def backlog(self) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cloud.clock import now
 from cloud.request_queue import QueueCounts, RequestQueue
@@ -52,19 +52,21 @@ class Observer:
         waiting, queue, instances = self.waiting(), self.queue.counts(), self.fleet.instances()
         active = self.ledger.update(state, instances)
         unanswered: dict[str, int] = {}
-        quiet = is_empty(queue, waiting)
+        counts = count(queue, waiting, instances)
+        quiet = not counts.backlog
         if quiet and (active or self.open_requests.ids()):
             submitted = waiting.submitted
             time.sleep(self.count_again_seconds)
             waiting, queue = self.waiting(), self.queue.counts()
-            quiet = is_empty(queue, waiting) and waiting.submitted == submitted
+            counts = count(queue, waiting, instances)
+            quiet = not counts.backlog and waiting.submitted == submitted
             if quiet:
                 unanswered = self.recovery.settle(self.open_requests.ids())
         at = now().timestamp()
         self._note_sent(state, waiting, at)
         observation = Observation(
             now=at,
-            counts=count(queue, waiting, instances),
+            counts=counts,
             quiet=quiet,
             instances=active,
             unseen=self.ledger.unseen(state, instances),
@@ -86,16 +88,10 @@ class Observer:
         state.demand.note_sent(waiting.submitted - before.submitted, waiting.images - before.images, at)
 
 
-def is_empty(queue: QueueCounts, waiting: Waiting) -> bool:
-    return not (queue.backlog or waiting.just_sent)
-
-
 def count(queue: QueueCounts, waiting: Waiting, instances: list[Instance]) -> Counts:
     states = [instance.state for instance in instances]
     return Counts(
-        visible=queue.visible,
-        in_flight=queue.in_flight,
-        delayed=queue.delayed,
+        **asdict(queue),
         just_sent=waiting.just_sent,
         pending=states.count("pending"),
         running=states.count("running"),

@@ -94,7 +94,8 @@ def terminate_overdue(observation: Observation, policy: Policy) -> Plan:
     """Terminates instances that will do no work, and those beyond the maximum, the newest first."""
     late = ids(i for i in observation.instances if is_late(i, policy))
     silent = ids(i for i in observation.instances if is_silent(i, policy))
-    rest = [i for i in observation.instances if i.instance_id not in late + silent]
+    overdue = late + silent
+    rest = [i for i in observation.instances if i.instance_id not in overdue]
     beyond = ids(i for i in rest[policy.max_instances :] if not i.protected)
     reasons = []
     if late:
@@ -104,7 +105,7 @@ def terminate_overdue(observation: Observation, policy: Policy) -> Plan:
         reasons.append(f"{some(len(silent), 'worker has', 'workers have')} stopped reporting")
     if beyond:
         reasons.append(f"{some(len(beyond), 'instance', 'instances')} more than the maximum")
-    return Plan(terminate=late + silent + beyond, late=late, reasons=tuple(reasons))
+    return Plan(terminate=overdue + beyond, late=late, reasons=tuple(reasons))
 
 
 def is_late(instance: ObservedInstance, policy: Policy) -> bool:
