@@ -30,6 +30,7 @@ lock: $(STAMP)
 	$(LOCK) --upgrade --group dev --output-file requirements.txt
 	$(LOCK) --upgrade --group controller --constraints requirements.txt --output-file controller/requirements.txt
 	$(LOCK) --upgrade --group worker --constraints requirements.txt --output-file worker/requirements.txt
+	$(LOCK) --upgrade --group worker --group bake --constraints requirements.txt --output-file worker/bake/requirements.txt
 	terraform -chdir=deploy/terraform providers lock $(PROVIDER_FROM)
 
 $(STAMP): requirements.txt

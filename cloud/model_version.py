@@ -13,25 +13,37 @@ from cloud.settings import WorkerSettings
 def model_version(settings: WorkerSettings, s3: S3Client) -> str:
     """Returns the version of the model that a worker with these settings would load now.
 
-    The version depends on MODEL, on the content of WEIGHTS and LABELS, and on AMI_ID, because the code and
-    the ImageNet weights are those of the AMI. The controller and the workers each compute it. If WEIGHTS or
+    The version depends on the settings that settings_digest names, and on AMI_ID, because the code and the
+    ImageNet weights are those of the AMI. The controller and the workers each compute it. If WEIGHTS or
     LABELS is a path to different files on their hosts, their versions differ, and the controller finds no
     prediction of these workers.
 
     Raises CloudError when WEIGHTS or LABELS cannot be read.
     """
-    weights = "imagenet" if settings.weights == "imagenet" else content_id(settings.weights, s3)
-    labels = content_id(settings.labels, s3) if settings.labels else ""
-    parts = [settings.model, weights, labels, settings.ami_id]
+    parts = [settings_digest(settings, s3), settings.ami_id]
     return f"{settings.model}-{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
-def content_id(source: str, s3: S3Client) -> str:
+def settings_digest(settings: WorkerSettings, s3: S3Client | None) -> str:
+    """Returns 32 hex digits that stand for the choice of a model.
+
+    They depend on MODEL, ENGINE and PRECISION, and on the content of WEIGHTS and LABELS. `s3` is needed only when
+    one of these is in S3. Raises CloudError when one of them cannot be read.
+    """
+    weights = "imagenet" if settings.weights == "imagenet" else content_id(settings.weights, s3)
+    labels = content_id(settings.labels, s3) if settings.labels else ""
+    parts = [settings.model, weights, labels, settings.engine, settings.precision]
+    return sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def content_id(source: str, s3: S3Client | None) -> str:
     """Returns text that identifies the content of a file or an S3 object: its SHA-256 or its ETag.
 
     `source` is a path or `s3://bucket/key`. Raises CloudError when it cannot be read.
     """
     if source.startswith("s3://"):
+        if s3 is None:
+            raise CloudError(f"{source} cannot be read without AWS")
         bucket, key = bucket_and_key(s3, source)
         return bucket.etag(key)
     try:

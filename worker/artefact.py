@@ -1,0 +1,76 @@
+"""The artefact: a model that was baked once, as the files that a worker loads without torch.
+
+It is a folder with a manifest and the network in the format of OpenVINO. The cache of artefacts is a folder with one
+artefact per choice of MODEL, WEIGHTS, LABELS, ENGINE and PRECISION.
+"""
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cloud.clients import S3Client
+from cloud.model_version import settings_digest
+from cloud.settings import WorkerSettings
+from worker.preprocessing import Preprocessing
+
+FORMAT = 1
+"""The version of this format. An artefact of another version is not found, so that it is baked again."""
+
+MANIFEST = "manifest.json"
+NETWORK = "network.xml"
+"""The network's graph. Its weights are in the file `network.bin` beside it."""
+
+
+class ClassifierError(Exception):
+    """The model cannot be loaded or baked. The message says which setting is wrong, and how."""
+
+
+class Manifest(BaseModel):
+    """What a worker must know about the network, and what a person may want to know about its origin."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    """The name of the model and of its weights, for people."""
+    weights_sha256: str
+    """The SHA-256 of the file of the weights, as hex digits."""
+    labels: tuple[str, ...]
+    """The class names, in the order of the network's outputs."""
+    preprocessing: Preprocessing
+    engine: str
+    """What runs the network: `openvino`, or `torch` if OpenVINO cannot run it on the processor that baked it."""
+    precision: str
+    """The number format of the network: `fp32`, `bf16` or `int8`."""
+    reason: str
+    """Why it is this engine and this precision: a sentence for people."""
+    photos: str
+    """What identifies the photos with which it was baked."""
+
+
+def cache_folder() -> Path:
+    """Returns the folder of all artefacts: that of the environment variable MODEL_CACHE, or a default."""
+    return Path(os.environ.get("MODEL_CACHE") or Path.home() / ".cache" / "image-classifier")
+
+
+def artefact_folder(settings: WorkerSettings, s3: S3Client | None) -> Path:
+    """Returns the folder of the artefact for these settings, whether it exists or not.
+
+    `s3` is needed only when WEIGHTS or LABELS is in S3. Raises CloudError when one of them cannot be read.
+    """
+    digest = settings_digest(settings, s3)
+    return cache_folder() / f"{settings.model}-{FORMAT}-openvino-{version('openvino')}-{digest}"
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Returns the manifest of an artefact, or None when there is no artefact in the folder.
+
+    Raises ClassifierError when the manifest is broken.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise ClassifierError(f"{folder / MANIFEST} cannot be read: {error}. Delete the folder.") from error
