@@ -28,10 +28,14 @@ class Bucket:
         with calling(f"reach the bucket {self.name}"):
             self.s3.head_bucket(Bucket=self.name)
 
-    def read(self, key: str) -> tuple[bytes, str]:
-        """Returns the content of an object and its ETag. Raises NotFound when there is no such object."""
+    def read(self, key: str, admit: Callable[[int], None] = lambda size: None) -> tuple[bytes, str]:
+        """Returns the content of an object and its ETag. Raises NotFound when there is no such object.
+
+        `admit` is called with the number of bytes before they are read, and may wait until there is room.
+        """
         with calling(f"read s3://{self.name}/{key}"):
             reply = self.s3.get_object(Bucket=self.name, Key=key)
+            admit(reply["ContentLength"])
             return reply["Body"].read(), reply["ETag"]
 
     def read_aged(self, key: str) -> tuple[bytes, str, timedelta]:

@@ -1,6 +1,8 @@
 """Creates the boto3 clients of S3, SQS and EC2."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import boto3
@@ -18,6 +20,13 @@ else:  # the package with these types is installed only where mypy runs
     EC2Client = S3Client = SQSClient = Any
 
 Client: TypeAlias = Any  # the client of a service that is called in too few places to install its types
+
+
+class WorkerClients(NamedTuple):
+    """The low-level boto3 clients of a worker. Threads may share them, but forked processes may not."""
+
+    s3: S3Client
+    sqs: SQSClient
 
 
 class Clients(NamedTuple):
@@ -44,14 +53,29 @@ def make_clients() -> Clients:
 
     Raises SettingsError when the region is missing, or when the region or the endpoint is malformed.
     """
-    try:
-        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))  # boto3 does not read it
-        count_calls(session.events)
+    with a_session() as session:
         return Clients(
             s3=session.client("s3", config=WITH_RETRIES),
             sqs=session.client("sqs", config=WITH_RETRIES),
             ec2=session.client("ec2", config=WITHOUT_RETRIES),
         )
+
+
+def make_worker_clients() -> WorkerClients:
+    """Does what make_clients does, but without the client of EC2, which takes time and memory."""
+    with a_session() as session:
+        return WorkerClients(
+            s3=session.client("s3", config=WITH_RETRIES), sqs=session.client("sqs", config=WITH_RETRIES)
+        )
+
+
+@contextmanager
+def a_session() -> Iterator[boto3.session.Session]:
+    """Yields a session whose calls are counted. Turns errors of the block into SettingsError."""
+    try:
+        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))  # boto3 does not read it
+        count_calls(session.events)
+        yield session
     except NoRegionError:
         raise SettingsError("AWS_REGION (AWS region of buckets, queue and instances) is not set") from None
     except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is not a URL

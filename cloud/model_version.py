@@ -27,8 +27,8 @@ def model_version(settings: WorkerSettings, s3: S3Client) -> str:
 def settings_digest(settings: WorkerSettings, s3: S3Client | None) -> str:
     """Returns 32 hex digits that stand for the choice of a model.
 
-    They depend on MODEL, ENGINE and PRECISION, and on the content of WEIGHTS and LABELS. `s3` is needed only when
-    one of these is in S3. Raises CloudError when one of them cannot be read.
+    They depend on MODEL, ENGINE and PRECISION, and on the content of WEIGHTS and LABELS. `s3` is needed only
+    when one of these is in S3. Raises CloudError when one of them cannot be read.
     """
     weights = "imagenet" if settings.weights == "imagenet" else content_id(settings.weights, s3)
     labels = content_id(settings.labels, s3) if settings.labels else ""

@@ -12,8 +12,8 @@ from threading import Event
 from pydantic.fields import FieldInfo
 
 from cloud import logs
-from cloud.buckets import Bucket, InputBucket, OutputBucket, read_url
-from cloud.clients import Clients, make_clients
+from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.clients import WorkerClients, make_worker_clients
 from cloud.errors import CloudError
 from cloud.model_version import model_version
 from cloud.prediction_cache import PredictionCache
@@ -22,42 +22,32 @@ from cloud.settings import SettingsError, WorkerSettings, default_of
 from cloud.signals import stop_on
 from cloud.worker_reports import WorkerReports
 from worker import instance_metadata, metrics
-from worker.consumer import Classifier, Consumer, no_cache
+from worker.artefact import ClassifierError
+from worker.consumer import Consumer, no_cache
+from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter
+from worker.steps import Classifier, Steps
 
 log = logging.getLogger("worker")
 
 
 def main() -> int:
-    options = parse_arguments()
+    parse_arguments()
     try:
         settings = WorkerSettings.from_environment()
-        if options.fetch_weights:
-            logging.basicConfig(level=logging.INFO, format="%(message)s")  # plain text, for a person
-        else:
-            logs.configure(settings.log_level)
-        # Not at the top of the file, because torch takes seconds to load, and --help should not.
-        from worker import engine
-
-        if options.fetch_weights:
-            engine.fetch_weights(settings.model)
-            return 0
-        clients = make_clients()
+        logs.configure(settings.log_level)
+        clients = make_worker_clients()
         version = cache_version(settings, clients)
-        loaded = engine.load_classifier(
-            settings.model, settings.weights, settings.labels or None, partial(read_url, clients.s3)
-        )
-    except (SettingsError, CloudError) as error:
-        return refuse(error)
-    except engine.ClassifierError as error:
+        classifier = load_classifier(settings, clients.s3)
+    except (SettingsError, CloudError, ClassifierError) as error:
         return refuse(error)
     if version != cache_version(settings, clients):
         version = ""  # the weights or labels were replaced while they were loaded
-    return work(settings, clients, loaded, version)
+    return work(settings, clients, classifier, version)
 
 
-def cache_version(settings: WorkerSettings, clients: Clients) -> str:
+def cache_version(settings: WorkerSettings, clients: WorkerClients) -> str:
     """Returns the model's version, under which its predictions are cached.
 
     Returns "" when predictions are not cached, or when the version cannot be determined.
@@ -71,7 +61,7 @@ def cache_version(settings: WorkerSettings, clients: Clients) -> str:
         return ""
 
 
-def work(settings: WorkerSettings, clients: Clients, classifier: Classifier, version: str) -> int:
+def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifier, version: str) -> int:
     """Processes messages until the worker is told to stop or is idle. Returns the exit status.
 
     `version` is the result of cache_version.
@@ -85,22 +75,25 @@ def work(settings: WorkerSettings, clients: Clients, classifier: Classifier, ver
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
     queue = RequestQueue(clients.sqs, settings.request_queue)
-    outputs = OutputBucket(clients.s3, settings.output_bucket)
     state = Bucket(clients.s3, settings.state_bucket)
     heartbeat = Heartbeat(queue, settings.visibility_timeout, on_hang=end_at_once)
     heartbeat.start(ended)
-    reporter = Reporter(WorkerReports(state), instance_id, classifier.model)
+    reporter = Reporter(WorkerReports(state), instance_id, classifier)
     reporter.write()
-    log.info("ready", extra={"instance_id": instance_id, "model": classifier.model})
+    steps = Steps(
+        InputBucket(clients.s3, settings.input_bucket),
+        OutputBucket(clients.s3, settings.output_bucket),
+        classifier,
+        instance_id,
+        settings.max_receives,
+    )
+    log.info("ready", extra=steps.origin())
     Consumer(
         queue,
-        InputBucket(clients.s3, settings.input_bucket),
-        outputs,
-        classifier,
+        steps,
         heartbeat,
-        instance_id=instance_id,
-        max_receives=settings.max_receives,
         idle_seconds=settings.idle_shutdown_seconds,
+        decoders=len(os.sched_getaffinity(0)),
         on_progress=reporter.add,
         remember=partial(PredictionCache(state).put, version) if version else no_cache,
     ).run(stop)
@@ -122,7 +115,7 @@ def refuse(error: Exception) -> int:
     return 2
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> None:
     fields = WorkerSettings.model_fields
     width = max(map(len, fields))
     table = "\n".join(f"  {name.upper():{width}}  {explain(field)}" for name, field in fields.items())
@@ -132,12 +125,7 @@ def parse_arguments() -> argparse.Namespace:
         epilog=f"Settings are environment variables:\n{table}\nand AWS's own (AWS_REGION, credentials, …).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--fetch-weights",
-        action="store_true",
-        help="fetch torchvision's weights of MODEL into torch's cache, and end",
-    )
-    return parser.parse_args()
+    parser.parse_args()
 
 
 def explain(field: FieldInfo) -> str:

@@ -1,62 +1,59 @@
-"""Processes the messages in the request queue."""
+"""Processes the messages in the request queue: receives, fetches, decodes, classifies, stores and settles.
+
+Each step has threads of its own, and each image goes from one to the next by itself, so that no image waits
+for another one's fetch. The model takes those that are ready when it is.
+"""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from hashlib import sha256
-from threading import Event
-from typing import Any, NamedTuple, Protocol
+from contextlib import contextmanager
+from enum import Enum
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import NamedTuple
 
-from PIL import Image
-
-from cloud.buckets import InputBucket, OutputBucket
-from cloud.errors import CloudError, NotFound
-from cloud.image_file import BadImage, decode, decode_in_a_child
-from cloud.image_id import ImageId
-from cloud.prediction import FailureCode, Prediction
-from cloud.request_queue import MAX_BATCH, Message, RequestQueue, batches
+from cloud.errors import CloudError
+from cloud.prediction import Prediction
+from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from worker import metrics
 from worker.heartbeat import Heartbeat
+from worker.held import HeldImages
+from worker.steps import Steps, Work
 
 log = logging.getLogger(__name__)
 
-BATCH = 5  # images that are classified at once; a drain waits for one batch, and one must fit into memory
+BATCH = 5  # the most images that are classified at once
 POLL_SECONDS = 1  # the length of a long poll, and thus the longest that a drain takes if there is no work
 RETRY_SECONDS = 5  # the pause after a failed receive
+RECEIVERS = 3  # the threads that receive as long as the queue is long; otherwise, one does
+S3_THREADS = 64  # the most calls of S3 at once
+LOOK_SECONDS = 0.25  # how often the consumer looks whether it should end
+LINGER_SECONDS = 0.1  # how long a message waits for others, to be deleted together with them
 
 
-class Classifier(Protocol):
-    """What the consumer needs of a model. worker.engine.Classifier is the implementation."""
-
-    @property
-    def model(self) -> str: ...
-
-    def prepare(self, image: Image.Image) -> Any: ...
-    def classify(self, tensors: list[Any]) -> list[list[tuple[str, float]]]: ...
-
-
-@dataclass
-class Loaded:
-    """An image that is ready to be classified."""
-
-    message: Message
-    image_id: ImageId
-    sha256: str
-    """The SHA-256 of the file, as hex digits."""
-    tensor: Any
-    """The image as the model's input."""
-    timings: dict[str, float]
-    """Seconds by step: `fetch` and `decode`."""
-
-
-class Outcome(NamedTuple):
+class Fate(Enum):
     """What becomes of a message."""
 
-    done: bool
-    """Whether the message can be deleted. If not, another worker receives it after the visibility timeout."""
-    answered: bool
+    DELETED = "deleted"
+    """Its image has a prediction, or can never have one."""
+    GIVEN_BACK = "given back"
+    """This worker ends, and another one should receive the message at once."""
+    LEFT = "left"
+    """Something failed. Another worker receives the message after the visibility timeout."""
+
+
+class Draining(Exception):
+    """The worker has been told to stop, so no further step is begun."""
+
+
+class Settled(NamedTuple):
+    """A message that this worker has done with."""
+
+    message: Message
+    fate: Fate
+    answered: bool = False
     """Whether this worker wrote the prediction for the image. The first prediction for an image stays."""
 
 
@@ -65,199 +62,226 @@ def no_cache(sha256: str, prediction: Prediction) -> None:
 
 
 class Consumer:
-    """Receives messages, classifies their images, writes the predictions, and deletes the messages.
+    """Receives messages, has their images classified and their predictions stored, and deletes them.
 
-    `idle_seconds` is the time without a message after which the consumer ends; 0 means never. A message that
-    has been received `max_receives` times gets a failed prediction. `on_progress` is called after each batch
-    with the number of new predictions and the seconds that the batch took, and with zeros when there was no
-    message. `remember` is called with the SHA-256 of each classified image and its prediction.
+    `idle_seconds` is the time without a message after which the consumer ends; 0 means never. `decoders` is
+    the number of images that are decoded at once. `on_progress` is called several times a second, with the
+    number of new predictions and the seconds in which there was work since the last call. `remember` is
+    called with the SHA-256 of each classified image and its prediction.
     """
 
     def __init__(
         self,
         queue: RequestQueue,
-        inputs: InputBucket,
-        outputs: OutputBucket,
-        classifier: Classifier,
+        steps: Steps,
         heartbeat: Heartbeat,
         *,
-        instance_id: str,
-        max_receives: int,
         idle_seconds: float,
+        decoders: int = 1,
         on_progress: Callable[[int, float], None] = lambda images, seconds: None,
         remember: Callable[[str, Prediction], None] = no_cache,
     ) -> None:
-        self.queue, self.inputs, self.outputs = queue, inputs, outputs
-        self.classifier, self.heartbeat = classifier, heartbeat
-        self.instance_id, self.max_receives, self.idle_seconds = instance_id, max_receives, idle_seconds
+        self.queue, self.steps, self.heartbeat = queue, steps, heartbeat
+        self.idle_seconds, self.decoders = idle_seconds, decoders
         self.on_progress, self.remember = on_progress, remember
-        self.pool = ThreadPoolExecutor(MAX_BATCH, thread_name_prefix="s3")
+        self.held = HeldImages()
+        self.queue_is_long = Event()
+        self.fetched: SimpleQueue[Work | None] = SimpleQueue()
+        self.ready: SimpleQueue[Work | None] = SimpleQueue()
+        self.settled: SimpleQueue[Settled] = SimpleQueue()
+        self.returning: list[Message] = []
 
     def run(self, stop: Event) -> None:
-        """Processes messages until `stop` is set, or until no message came for `idle_seconds`.
+        """Processes messages until `stop` is set. Sets it when no message came for `idle_seconds`.
 
-        When `stop` is set, the current batch is finished, and the other received messages go back to the
-        queue.
+        Then, the images that are being classified are finished, and the other messages go back to the queue.
         """
+        self.stop, self.s3 = stop, ThreadPoolExecutor(S3_THREADS, thread_name_prefix="s3")
+        receivers = start("receive", RECEIVERS, self.receive_all)
+        decoders = start("decode", self.decoders, self.decode_all)
+        models = start("classify", self.steps.classifier.streams, self.classify_all)
         last_work = time.monotonic()
-        while not stop.is_set():
-            messages = self.receive(stop)
-            self.heartbeat.hold(messages)
-            for batch in batches(messages, BATCH):
-                if stop.is_set():
-                    self.give_back(batch)
-                else:
-                    started = time.monotonic()
-                    answered, seconds = self.handle(batch), time.monotonic() - started
-                    metrics.BUSY_SECONDS.inc(seconds)
-                    self.on_progress(answered, seconds)
-                self.heartbeat.drop(batch)
-            if messages:
+        while (receiving := any(thread.is_alive() for thread in receivers)) or self.busy():
+            if self.settle_some() or self.held:
                 last_work = time.monotonic()
-            elif self.idle_seconds and time.monotonic() - last_work >= self.idle_seconds:
+            elif (
+                self.idle_seconds and time.monotonic() - last_work >= self.idle_seconds and not stop.is_set()
+            ):
                 log.info("no work for %.0f s: this worker ends", self.idle_seconds)
-                return
-            else:
-                self.on_progress(0, 0)
+                stop.set()
+            if not receiving:  # else they could receive again what is given back
+                self.give_back()
+        for work, threads in ((self.fetched, decoders), (self.ready, models)):
+            for _ in threads:
+                work.put(None)
+            for thread in threads:
+                thread.join()
+        self.s3.shutdown()
 
-    def receive(self, stop: Event) -> list[Message]:
+    def busy(self) -> bool:
+        return bool(self.held or not self.settled.empty() or self.returning)
+
+    def receive_all(self, number: int) -> None:
+        """Receives messages, as long as there is room for them. Only the first thread reads a short queue."""
+        while not self.stop.is_set():
+            if number and not self.queue_is_long.wait(POLL_SECONDS):
+                continue
+            if not self.held.reserve(MAX_BATCH, POLL_SECONDS):
+                continue
+            messages = self.receive()
+            self.heartbeat.hold(messages)
+            self.held.receive(len(messages), MAX_BATCH)
+            if len(messages) == MAX_BATCH:
+                self.queue_is_long.set()
+            else:
+                self.queue_is_long.clear()
+            for message in messages:
+                self.s3.submit(self.fetch, message)
+
+    def receive(self) -> list[Message]:
         """Returns the next messages. After an error, returns none, after a pause that `stop` ends."""
         try:
             return self.queue.receive(MAX_BATCH, POLL_SECONDS)
         except CloudError as error:
             log.warning("%s; next try in %d s", error, RETRY_SECONDS)
-            stop.wait(RETRY_SECONDS)
+            self.stop.wait(RETRY_SECONDS)
             return []
 
-    def give_back(self, messages: Sequence[Message]) -> None:
-        """Makes the messages visible to other workers at once."""
+    def fetch(self, message: Message) -> None:
+        with self.step(message):
+            self.go_on()
+            work = self.steps.begin(message)
+            if work is None:
+                self.settle(message, Fate.DELETED)
+                return
+            try:
+                failure = self.steps.fetch(work)
+            except Exception:
+                self.steps.forget_file(work)
+                raise
+            if failure:
+                self.steps.forget_file(work)
+                self.store(work, failure)
+            else:
+                self.fetched.put(work)
+
+    def decode_all(self, _: int) -> None:
+        while work := self.fetched.get():
+            with self.step(work.message):
+                try:
+                    self.go_on()
+                    failure = self.steps.decode(work)
+                finally:
+                    self.steps.forget_file(work)
+                if failure:
+                    self.s3.submit(self.store, work, failure)
+                else:
+                    self.ready.put(work)
+
+    def classify_all(self, _: int) -> None:
+        while work := self.ready.get():
+            works = [work, *self.also_ready()]
+            with self.step(*(work.message for work in works)):
+                self.go_on()
+                for work, prediction in zip(works, self.steps.classify(works), strict=True):
+                    self.s3.submit(self.store, work, prediction)
+
+    def also_ready(self) -> Iterator[Work]:
+        """Yields further images that are ready to be classified now."""
+        for _ in range(BATCH - 1):
+            try:
+                if work := self.ready.get_nowait():
+                    yield work
+            except Empty:
+                return
+
+    def store(self, work: Work, prediction: Prediction) -> None:
+        with self.step(work.message):
+            answered = self.steps.store(prediction)
+            self.settle(work.message, Fate.DELETED, answered)
+            if work.sha256:
+                self.remember(work.sha256, prediction)
+
+    def go_on(self) -> None:
+        """Raises Draining when the worker has been told to stop."""
+        if self.stop.is_set():
+            raise Draining
+
+    @contextmanager
+    def step(self, *messages: Message) -> Iterator[None]:
+        """Must enclose each step. If the step fails, the messages are settled."""
+        try:
+            with self.heartbeat.working(messages):
+                yield
+        except Draining:
+            self.settle_all(messages, Fate.GIVEN_BACK)
+        except (CloudError, InterruptedError) as error:
+            log.warning("%s", error, extra={"image_id": messages[0].body})
+            self.settle_all(messages, Fate.LEFT)
+        except Exception:
+            log.exception("a step failed; its messages come back after the visibility timeout")
+            self.settle_all(messages, Fate.LEFT)
+
+    def settle_all(self, messages: Sequence[Message], fate: Fate) -> None:
+        for message in messages:
+            self.settle(message, fate)
+
+    def settle(self, message: Message, fate: Fate, answered: bool = False) -> None:
+        """Passes a message on to the thread that deletes messages or gives them back."""
+        self.settled.put(Settled(message, fate, answered))
+        self.held.settle()
+
+    def settle_some(self) -> bool:
+        """Deletes the next settled messages, at most ten. Returns whether there were any."""
+        found = list(self.next_settled())
+        by_fate = {fate: [one.message for one in found if one.fate is fate] for fate in Fate}
+        if by_fate[Fate.DELETED]:
+            self.s3.submit(self.delete, by_fate[Fate.DELETED])
+        self.returning += by_fate[Fate.GIVEN_BACK]
+        self.heartbeat.drop(by_fate[Fate.DELETED] + by_fate[Fate.LEFT])
+        metrics.IMAGES.labels("returned").inc(len(found) - len(by_fate[Fate.DELETED]))
+        seconds = self.held.busy_seconds()
+        metrics.BUSY_SECONDS.inc(seconds)
+        self.on_progress(sum(one.answered for one in found), seconds)
+        return bool(found)
+
+    def next_settled(self) -> Iterator[Settled]:
+        """Yields at most ten messages that are settled within LINGER_SECONDS.
+
+        Waits for the first one for at most LOOK_SECONDS, and for none when there is no more work.
+        """
+        until = time.monotonic() + LOOK_SECONDS
+        for number in range(MAX_BATCH):
+            wait = until - time.monotonic() if self.held or not number else 0
+            try:
+                yield self.settled.get(timeout=max(0, wait))
+            except Empty:
+                return
+            if not number:
+                until = time.monotonic() + LINGER_SECONDS
+
+    def delete(self, messages: list[Message]) -> None:
+        try:
+            self.queue.delete(messages)
+        except CloudError as error:
+            log.warning("%s; the messages come back after the visibility timeout", error)
+
+    def give_back(self) -> None:
+        """Makes the messages visible to other workers at once that this one will not finish."""
+        messages, self.returning = self.returning, []
+        if not messages:
+            return
         log.info("draining: %d messages go back to the queue", len(messages))
-        metrics.IMAGES.labels("returned").inc(len(messages))
+        self.heartbeat.drop(messages)
         try:
             self.queue.give_back(messages)
         except CloudError as error:
             log.warning("%s; they come back after the visibility timeout", error)
 
-    def handle(self, messages: Sequence[Message]) -> int:
-        """Processes one batch of messages. Those that cannot be processed now become visible again later.
 
-        Returns the number of predictions that were written. Images that had a prediction already, such as
-        cancelled ones, are not counted.
-        """
-        returned, answered = len(messages), 0
-        try:
-            found = list(self.pool.map(self.load, messages))
-            loaded = [item for item in found if isinstance(item, Loaded)]
-            settled = [
-                (m, item) for m, item in zip(messages, found, strict=True) if not isinstance(item, Loaded)
-            ]
-            classified = self.classify(loaded)
-            settled += zip((item.message for item in loaded), classified, strict=True)
-            remembered = self.pool.map(self.remember, (item.sha256 for item in loaded), classified)
-            outcomes = list(self.pool.map(self.store, (item for _, item in settled)))
-            done = [m for (m, _), outcome in zip(settled, outcomes, strict=True) if outcome.done]
-            returned = len(messages) - len(done)
-            answered = sum(outcome.answered for outcome in outcomes)
-            self.queue.delete(done)
-            list(remembered)
-            self.heartbeat.step()
-        except CloudError as error:
-            log.warning("%s; the messages come back after the visibility timeout", error)
-        except Exception:
-            log.exception("a batch failed; its messages come back after the visibility timeout")
-        metrics.IMAGES.labels("returned").inc(returned)
-        return answered
-
-    def load(self, message: Message) -> Loaded | Prediction | Outcome:
-        """Returns the image, ready to be classified.
-
-        If the image cannot be classified, returns its failed prediction. If there is no prediction to write,
-        because the body is no image-id or because the image cannot be read now, returns the outcome.
-        """
-        try:
-            image_id = ImageId(message.body)
-        except ValueError as error:
-            log.error("a message that nobody can answer is deleted: %s", error)
-            return Outcome(done=True, answered=False)
-        log.info(
-            "received",
-            extra={"image_id": image_id, "receives": message.receives, "instance_id": self.instance_id},
-        )
-        if message.receives >= self.max_receives:
-            tried = f"It was tried {message.receives - 1} times and its worker never finished."
-            return self.failed(
-                image_id, FailureCode.GAVE_UP, f"{tried} The image may be one that crashes its decoder."
-            )
-        try:
-            return self.fetch(message, image_id)
-        except NotFound:
-            return self.failed(
-                image_id, FailureCode.IMAGE_MISSING, "The image is no longer in the input bucket."
-            )
-        except BadImage as error:
-            return self.failed(image_id, error.code, error.message)
-        except (CloudError, InterruptedError) as error:
-            log.warning("%s", error, extra={"image_id": image_id})
-            return Outcome(done=False, answered=False)
-
-    def fetch(self, message: Message, image_id: ImageId) -> Loaded:
-        """Reads and decodes the image.
-
-        Raises NotFound when it is no longer stored, BadImage when it cannot be decoded, CloudError when S3
-        fails, and InterruptedError when the decoding process was stopped.
-        """
-        started = time.perf_counter()
-        data, _ = self.inputs.read(image_id)
-        fetched = time.perf_counter()
-        image = decode(data) if message.receives == 1 else decode_in_a_child(data)
-        tensor = self.classifier.prepare(image)
-        decoded = time.perf_counter()
-        self.heartbeat.step()
-        timings = {"fetch": fetched - started, "decode": decoded - fetched}
-        for step, seconds in timings.items():
-            metrics.STEP_SECONDS.labels(step).observe(seconds)
-        return Loaded(message, image_id, sha256(data).hexdigest(), tensor, timings)
-
-    def classify(self, loaded: list[Loaded]) -> list[Prediction]:
-        """Returns the predictions for the images, in their order."""
-        if not loaded:
-            return []
-        started = time.perf_counter()
-        tops = self.classifier.classify([item.tensor for item in loaded])
-        seconds = time.perf_counter() - started
-        metrics.BATCH_IMAGES.observe(len(loaded))
-        metrics.STEP_SECONDS.labels("classify").observe(seconds)
-        self.heartbeat.step()
-        return [
-            Prediction.classified(
-                item.image_id,
-                top,
-                model=self.classifier.model,
-                instance_id=self.instance_id,
-                timings={k: round(v, 4) for k, v in {**item.timings, "classify": seconds}.items()},
-            )
-            for item, top in zip(loaded, tops, strict=True)
-        ]
-
-    def failed(self, image_id: ImageId, code: FailureCode, reason: str) -> Prediction:
-        return Prediction.failed(
-            image_id, code, reason, model=self.classifier.model, instance_id=self.instance_id
-        )
-
-    def store(self, item: Prediction | Outcome) -> Outcome:
-        """Writes a prediction to the output bucket. Raises CloudError when S3 fails."""
-        if isinstance(item, Outcome):
-            return item
-        first = self.outputs.put_prediction(item)
-        metrics.IMAGES.labels(item.status if first else "answered_already").inc()
-        log.info(
-            item.status if first else "was answered already",
-            extra={
-                "image_id": item.image_id,
-                "instance_id": self.instance_id,
-                "label": item.label,
-                "error": item.error and item.error.code,
-                "timings": item.timings,
-            },
-        )
-        return Outcome(done=True, answered=first)
+def start(name: str, count: int, work: Callable[[int], None]) -> list[Thread]:
+    """Starts `count` threads, each of which calls `work` with its number."""
+    threads = [Thread(target=work, args=[number], name=f"{name}-{number}") for number in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads

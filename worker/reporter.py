@@ -6,6 +6,7 @@ import time
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport, WorkerReports
+from worker.steps import Classifier
 
 REPORT_SECONDS = 5  # the shortest time between two reports of a worker that runs
 
@@ -18,10 +19,17 @@ class Reporter:
     When S3 fails, a warning is logged, and the next report makes up for it.
     """
 
-    def __init__(self, reports: WorkerReports, instance_id: str, model: str) -> None:
+    def __init__(self, reports: WorkerReports, instance_id: str, classifier: Classifier) -> None:
         started = now()
         self.reports = reports
-        self.report = WorkerReport(instance_id=instance_id, model=model, ready_at=started, seen_at=started)
+        self.report = WorkerReport(
+            instance_id=instance_id,
+            model=classifier.model,
+            engine=classifier.engine,
+            precision=classifier.precision,
+            ready_at=started,
+            seen_at=started,
+        )
         self._written_at = 0.0
 
     def add(self, images: int, seconds: float) -> None:

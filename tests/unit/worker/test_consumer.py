@@ -1,4 +1,5 @@
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
@@ -13,12 +14,14 @@ from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
 from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
-from cloud.request_queue import Message, RequestQueue
+from cloud.request_queue import RequestQueue
+from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
 from worker import metrics
-from worker.consumer import BATCH, Consumer
+from worker.consumer import Consumer
 from worker.heartbeat import Heartbeat
+from worker.steps import Steps
 
 MAX_RECEIVES = 3
 
@@ -26,7 +29,7 @@ MAX_RECEIVES = 3
 class Brightness:
     """A model of two classes that looks at one pixel."""
 
-    model = "brightness (test)"
+    model, engine, precision, streams = "brightness (test)", "test", "fp32", 1
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -54,12 +57,8 @@ def make_loop(
 ) -> Callable[[], Consumer]:
     return lambda: Consumer(
         queue,
-        inputs,
-        outputs,
-        model,
+        Steps(inputs, outputs, model, "i-test", MAX_RECEIVES),
         Heartbeat(queue, 20, on_hang=lambda: None),
-        instance_id="i-test",
-        max_receives=MAX_RECEIVES,
         idle_seconds=0.01,
     )
 
@@ -132,10 +131,12 @@ def test_the_first_answer_stays(make_loop, ask, outputs):
 
 
 def test_an_image_that_was_received_too_often_is_answered_without_being_decoded(
-    make_loop, ask, outputs, model
+    make_loop, ask, outputs, queue, model
 ):
     [one] = ask(grey(250))
-    make_loop().handle([Message(one, "handle-of-nobody", MAX_RECEIVES)])
+    for _ in range(MAX_RECEIVES - 1):
+        queue.give_back(queue.receive(1, 0))
+    make_loop().run(Event())
     assert outputs.get_prediction(one).error.code == "gave_up"
     assert model.batches == []
 
@@ -159,11 +160,17 @@ def test_what_comes_back_is_counted_and_what_is_done_with_is_not(make_loop, ask,
     outputs.put_prediction(Prediction.failed(answered, "cancelled", "It was cancelled."))
     make_loop().run(Event())
     assert grown() == {"failed": 1, "answered_already": 1}
-    ask(*[grey(250)] * (BATCH + 3))
+    ask(*[grey(250)] * 10)
     stop = Event()
     model.on_classify = stop.set
     make_loop().run(stop)
-    assert grown() == {"failed": 1, "answered_already": 1, "classified": BATCH, "returned": 3}
+    classified = model.batches[-1]
+    assert grown() == {
+        "failed": 1,
+        "answered_already": 1,
+        "classified": classified,
+        "returned": 10 - classified,
+    }
 
 
 def test_an_image_whose_message_cannot_be_deleted_is_answered_all_the_same(
@@ -183,14 +190,14 @@ def test_an_image_whose_message_cannot_be_deleted_is_answered_all_the_same(
 
 
 def test_told_to_stop_it_finishes_its_batch_and_gives_the_rest_back(make_loop, ask, outputs, queue, model):
-    ids = ask(*[grey(250)] * (BATCH + 3))
+    ids = ask(*[grey(250)] * 30)
     stop = Event()
     model.on_classify = stop.set
     make_loop().run(stop)
-    assert model.batches == [BATCH]
-    assert sum(outputs.get_prediction(one) is not None for one in ids) == BATCH
+    [classified] = model.batches
+    assert sum(outputs.get_prediction(one) is not None for one in ids) == classified
     counts = queue.counts()
-    assert (counts.visible, counts.in_flight) == (3, 0)
+    assert (counts.visible, counts.in_flight) == (30 - classified, 0)
 
 
 def test_a_model_that_fails_leaves_its_messages_to_come_back(
@@ -219,7 +226,7 @@ def test_an_image_that_cannot_be_read_now_comes_back_beside_the_good_ones(
             raise refusal("SlowDown", "GetObject")
 
     on_call(aws.s3, "GetObject", refuse)
-    make_loop().handle(queue.receive(10, 0))
+    make_loop().run(Event())
     assert grown() == {"classified": 1, "returned": 1}
     assert outputs.answered(unread.request_id) == []
     assert outputs.get_prediction(good).label == "white"
@@ -235,7 +242,7 @@ def test_a_batch_whose_answers_cannot_be_stored_comes_back(make_loop, ask, queue
 
     ask(grey(250))
     loop = make_loop()
-    loop.outputs = FullBucket()
+    loop.steps.outputs = FullBucket()
     loop.run(Event())
     assert queue.counts().in_flight == 1
 
@@ -258,3 +265,46 @@ def test_a_cancelled_image_runs_no_model_and_is_not_counted(make_loop, ask, inpu
     assert outputs.get_prediction(cancelled).error.code == "cancelled"
     assert outputs.get_prediction(other).label == "white"
     assert queue.counts().backlog == 0
+
+
+def test_no_image_waits_for_the_slow_fetch_of_another(make_loop, ask, outputs, aws, on_call):
+    slow, *others = ask(*[grey(250)] * 10)
+    answered_first = Event()
+
+    def delay(params):
+        if params["Key"] == slow:
+            eventually(lambda: all(outputs.get_prediction(one) for one in others))
+            answered_first.set()
+
+    on_call(aws.s3, "GetObject", delay)
+    make_loop().run(Event())
+    assert answered_first.is_set()
+    assert outputs.get_prediction(slow).label == "white"
+
+
+def test_several_threads_receive_while_the_queue_is_long_and_one_when_it_is_not(
+    make_loop, ask, queue, aws, on_call
+):
+    receives = []
+
+    def note(params):
+        receives.append(threading.current_thread().name)
+
+    on_call(aws.sqs, "ReceiveMessage", note)
+    ask(*[grey(250)] * 60)
+    make_loop().run(Event())
+    assert len(set(receives)) > 1
+    assert queue.counts().backlog == 0
+    receives.clear()
+    ask(grey(250))
+    make_loop().run(Event())
+    assert set(receives) == {"receive-0"}
+
+
+def test_ten_messages_are_deleted_by_one_call(make_loop, ask, queue, aws, on_call):
+    deleted = []
+    ask(*[grey(250)] * 40)
+    on_call(aws.sqs, "DeleteMessageBatch", lambda params: deleted.append(len(params["Entries"])))
+    make_loop().run(Event())
+    assert sum(deleted) == 40
+    assert len(deleted) <= 10

@@ -45,22 +45,50 @@ def test_messages_in_hand_are_extended_while_work_goes_on_and_no_longer():
     stop.set()
 
 
-def test_a_loop_that_makes_no_step_loses_its_messages_and_then_its_process():
+def test_a_step_that_hangs_loses_its_message_and_then_the_process():
     queue, stop, hung = Queue(), Event(), Event()
-    heartbeat(queue, stop, hung).hold(MESSAGES)
-    assert hung.wait(10)
+    beat = heartbeat(queue, stop, hung)
+    beat.hold(MESSAGES)
+    with beat.working(MESSAGES[:1]):
+        assert hung.wait(10)
     stop.set()
-    assert len(queue.extended) <= 3
+    assert sum("a" in extended for extended in queue.extended) <= 3
+    assert "a" not in queue.extended[-1]
+    assert "b" in queue.extended[-1]
 
 
-def test_steps_keep_a_long_batch_alive():
+def test_steps_that_end_keep_their_message_however_long_they_last_together():
     queue, stop, hung = Queue(), Event(), Event()
     beat = heartbeat(queue, stop, hung)
     beat.hold(MESSAGES)
     for _ in range(10):
-        assert queue.wait(5)
-        beat.step()
+        with beat.working(MESSAGES):
+            assert queue.wait(5)
     assert not hung.is_set()
+    assert all(extended == ["a", "b"] for extended in queue.extended)
+    stop.set()
+
+
+def test_the_end_of_a_step_does_not_end_the_next_one():
+    queue, stop, hung = Queue(), Event(), Event()
+    beat = heartbeat(queue, stop, hung)
+    beat.hold(MESSAGES)
+    fetch, decode = beat.working(MESSAGES), beat.working(MESSAGES)
+    fetch.__enter__()
+    decode.__enter__()  # in another thread, before the first one has ended
+    fetch.__exit__(None, None, None)
+    assert hung.wait(10)
+    stop.set()
+
+
+def test_messages_that_were_held_for_a_moment_are_not_extended():
+    queue, stop, hung = Queue(), Event(), Event()
+    beat = heartbeat(queue, stop, hung)
+    for _ in range(20):
+        beat.hold(MESSAGES)
+        stop.wait(VISIBILITY / 10)
+        beat.drop(MESSAGES)
+    assert queue.extended == []
     stop.set()
 
 
@@ -70,6 +98,5 @@ def test_a_failed_extension_is_tried_again():
     beat = heartbeat(queue, stop, hung)
     beat.hold(MESSAGES)
     assert queue.wait(5)
-    beat.step()
     assert queue.wait(5)
     stop.set()
