@@ -76,7 +76,10 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         metrics.serve(settings.metrics_port)
     queue = RequestQueue(clients.sqs, settings.request_queue)
     state = Bucket(clients.s3, settings.state_bucket)
-    heartbeat = Heartbeat(queue, settings.visibility_timeout, on_hang=end_at_once)
+    hangs_after = 2 * settings.visibility_timeout
+    heartbeat = Heartbeat(
+        queue, settings.visibility_timeout, on_hang=end_at_once, on_beat=partial(end_after, hangs_after)
+    )
     heartbeat.start(ended)
     reporter = Reporter(WorkerReports(state), instance_id, classifier)
     reporter.write()
@@ -98,9 +101,18 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         remember=partial(PredictionCache(state).put, version) if version else no_cache,
     ).run(stop)
     ended.set()
+    faulthandler.cancel_dump_traceback_later()
     reporter.end()
     log.info("ended", extra={"instance_id": instance_id, "images": reporter.report.images})
     return 0
+
+
+def end_after(seconds: float) -> None:
+    """Ends the process after so many seconds, unless this is called again before.
+
+    That needs no thread of Python, so it also works when none can run.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def end_at_once() -> None:

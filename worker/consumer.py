@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import NamedTuple
 
 from cloud.errors import CloudError
@@ -21,6 +21,7 @@ from worker import metrics
 from worker.heartbeat import Heartbeat
 from worker.held import HeldImages
 from worker.steps import Steps, Work
+from worker.threads import start, yield_to_others
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ class Consumer:
                 self.fetched.put(work)
 
     def decode_all(self, _: int) -> None:
+        yield_to_others()
         while work := self.fetched.get():
             with self.step(work.message):
                 try:
@@ -277,11 +279,3 @@ class Consumer:
             self.queue.give_back(messages)
         except CloudError as error:
             log.warning("%s; they come back after the visibility timeout", error)
-
-
-def start(name: str, count: int, work: Callable[[int], None]) -> list[Thread]:
-    """Starts `count` threads, each of which calls `work` with its number."""
-    threads = [Thread(target=work, args=[number], name=f"{name}-{number}") for number in range(count)]
-    for thread in threads:
-        thread.start()
-    return threads

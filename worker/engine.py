@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from cloud.clients import S3Client
 from cloud.settings import WorkerSettings
 from worker.artefact import NETWORK, ClassifierError, Manifest, artefact_folder, read_manifest
 from worker.preprocessing import Pixels
+from worker.threads import yield_to_others
 
 CODE = Path(__file__).parent.parent
 log = logging.getLogger(__name__)
@@ -69,17 +71,23 @@ class Classifier:
         return [(self.manifest.labels[index], float(confidences[index])) for index in best]
 
 
-def load_openvino(folder: Path, precision: str, cores: int) -> Network:
+def load_openvino(folder: Path, manifest: Manifest, cores: int) -> Network:
     """Returns the network of an artefact, to be run by OpenVINO on the processor.
 
-    It is compiled for `cores` threads that each call it for a batch of their own. On the measured processors, that
-    is faster than one batch at a time on all cores (bench/README.md). Raises ClassifierError when the network cannot
-    be loaded.
+    It is compiled for `cores` threads that each call it for a batch of their own. On the measured processors,
+    that is faster than one batch at a time on all cores (bench/README.md). Raises ClassifierError when the
+    network cannot be loaded.
     """
+    with ThreadPoolExecutor(1, initializer=yield_to_others) as thread:  # OpenVINO's own threads inherit this
+        return thread.submit(compile_network, folder, manifest, cores).result()
+
+
+def compile_network(folder: Path, manifest: Manifest, cores: int) -> Network:
+    """Does the work of load_openvino."""
     import openvino  # not at the top of the file, because a worker whose engine is torch does not need it
 
     options = {
-        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_PRECISION_HINT": HINTS[manifest.precision],
         "INFERENCE_NUM_THREADS": cores,
         "NUM_STREAMS": cores,
     }
@@ -92,6 +100,9 @@ def load_openvino(folder: Path, precision: str, cores: int) -> Network:
         confidences: NDArray[np.float32] = compiled.create_infer_request().infer(images)[0]
         return confidences
 
+    # The first call must not be made by two threads at once, because both would then wait for each other: one
+    # for the lock of the interpreter, the other one for that of OpenVINO's Python module.
+    network(np.zeros((1, *manifest.preprocessing.shape), np.uint8))
     return network
 
 
@@ -109,7 +120,7 @@ def load_classifier(settings: WorkerSettings, s3: S3Client | None) -> Classifier
         log.warning("%s", manifest.reason)
         return load_torch(settings, s3)
     cores = len(os.sched_getaffinity(0))
-    return Classifier(manifest, load_openvino(folder, manifest.precision, cores), streams=cores)
+    return Classifier(manifest, load_openvino(folder, manifest, cores), streams=cores)
 
 
 def bake(settings: WorkerSettings, folder: Path) -> Manifest:

@@ -29,11 +29,19 @@ class Heartbeat:
     A message is extended when a third to a half of its visibility timeout has passed, in a thread of its own.
     If a step of the work on it lasts longer than the visibility timeout, that work is presumed to hang: the
     message is no longer extended, so that another worker receives it. After two visibility timeouts,
-    `on_hang` is called, which should end the process.
+    `on_hang` is called, which should end the process. `on_beat` is called at least every sixth of a
+    visibility timeout, unless the thread itself cannot run.
     """
 
-    def __init__(self, queue: RequestQueue, visibility_timeout: float, on_hang: Callable[[], None]) -> None:
-        self.queue, self.visibility_timeout, self.on_hang = queue, visibility_timeout, on_hang
+    def __init__(
+        self,
+        queue: RequestQueue,
+        visibility_timeout: float,
+        on_hang: Callable[[], None],
+        on_beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.queue, self.visibility_timeout = queue, visibility_timeout
+        self.on_hang, self.on_beat = on_hang, on_beat
         self._beats: dict[Message, Beat] = {}
         self._lock = Lock()
 
@@ -70,6 +78,7 @@ class Heartbeat:
 
     def _run(self, stop: Event) -> None:
         while not stop.wait(self.visibility_timeout / 6):
+            self.on_beat()
             now = time.monotonic()
             with self._lock:
                 longest = max((self._working(beat, now) for beat in self._beats.values()), default=0)
