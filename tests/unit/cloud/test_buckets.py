@@ -130,7 +130,7 @@ def test_a_body_that_breaks_off_is_a_cloud_error(aws, settings):
 
     class S3:
         def get_object(self, **_):
-            return {"Body": Broken(), "ETag": '"1"'}
+            return {"ContentLength": 9, "Body": Broken(), "ETag": '"1"'}
 
     with pytest.raises(CloudError, match=r"could not read s3://test-output/thing: .*connection lost"):
         OutputBucket(S3(), settings.output_bucket).read("thing")
