@@ -77,6 +77,10 @@ class Prediction(BaseModel):
     error: Failure | None = None
     """Why the image has no label, or None for a classified image."""
     model: str | None = None
+    engine: str | None = None
+    """What ran the model: `openvino` or `torch`."""
+    precision: str | None = None
+    """The number format of the model: `fp32`, `bf16` or `int8`."""
     timings: dict[str, float] = {}
     """Seconds by step: `fetch`, `decode` and `classify`. The last one is the time of the whole batch."""
     instance_id: str | None = None

@@ -14,6 +14,8 @@ class WorkerReport(BaseModel):
 
     instance_id: str
     model: str
+    engine: str = ""
+    precision: str = ""
     ready_at: datetime
     """When the worker had loaded its model."""
     seen_at: datetime
