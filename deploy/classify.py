@@ -1,18 +1,19 @@
 """Classifies one photo with the model on this machine, without AWS: `python -m deploy.classify PHOTO`.
 
-MODEL, WEIGHTS and LABELS are used as a worker uses them. Weights that are missing are downloaded.
+MODEL, WEIGHTS, LABELS, ENGINE and PRECISION are used as a worker uses them. A model that is not baked yet
+is baked first where torch is installed.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from cloud.buckets import read_url
 from cloud.clients import make_clients
 from cloud.errors import CloudError
 from cloud.image_file import BadImage, decode
 from cloud.settings import SettingsError, WorkerSettings
-from worker.engine import ClassifierError, load_classifier
+from worker.artefact import ClassifierError
+from worker.engine import load_classifier
 
 
 def main() -> int:
@@ -20,12 +21,9 @@ def main() -> int:
         os.environ.setdefault(unused, "unused")
     try:
         settings = WorkerSettings.from_environment()
-        classifier = load_classifier(
-            settings.model,
-            settings.weights,
-            settings.labels or None,
-            lambda url: read_url(make_clients().s3, url),  # without such a URL, no AWS region is needed
-        )
+        in_s3 = any(source.startswith("s3://") for source in (settings.weights, settings.labels))
+        # Without an address in S3, no AWS region is needed.
+        classifier = load_classifier(settings, make_clients().s3 if in_s3 else None)
         photo = classifier.prepare(decode(Path(sys.argv[1]).read_bytes()))
     except (SettingsError, ClassifierError, CloudError, BadImage, OSError) as error:
         print(f"classify: {error}", file=sys.stderr)

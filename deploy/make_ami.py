@@ -8,6 +8,7 @@ the instance needs neither ssh nor a role.
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from cloud.buckets import bucket_and_key
 from cloud.clients import EC2Client, S3Client
 from cloud.errors import CloudError, calling
 from controller.autoscaling.user_data import render
@@ -48,7 +50,7 @@ class Recipe:
     environment: dict[str, str]
     """The environment variables for ami.sh."""
     files: Mapping[str, Path]
-    """Files of the user that ami.sh needs, by their names on the instance."""
+    """Files and folders of the user that ami.sh needs, by their names on the instance."""
 
 
 class Failed(Exception):
@@ -135,24 +137,50 @@ def check(log: str) -> None:
     say(log.split("== the model")[-1].strip())
 
 
+@contextmanager
+def folder_of(s3: S3Client, photos: str | None) -> Iterator[Path | None]:
+    """Yields the folder of the photos, or None if none are given.
+
+    Photos at `s3://bucket/prefix` are downloaded, because the instance has no role with which it could read
+    them. Raises CloudError when they cannot be read, or when there are none.
+    """
+    if not photos or not photos.startswith("s3://"):
+        yield Path(photos).resolve() if photos else None
+        return
+    bucket, prefix = bucket_and_key(s3, photos)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, key in enumerate(bucket.keys(prefix)):
+            (Path(folder) / f"{number}-{Path(key).name}").write_bytes(bucket.read(key)[0])
+        if not os.listdir(folder):
+            raise CloudError(f"there are no photos at {photos}")
+        yield Path(folder)
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def read_arguments() -> Recipe:
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m deploy.make_ami", description=__doc__)
     add = parser.add_argument
     add("--base", default="debian", help=f"{', '.join(BASES)}, or the id of an AMI (default: debian)")
     add("--instance-type", default="c7i.large", help="the type of the instance (default: c7i.large)")
     add("--disk", type=int, default=16, help="the size of the disk in GB (default: 16)")
     add("--model", default="resnet18", help="the value of the setting MODEL (default: resnet18)")
+    add("--engine", default="openvino", help="the value of the setting ENGINE (default: openvino)")
+    add("--precision", default="auto", help="the value of the setting PRECISION (default: auto)")
+    add("--photos", help="a folder or s3://bucket/prefix of photos with which the model is baked")
     add("--weights-file", type=Path, help="a state dict to use instead of the ImageNet weights")
     add("--labels-file", type=Path, help="the class names for the state dict, one per line")
     add("--torch-index-url", help="the package index for torch; for GPUs: https://pypi.org/simple")
-    given = parser.parse_args()
-    paths = {"WEIGHTS_FILE": given.weights_file, "LABELS_FILE": given.labels_file}
+    return parser.parse_args()
+
+
+def recipe_of(given: argparse.Namespace, photos: Path | None) -> Recipe:
+    """Returns what the arguments ask for. `photos` is the folder of the photos, if there are any."""
+    paths = {"WEIGHTS_FILE": given.weights_file, "LABELS_FILE": given.labels_file, "PHOTOS": photos}
     environment = {name: f"{parcel.GIVEN}/{path.name}" for name, path in paths.items() if path}
-    environment["MODEL"] = given.model
+    environment |= {"MODEL": given.model, "ENGINE": given.engine, "PRECISION": given.precision}
     if given.torch_index_url:
         environment["TORCH_INDEX_URL"] = given.torch_index_url
     files = {path.name: path for path in paths.values() if path}
@@ -160,11 +188,13 @@ def read_arguments() -> Recipe:
 
 
 def main() -> int:
-    recipe = read_arguments()
+    given = read_arguments()
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
     signed = Config(signature_version="s3v4")  # so that presigned URLs have the region of the bucket
     try:
-        print(make_ami(session.client("ec2"), session.client("s3", config=signed), recipe))
+        ec2, s3 = session.client("ec2"), session.client("s3", config=signed)
+        with folder_of(s3, given.photos) as photos:
+            print(make_ami(ec2, s3, recipe_of(given, photos)))
     except (BotoCoreError, CloudError, Failed, OSError) as error:
         say(f"make_ami: {error}")
         return 1

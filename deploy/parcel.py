@@ -34,7 +34,7 @@ def temporary_bucket(s3: S3Client, prefix: str) -> Iterator[str]:
 
 
 def send(s3: S3Client, bucket: str, files: Mapping[str, Path]) -> dict[str, str]:
-    """Uploads the code, with the user's `files` in the folder `given`.
+    """Uploads the code, with the user's `files` and folders in the folder `given`.
 
     Returns two environment variables for the instance: CODE_URL, from which it downloads the code, and
     LOG_URL, to which it uploads its log.
@@ -49,7 +49,7 @@ def send(s3: S3Client, bucket: str, files: Mapping[str, Path]) -> dict[str, str]
 
 
 def pack(files: Mapping[str, Path]) -> BytesIO:
-    """Returns the code and the user's `files` as a compressed tar archive."""
+    """Returns the code and the user's `files` and folders as a compressed tar archive."""
 
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         unwanted = ("__pycache__", ".terraform", "terraform.tfstate")

@@ -20,5 +20,6 @@ set -a
 . "$settings"
 set +a
 rm "$settings"
+export MODEL_CACHE=${MODEL_CACHE:-/opt/image-classifier/model}
 cd "${APP_DIR:-/opt/image-classifier}" && .venv/bin/python -m worker
 shutdown -h now

@@ -109,7 +109,8 @@ def as_text(answer: FleetAnswer) -> str:
     ]
     for i in answer.instances:
         state, images = STATES.get(i.state, i.state), some(i.images, "image", "images")
-        lines.append(f"instance   {i.instance_id}  {state}  {duration(i.age_seconds)}  {images}")
+        about = [i.instance_id, state, duration(i.age_seconds), images, i.classifies_with]
+        lines.append("instance   " + "  ".join(filter(None, about)))
     for d in told(answer.decisions, 10):
         lines.append(f"{clock(d.at, answer.at):<10} {' '.join([d.done, *d.why]).strip()}")
     return "\n".join(lines) + "\n"

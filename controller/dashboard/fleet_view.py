@@ -16,6 +16,7 @@ from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
 from controller.autoscaling.instance_ledger import billed
 from controller.dashboard.fleet_chart import since
+from controller.image_requests.results import model_in_words
 from controller.image_requests.shared_reading import SharedReading
 
 ENDED = {"terminated", "stopped"}
@@ -37,6 +38,16 @@ class InstanceView(BaseModel):
     age_seconds: float
     images: int
     """The number of images that its worker has processed."""
+    model: str = ""
+    """The model of its worker. It is "" until the worker has reported, as are engine and precision."""
+    engine: str = ""
+    precision: str = ""
+
+    @property
+    def classifies_with(self) -> str:
+        """The model with its precision and engine, in words for people."""
+        return model_in_words(self.model, self.engine, self.precision)
+
     request_id: str
     """The request it was launched for. The id is cut, because a full one gives access to the images."""
 
@@ -177,6 +188,7 @@ def view(instance: Instance, report: WorkerReport | None) -> InstanceView:
         state=state,
         age_seconds=max(0.0, round((now() - instance.launched_at).total_seconds(), 1)),
         images=report.images if report else 0,
+        **(report.model_dump(include={"model", "engine", "precision"}) if report else {}),
     )
 
 

@@ -22,14 +22,21 @@ class ImageResult(BaseModel):
     predictions: list[Label] = []
     error: Failure | None = None
     model: str | None = None
+    engine: str | None = None
+    precision: str | None = None
     timings: dict[str, float] = {}
     instance_id: str | None = None
     cached: bool = False
     """Whether this is the prediction for an earlier image with the same bytes.
 
-    The model, the timings and the instance are those of the earlier image.
+    The model, its engine and precision, the timings and the instance are those of the earlier image.
     """
     answered_at: datetime | None = None
+
+    @property
+    def answered_by(self) -> str:
+        """The model with its precision and engine, in words for people."""
+        return model_in_words(self.model, self.engine, self.precision)
 
 
 class RequestResult(BaseModel):
@@ -46,6 +53,15 @@ class RequestResult(BaseModel):
     @property
     def counts(self) -> dict[str, int]:
         return count(self.images)
+
+
+def model_in_words(model: str | None, engine: str | None, precision: str | None) -> str:
+    """Returns words such as `resnet18 (imagenet) in int8 with openvino`.
+
+    What is unknown is left out. Predictions of earlier versions have no engine and no precision.
+    """
+    words = [model or "", f"in {precision}" if precision else "", f"with {engine}" if engine else ""]
+    return " ".join(filter(None, words))
 
 
 def count(images: Iterable[ImageResult]) -> dict[str, int]:

@@ -17,7 +17,7 @@ export function requestView(results) {
     if (!showImage(card, image)) return;
     card.toggleAttribute("data-again", image.status === "failed" && image.error.retryable);
     if (image.status === "waiting") showPending(card);
-    if (image.model) showModel(image.model);
+    if (image.model) showModel(modelInWords(image));
   }
 
   function onState({ state, message, estimate_seconds, counts, complete }) {
@@ -62,6 +62,11 @@ export function requestView(results) {
   }
 
   return { onImage, onState };
+}
+
+/** The same words as those of the server. */
+function modelInWords({ model, engine, precision }) {
+  return [model, precision && `in ${precision}`, engine && `with ${engine}`].filter(Boolean).join(" ");
 }
 
 function speaker(place) {

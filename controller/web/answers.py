@@ -32,7 +32,7 @@ def as_text(answer: RequestResult, *, with_stem: bool) -> str:
     return "".join(f"{line(image, with_stem)}\n" for image in answer.images)
 
 
-COLUMNS = ("filename", "status", "label", "confidence", "error", "model", "image_id")
+COLUMNS = ("filename", "status", "label", "confidence", "error", "model", "image_id", "engine", "precision")
 # Spreadsheets evaluate a cell as a formula if its text starts with one of these characters.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

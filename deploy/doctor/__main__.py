@@ -9,14 +9,12 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from cloud.buckets import read_url
 from cloud.clients import Clients
 from cloud.settings import ControllerSettings, SettingsError, WorkerSettings
 from deploy.doctor import account, storage
@@ -103,12 +101,7 @@ def examine_model(settings: WorkerSettings, clients: Clients) -> Iterator[Findin
     from deploy.doctor.model import check_model
     from worker.engine import load_classifier
 
-    yield check_model(
-        lambda: load_classifier(
-            settings.model, settings.weights, settings.labels or None, partial(read_url, clients.s3)
-        ),
-        settings.visibility_timeout,
-    )
+    yield check_model(lambda: load_classifier(settings, clients.s3), settings.visibility_timeout)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from PIL import Image
 
 from deploy.doctor.findings import Finding, ok, wrong
-from worker.consumer import BATCH, Classifier
+from worker.artefact import ClassifierError
+from worker.consumer import BATCH
+from worker.engine import Classifier
 
 MARGIN = 3  # a batch may take a third of the visibility timeout, because a worker has other work, too
 
 
 def check_model(load: Callable[[], Classifier], visibility_timeout: int) -> Finding:
     """Loads the model and measures it. `load` raises ClassifierError if it cannot be loaded."""
-    # Imported here, because it takes seconds to import torch, and a controller may not have it.
-    from worker.engine import ClassifierError
-
     try:
         classifier = load()
     except ClassifierError as error:
-        return wrong(str(error), "check MODEL, WEIGHTS and LABELS; `deploy/ami.sh` puts weights on an AMI")
+        settings = "MODEL, WEIGHTS, LABELS, ENGINE and PRECISION"
+        return wrong(str(error), f"check {settings}; `deploy/ami.sh` bakes the model on an AMI")
     return check_speed(classifier, visibility_timeout)
 
 
@@ -32,7 +32,8 @@ def check_speed(
     classifier.classify(photos)
     seconds = clock() - started
     if seconds * MARGIN <= visibility_timeout:
-        return ok(f"model: {classifier.model}, {seconds:.1f} s for {BATCH} images")
+        how = f"{classifier.precision} with {classifier.engine}"
+        return ok(f"model: {classifier.model}, {how}, {seconds:.1f} s for {BATCH} images")
     return wrong(
         f"{classifier.model} takes {seconds:.1f} s here for a batch of {BATCH} images, but VISIBILITY_TIMEOUT"
         f" is {visibility_timeout}, so a busy worker would be considered hung",

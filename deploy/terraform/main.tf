@@ -54,6 +54,8 @@ locals {
     MODEL                   = var.model
     WEIGHTS                 = var.weights
     LABELS                  = var.labels
+    ENGINE                  = var.engine
+    PRECISION               = var.precision
     PRICE_PER_HOUR          = var.price_per_hour
     API_TOKENS              = var.needs_api_tokens ? "-" : "" # invalid, until the real tokens replace it
   }

@@ -115,6 +115,18 @@ variable "labels" {
   default     = ""
 }
 
+variable "engine" {
+  description = "openvino, or torch, which the AMI must have (make_ami --engine torch)."
+  type        = string
+  default     = "openvino"
+}
+
+variable "precision" {
+  description = "auto, fp32, bf16 or int8: the one that the AMI was made with (make_ami --precision)."
+  type        = string
+  default     = "auto"
+}
+
 variable "s3_path_style" {
   description = "Must be true for an endpoint that is not AWS, such as the local one."
   type        = bool

@@ -14,6 +14,7 @@ from bench.photos import PHOTOS
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.clients import Clients, make_clients
 from cloud.image_id import ImageId, new_request_id
+from cloud.prediction import Prediction
 from cloud.provision import provision
 from cloud.request_queue import RequestQueue
 from cloud.settings import WorkerSettings
@@ -25,6 +26,10 @@ from tests.support.clean_root import CleanRoot, debootstrap
 pytestmark = pytest.mark.timeout(600)  # a machine that does much else needs minutes for the installs
 STOCK = "ami-1e749f67"
 GPU = ("--torch-index-url", "https://pypi.org/simple")
+HAS_TORCH = """#!/opt/image-classifier/.venv/bin/python
+import importlib.util
+print(importlib.util.find_spec("torch") is not None)
+"""
 SETTINGS = WorkerSettings(
     input_bucket="input",
     output_bucket="output",
@@ -90,36 +95,43 @@ def alive(clients: Clients) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_a_clean_machine_becomes_an_ami_whose_worker_classifies(
-    machine: CleanRoot, access: dict[str, str], clients: Clients
+    engine: str, machine: CleanRoot, access: dict[str, str], clients: Clients
 ):
-    done = make_ami(access, "--model", "efficientnet_lite0")
+    done = make_ami(access, "--model", "efficientnet_lite0", "--engine", engine)
     assert done.returncode == 0, done.stderr + "".join(machine.logs)
+    assert "the environment of the services: " in done.stderr
     ami_id = done.stdout.splitlines()[-1]
     [image] = clients.ec2.describe_images(ImageIds=[ami_id])["Images"]
     assert image["Name"].startswith("image-classifier-")
     assert clients.s3.list_buckets()["Buckets"] == []
     eventually(lambda: alive(clients) == [])
+    assert machine.run(HAS_TORCH.encode()).splitlines()[-1] == ("True" if engine == "torch" else "False")
 
-    provision(clients.s3, clients.sqs, SETTINGS)
-    inputs = InputBucket(clients.s3, SETTINGS.input_bucket)
-    outputs = OutputBucket(clients.s3, SETTINGS.output_bucket)
+    answer = answer_of_a_worker(clients, ami_id, SETTINGS.model_copy(update={"engine": engine}))
+    assert answer.label in PHOTOS["cat"][1], answer
+    assert (answer.engine, answer.precision) == (engine, "fp32")
+    eventually(lambda: alive(clients) == [], 30)
+
+
+def answer_of_a_worker(clients: Clients, ami_id: str, settings: WorkerSettings) -> Prediction:
+    """Launches a worker of that AMI for one photo of a cat. Returns its prediction."""
+    provision(clients.s3, clients.sqs, settings)
+    inputs = InputBucket(clients.s3, settings.input_bucket)
+    outputs = OutputBucket(clients.s3, settings.output_bucket)
     photo = ImageId.make(new_request_id(), 0, "cat.jpg")
     inputs.put_image(photo, BytesIO(PHOTOS["cat"][0]), "image/jpeg")
-    RequestQueue(clients.sqs, SETTINGS.request_queue).send([photo])
-    user_data = render((ROOT / "deploy" / "userdata.sh").read_text(), SETTINGS.for_workers())
+    RequestQueue(clients.sqs, settings.request_queue).send([photo])
     clients.ec2.run_instances(
         ImageId=ami_id,
         MinCount=1,
         MaxCount=1,
-        UserData=user_data,
+        UserData=render((ROOT / "deploy" / "userdata.sh").read_text(), settings.for_workers()),
         InstanceInitiatedShutdownBehavior="terminate",
     )
-    eventually(lambda: outputs.answered(photo.request_id), 60)
-    answer = outputs.get_prediction(photo)
-    assert answer
-    assert answer.label in PHOTOS["cat"][1]
-    eventually(lambda: alive(clients) == [], 30)
+    prediction: Prediction = eventually(lambda: outputs.get_prediction(photo), 60)
+    return prediction
 
 
 def test_what_fails_there_is_told_and_leaves_nothing(

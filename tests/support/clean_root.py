@@ -1,7 +1,8 @@
 """Instances that run their user data in a clean Debian: a folder that debootstrap filled, as their root.
 
-What it has of this machine is its network, the certificates that it trusts, and torch: PyPI has no build for
-CPUs alone, and the one that it has fills gigabytes.
+What it has of this machine is its network, the certificates that it trusts, and torch, which a virtual
+environment sees only if it may see the system's packages: PyPI has no build for CPUs alone, and the one that
+it has fills gigabytes.
 """
 
 import os
@@ -79,19 +80,26 @@ class CleanRoot:
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.instances.on_launch, self.instances.on_stop = self.launch, self.stop
 
-    def launch(self, instance_id: str, user_data: bytes) -> None:
+    def run(self, script: bytes) -> str:
+        """Runs a script there, and returns all that it prints."""
+        return self.start(script).communicate(timeout=60)[0]
+
+    def start(self, user_data: bytes) -> subprocess.Popen[str]:
         script = self.root / "user-data"
         script.write_bytes(user_data)
         script.chmod(0o755)
         arguments = [str(self.root), str(HOST_PACKAGES), *(f"{k}={v}" for k, v in self.environment.items())]
         namespaces = [need("unshare"), "--mount", "--pid", "--fork", "--kill-child"]
-        self.processes[instance_id] = subprocess.Popen(
+        return subprocess.Popen(
             [*namespaces, "sh", "-c", ENTER, "sh", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def launch(self, instance_id: str, user_data: bytes) -> None:
+        self.processes[instance_id] = self.start(user_data)
         Thread(target=self.live, args=[instance_id], daemon=True).start()
 
     def live(self, instance_id: str) -> None:

@@ -31,10 +31,17 @@ def test_a_prediction_says_when_it_was_made():
 
 
 def test_a_prediction_survives_json():
-    made = Prediction.classified(IMAGE, [("犬", 1.0)], model="resnet18")
+    made = Prediction.classified(IMAGE, [("犬", 1.0)], model="resnet18", engine="openvino", precision="int8")
     text = made.model_dump_json(exclude_none=True)
     assert "error" not in json.loads(text)
     assert Prediction.model_validate_json(text) == made
+
+
+def test_one_from_before_there_were_engines_can_be_read():
+    text = Prediction.classified(IMAGE, [("犬", 1.0)], model="resnet18").model_dump_json(exclude_none=True)
+    assert "engine" not in text
+    read = Prediction.model_validate_json(text)
+    assert (read.model, read.engine, read.precision) == ("resnet18", None, None)
 
 
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])

@@ -49,6 +49,8 @@ def report(state):
         made = WorkerReport(
             instance_id=instance_id,
             model="m",
+            engine="openvino",
+            precision="int8",
             ready_at=now(),
             seen_at=now(),
             images=images,
@@ -87,6 +89,8 @@ def test_each_instance_is_shown_with_what_it_did_and_for_whom(view, fleet, repor
     assert (shown[ready].state, shown[ready].images, shown[ready].request_id) == ("ready", 7, "abc")
     assert (shown[draining].state, shown[draining].images) == ("draining", 3)
     assert (shown[booting].state, shown[booting].images) == ("running", 0)
+    assert shown[ready].classifies_with == "m in int8 with openvino"
+    assert shown[booting].classifies_with == ""
     assert 0 <= shown[ready].age_seconds < 60
 
 

@@ -14,9 +14,8 @@ def image(number: int, name: str = "cat.jpg") -> ImageId:
     return ImageId(f"{REQUEST}/{number:04d}-{name}")
 
 
-TABBY = Prediction.classified(
-    image(0), [("tabby", 0.7), ("lynx", 0.1)], model="resnet18", instance_id="i-1", timings={"classify": 0.02}
-)
+ORIGIN = {"model": "resnet18", "engine": "openvino", "precision": "int8", "instance_id": "i-1"}
+TABBY = Prediction.classified(image(0), [("tabby", 0.7), ("lynx", 0.1)], timings={"classify": 0.02}, **ORIGIN)
 BROKEN = Prediction.failed(image(1, "notes.txt"), "not_an_image", "This is a text file.")
 
 
@@ -41,9 +40,8 @@ def test_an_entry_says_all_that_is_known():
         "confidence": 0.7,
         "predictions": [{"label": "tabby", "confidence": 0.7}, {"label": "lynx", "confidence": 0.1}],
         "error": None,
-        "model": "resnet18",
         "timings": {"classify": 0.02},
-        "instance_id": "i-1",
+        **ORIGIN,
         "cached": False,
         "answered_at": TABBY.answered_at.isoformat().replace("+00:00", "Z"),
     }
@@ -90,14 +88,25 @@ def test_a_stem_is_the_name_without_its_last_suffix():
 def test_csv_has_a_row_for_each_image_whatever_its_name():
     names = ['a "b", c.png', "=SUM(A1).png", "犬.png", "@x.png", "notes.txt"]
     ids = [image(n, name) for n, name in enumerate(names)]
-    found = {ids[0]: Prediction.classified(ids[0], [("tabby, tabby cat", 0.5)], model="m")}
+    found = {ids[0]: Prediction.classified(ids[0], [("tabby, tabby cat", 0.5)], **ORIGIN)}
     found[ids[4]] = Prediction.failed(ids[4], "not_an_image", "This is\na text.")
     made = answer(REQUEST, ids, found)
     text = as_csv(made, for_excel=False)
     head, *rows = list(csv.reader(StringIO(text, newline="")))
-    assert head == ["filename", "status", "label", "confidence", "error", "model", "image_id"]
+    assert head == [
+        "filename",
+        "status",
+        "label",
+        "confidence",
+        "error",
+        "model",
+        "image_id",
+        "engine",
+        "precision",
+    ]
     assert [row[0] for row in rows] == ['a "b", c.png', "'=SUM(A1).png", "犬.png", "'@x.png", "notes.txt"]
-    assert rows[0][1:6] == ["classified", "tabby, tabby cat", "0.5", "", "m"]
+    assert rows[0][1:6] == ["classified", "tabby, tabby cat", "0.5", "", "resnet18"]
+    assert [row[7:] for row in rows[:2]] == [["openvino", "int8"], ["", ""]]
     assert rows[2][1:6] == ["waiting", "", "", "", ""]
     assert rows[4][1:5] == ["failed", "", "", "This is\na text."]
     assert [row[6] for row in rows] == ids

@@ -29,6 +29,9 @@ def answer(instances: int = 0, **more: object) -> FleetAnswer:
             age_seconds=75,
             images=n,
             request_id="6b05",
+            model="m",
+            engine="openvino",
+            precision="int8",
         )
         for n in range(instances)
     ]
@@ -89,7 +92,7 @@ def test_the_page_says_what_there_is(client, view):
     for words in (
         "4 images wait, 2 instances up",
         "2 ready",
-        "worker-1 i-00000000000000001 ready 1 min 15 s 1 c7i.large, spot 6b05",
+        "worker-1 i-00000000000000001 ready 1 min 15 s 1 m in int8 with openvino c7i.large, spot 6b05",
         "Launched 1 instance. <b>why</b>.",
         "1 h 0 min of instances at $0.09 an hour: $0.0900 for 900 images.",
         "Per 1,000 images $0.1000",
@@ -113,7 +116,7 @@ def test_the_text_is_for_a_shell(client, view):
     lines = client.get("/fleet", headers={"Accept": "text/plain"}).text.splitlines()
     assert lines[0] == "4 images wait, 1 instance up"
     assert lines[1] == "queue      3 visible, 1 in flight, 0 delayed"
-    assert lines[3] == "instance   i-00000000000000000  ready  1 min 15 s  0 images"
+    assert lines[3] == "instance   i-00000000000000000  ready  1 min 15 s  0 images  m in int8 with openvino"
     assert lines[4].endswith("Launched 1 instance. <b>why</b>.")
 
 

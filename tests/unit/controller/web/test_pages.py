@@ -44,9 +44,15 @@ class Requests:
         return self.answer.url
 
     def classified(
-        self, number: int, filename: str, top: list[tuple[str, float]] = TOP, model: str = "resnet18"
+        self,
+        number: int,
+        filename: str,
+        top: list[tuple[str, float]] = TOP,
+        model: str = "resnet18",
+        **more: str,
     ) -> dict[int, Prediction]:
-        return {number: Prediction.classified(ImageId.make(self.id, number, filename), top, model=model)}
+        image_id = ImageId.make(self.id, number, filename)
+        return {number: Prediction.classified(image_id, top, model=model, **more)}
 
     def failed(self, number: int, filename: str, message: str, **more: object) -> dict[int, Prediction]:
         made = Prediction.failed(ImageId.make(self.id, number, filename), "not_an_image", message, **more)
@@ -139,7 +145,17 @@ def test_an_answer_shows_label_confidence_and_the_other_four(client: FlaskClient
         assert other in page.text
     assert [bar["width"] for bar in page.all("rect")] == ["62.4%", "21.3%", "12.1%", "1.1%", "0.4%"]
     assert "hidden" not in page.one("details")
-    assert "Answered by resnet18" in page.text
+    assert "Answered by resnet18 ." in page.text
+
+
+def test_it_says_what_answered_and_in_which_precision(client: FlaskClient, requests: Requests) -> None:
+    answers = {
+        **requests.classified(0, "a.png", engine="openvino", precision="int8"),
+        **requests.classified(1, "b.png", engine="openvino", precision="int8"),
+        **requests.classified(2, "c.png", engine="torch", precision="fp32"),
+    }
+    page = get(client, requests.holds("a.png", "b.png", "c.png", answers=answers))
+    assert "Answered by resnet18 in int8 with openvino, resnet18 in fp32 with torch ." in page.text
 
 
 @pytest.mark.parametrize(
