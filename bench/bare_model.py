@@ -1,47 +1,66 @@
-"""The model alone, in a process of its own: what the system's figures are held against.
+"""The model alone, in a process of its own, for comparison with the worker and the system.
 
-Reads photos from the given files, prints one JSON object: seconds of each single call (decode, prepare,
-classify), and images per second in batches.
+Reads the photos of a folder, and prints one JSON object: the seconds of single calls (decode, prepare,
+classify), the images per second of one thread that does this in batches, those of as many threads as there
+are cores, and the label of each photo.
 """
 
 import json
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cloud.image_file import decode
+from cloud.settings import WorkerSettings
 from worker.consumer import BATCH
-from worker.engine import load_classifier
+from worker.engine import Classifier, load_classifier
 
 
-def main(model: str, weights: str, rounds: int, files: list[str]) -> None:
-    classifier = load_classifier(model, weights, None, lambda url: b"")
-    photos = [Path(file).read_bytes() for file in files]
-
-    def tensor(data: bytes) -> object:
-        return classifier.prepare(decode(data))
-
-    for data in photos[:3]:
-        classifier.classify([tensor(data)])  # type: ignore[list-item]
-    singles = []
-    for data in photos * rounds:
-        started = time.perf_counter()
-        classifier.classify([tensor(data)])  # type: ignore[list-item]
-        singles.append(time.perf_counter() - started)
-    many = (photos * rounds)[: len(photos) * rounds]
-    started = time.perf_counter()
-    for first in range(0, len(many), BATCH):
-        classifier.classify([tensor(data) for data in many[first : first + BATCH]])  # type: ignore[misc]
-    rate = len(many) / (time.perf_counter() - started)
-    labels = {}
-    for file, data in zip(files, photos, strict=True):
-        labels[file] = classifier.classify([tensor(data)])[0][0][0]  # type: ignore[list-item]
+def main(folder: Path, images: int) -> None:
+    for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
+        os.environ.setdefault(unused, "unused")
+    classifier = load_classifier(WorkerSettings.from_environment(), None)
+    photos = [file.read_bytes() for file in sorted(folder.iterdir())]
+    labels = classify(classifier, photos)
+    many = (photos * (images // len(photos) + 1))[:images]
+    single = rate(lambda: classify(classifier, many), images)
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as threads:
+        parts = [many[n::cores] for n in range(cores)]
+        parallel = rate(lambda: list(threads.map(lambda part: classify(classifier, part), parts)), images)
     print(
         json.dumps(
-            {"model": classifier.model, "singles": singles, "images_per_second": rate, "labels": labels}
+            {
+                "model": f"{classifier.model}, {classifier.engine} {classifier.precision}",
+                "singles": [seconds(lambda one=one: classify(classifier, [one])) for one in many[:100]],
+                "images_per_second": single,
+                "images_per_second_on_all_cores": parallel,
+                "labels": labels,
+            }
         )
     )
 
 
+def classify(classifier: Classifier, photos: list[bytes]) -> list[str]:
+    """Returns the label of each photo."""
+    found = []
+    for first in range(0, len(photos), BATCH):
+        prepared = [classifier.prepare(decode(photo)) for photo in photos[first : first + BATCH]]
+        found += [top[0][0] for top in classifier.classify(prepared)]
+    return found
+
+
+def seconds(work) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def rate(work, images: int) -> float:
+    return images / seconds(work)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    main(Path(sys.argv[1]), int(sys.argv[2]))

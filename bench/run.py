@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from bench.photos import PHOTOS
+from local.__main__ import FALLBACK
 from local.driver import ROOT, System, eventually, running
 
 SINGLES = 50
@@ -48,11 +49,12 @@ def main() -> None:
 
 
 def photo_files(given: Path | None, folder: Path) -> list[Path]:
-    if given:
-        return sorted(given.glob("*.jpg"))
-    for name, (data, _) in PHOTOS.items():
-        (folder / f"{name}.jpg").write_bytes(data)
-    return sorted(folder.glob("*.jpg"))
+    photos = folder / "photos"
+    photos.mkdir()
+    found = {path.stem: path.read_bytes() for path in sorted(given.glob("*.jpg"))} if given else None
+    for name, data in (found or {name: data for name, (data, _) in PHOTOS.items()}).items():
+        (photos / f"{name}.jpg").write_bytes(data)
+    return sorted(photos.iterdir())
 
 
 def post(system: System, *files: Path) -> dict[str, Any]:
@@ -127,25 +129,16 @@ def measure_calls(system: System, files: list[Path]) -> dict[str, float]:
 
 
 def measure_bare(system: System, files: list[Path]) -> dict[str, Any]:
-    model = (
-        "efficientnet_lite0" if "efficientnet_lite0" in system.log() else os.environ.get("MODEL", "resnet18")
-    )
-    rounds = max(1, 100 // len(files))
+    fallback = FALLBACK if FALLBACK["MODEL"] in system.log() else {}
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "bench.bare_model",
-            model,
-            os.environ.get("WEIGHTS", "imagenet"),
-            str(rounds),
-            *files,
-        ],
+        [sys.executable, "-m", "bench.bare_model", files[0].parent, "100"],
         cwd=ROOT,
+        env=os.environ | fallback,
         capture_output=True,
         check=True,
     )
     found: dict[str, Any] = json.loads(done.stdout)
+    found["labels"] = dict(zip(map(str, files), found["labels"], strict=True))
     return found
 
 
