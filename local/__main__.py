@@ -60,7 +60,8 @@ def run(stop: Event) -> None:
     port, cloud_port = port_from("PORT", 8000), port_from("CLOUD_PORT", 4566)
     key = AccessKey.new()
     os.environ.update(local_environment(cloud_port, key))
-    # Instances have a home directory of their own, but should share this user's weights.
+    # Instances have a home directory of their own, but should share this user's models and weights.
+    os.environ.setdefault("MODEL_CACHE", str(Path.home() / ".cache" / "image-classifier"))
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
     settings = ControllerSettings.from_environment("ami_id")
     check_files(settings)
@@ -84,9 +85,9 @@ def run(stop: Event) -> None:
     endpoint.start()
     aws_env = write_aws_env(logs / "aws.env", endpoint)
     try:
-        choose_weights(stop)
-        clients = make_clients()
-        provision(clients.s3, clients.sqs, ControllerSettings.from_environment())
+        with baking(settings, stop):
+            clients = make_clients()
+            provision(clients.s3, clients.sqs, settings)
         with controller(port, logs / "controller.log", machines.mark) as process:
             wait_until_ready(port, process, logs / "controller.log", stop)
             announce(port, endpoint.url, logs, aws_env)
@@ -129,45 +130,67 @@ def write_aws_env(path: Path, endpoint: Endpoint) -> Path:
 def instance_environment(settings: ControllerSettings) -> dict[str, str]:
     """Returns environment variables that local instances need because they share this machine.
 
-    They tell an instance where AWS, the code and the weights are, and how many of the cores it may use.
+    They tell an instance where AWS, the code and the model are. With ENGINE=torch, they also tell it how many
+    threads it may use, because the threads of torch wait for each other in loops.
     """
-    threads = max(1, CORES // settings.max_instances)
-    return {
-        "AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
-        "APP_DIR": str(HERE),
-        "OMP_NUM_THREADS": str(threads),
-        "TORCH_HOME": os.environ["TORCH_HOME"],
-    }
+    names = ("AWS_ENDPOINT_URL", "MODEL_CACHE", "TORCH_HOME", "PHOTOS")
+    shared = {name: os.environ[name] for name in names if os.environ.get(name)}
+    threads = {"OMP_NUM_THREADS": str(max(1, CORES // settings.max_instances))}
+    return {"APP_DIR": str(HERE), **shared, **(threads if settings.engine == "torch" else {})}
 
 
 def check_files(settings: ControllerSettings) -> None:
-    """Raises CannotStart if WEIGHTS or LABELS is the path of a file that does not exist.
+    """Raises CannotStart if WEIGHTS or LABELS is the path of no file, or PHOTOS that of no folder.
 
     A worker would report this too, but only in the log of its instance and once there is work.
     """
+    photos = os.environ.get("PHOTOS")
+    if photos and not (HERE / photos).is_dir():
+        raise CannotStart(f"PHOTOS is {photos!r}, but there is no such folder")
     weights = "" if settings.weights == "imagenet" else settings.weights
     for name, path in (("WEIGHTS", weights), ("LABELS", settings.labels)):
         if path and not path.startswith("s3://") and not (HERE / path).exists():
             raise CannotStart(f"{name} is {path!r}, but there is no such file")
 
 
-def choose_weights(stop: Event) -> None:
-    """Downloads the weights of torchvision into torch's cache, unless other weights are configured.
+@contextmanager
+def baking(settings: ControllerSettings, stop: Event) -> Iterator[None]:
+    """Bakes the model during the block, at the end of which it is baked, or `stop` is set.
 
-    If that fails, FALLBACK is used instead, whose weights are installed with its package. Raises CannotStart
-    if it fails and MODEL is set.
+    If no model is chosen and the default one cannot be baked, because its weights cannot be fetched, FALLBACK
+    is used instead, whose weights are installed with its package. Raises CannotStart if the model cannot be
+    baked.
     """
-    if os.environ.get("WEIGHTS", "imagenet") != "imagenet" or os.environ.get("MODEL") == FALLBACK["MODEL"]:
+    if settings.weights.startswith("s3://") or settings.labels.startswith("s3://"):
+        yield  # the first worker bakes it, because there is nothing in the local S3 yet
         return
-    fetch = subprocess.Popen([sys.executable, "-m", "worker", "--fetch-weights"], cwd=HERE)
-    while fetch.poll() is None:
-        if stop.wait(0.1):
-            fetch.terminate()
-    if fetch.returncode and not stop.is_set():
-        if os.environ.get("MODEL"):
-            raise CannotStart(f"there are no weights for MODEL={os.environ['MODEL']}")
-        os.environ.update(FALLBACK)
-        print(f"Using {FALLBACK['MODEL']} instead, which is installed already.", flush=True)
+    process = start_bake()
+    try:
+        yield
+        baked = is_baked(process, stop)
+    finally:
+        process.terminate()
+    if baked or stop.is_set():
+        return
+    if os.environ.get("MODEL") or settings.weights != "imagenet":
+        raise CannotStart(f"the model {settings.model} cannot be baked")
+    os.environ.update(FALLBACK)
+    print(f"Using {FALLBACK['MODEL']} instead, whose weights are installed already.", flush=True)
+    if not is_baked(start_bake(), stop) and not stop.is_set():
+        raise CannotStart(f"the model {FALLBACK['MODEL']} cannot be baked either")
+
+
+def start_bake() -> subprocess.Popen[bytes]:
+    """Starts a process that bakes the model, which takes a moment if it is baked already."""
+    return subprocess.Popen([sys.executable, "-m", "worker.bake"], cwd=HERE)
+
+
+def is_baked(process: subprocess.Popen[bytes], stop: Event) -> bool:
+    """Waits until the process has ended, and ends it if `stop` is set. Returns whether the model is baked."""
+    while process.poll() is None:
+        if stop.wait(0.02):
+            process.terminate()
+    return process.returncode == 0
 
 
 @contextmanager

@@ -134,6 +134,13 @@ def test_only_the_web_ports_of_the_controller_are_open(plan: Plan):
     assert rules["image-classifier-worker"] == []
 
 
+def test_the_model_is_run_as_the_variables_say(plan: Plan):
+    assert {"ENGINE": "openvino", "PRECISION": "auto"}.items() <= plan.settings().items()
+    changed = plan.terraform("plan", "-var=engine=torch", "-var=precision=bf16", right=(0, 2))
+    assert "ENGINE='torch'" in changed
+    assert "PRECISION='bf16'" in changed
+
+
 def test_the_doctor_finds_nothing_wrong(plan: Plan):
     environment = plan.environment | plan.settings()
     command = [sys.executable, "-m", "deploy.doctor"]

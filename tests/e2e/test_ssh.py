@@ -15,6 +15,7 @@ import pytest
 
 from bench.photos import PHOTOS
 from local.driver import ROOT, eventually, free_port, marked
+from tests.support.baked import model_cache
 from tests.support.bare_cloud import Cloud, bare_cloud
 from tests.support.front import accepts
 from tests.support.programs import need
@@ -108,7 +109,8 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def remote(tmp_path: Path, cloud: Cloud) -> Iterator[Remote]:
-    settings = cloud.worker_environment | {"OMP_NUM_THREADS": "1", "E2E_TEST": str(tmp_path)}
+    found = {"MODEL_CACHE": str(model_cache()), "E2E_TEST": str(tmp_path)}
+    settings = cloud.worker_environment | found
     with sshd(tmp_path) as remote:
         remote.settings.write_text("".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items()))
         yield remote

@@ -26,7 +26,8 @@ def test_ctrl_c_and_sigterm_leave_no_process_within_ten_seconds(start):
 
 
 def test_where_no_weights_can_be_fetched_it_says_so_and_uses_those_that_are_there(start, tmp_path):
-    system = start(MODEL="", TORCH_HOME=str(tmp_path / "torch"), HTTPS_PROXY="http://127.0.0.1:9")
+    folders = {"MODEL_CACHE": str(tmp_path / "models"), "TORCH_HOME": str(tmp_path / "torch")}
+    system = start(MODEL="", HTTPS_PROXY="http://127.0.0.1:9", **folders)
     assert "The weights of resnet18 cannot be fetched" in system.log()
     assert "Using efficientnet_lite0 instead" in system.log()
     images = system.post(*photos()).json()["images"]
@@ -65,7 +66,11 @@ def test_a_taken_port_is_one_clear_line():
 
 @pytest.mark.parametrize(
     ("name", "value", "right"),
-    [("MAX_INSTANCES", "many", "integer"), ("WEIGHTS", "/nowhere/birds.pt", "there is no such file")],
+    [
+        ("MAX_INSTANCES", "many", "integer"),
+        ("WEIGHTS", "/nowhere/birds.pt", "there is no such file"),
+        ("PHOTOS", "/nowhere/birds", "there is no such folder"),
+    ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(name, value, right):
     done = subprocess.run(

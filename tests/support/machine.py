@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from local.driver import ROOT, eventually
+from tests.support.baked import model_cache
 from tests.support.programs import need, unable
 
 BOOT = r"""
@@ -34,6 +35,8 @@ mount --rbind /dev dev
 
 mkdir -p opt/image-classifier opt/python etc/systemd/system/image-classifier-.service.d
 copy "$1" "$2/application" opt/image-classifier
+cp -r "$4" opt/image-classifier/model
+chmod -R a+rX opt/image-classifier/model
 cp "$1"/deploy/*.service etc/systemd/system
 
 # Python may live in somebody's home, where the units cannot see it. On an AMI it does not.
@@ -70,7 +73,7 @@ class Machine:
 
 @contextmanager
 def booted(folder: Path) -> Iterator[Machine]:
-    """With the repository in /opt/image-classifier and the units of deploy/."""
+    """With the repository and the baked model in /opt/image-classifier, and the units of deploy/."""
     systemd, unshare = Path("/lib/systemd/systemd"), need("unshare")
     if os.geteuid() != 0 or not systemd.exists():
         unable("a machine with systemd needs root, and systemd")
@@ -79,9 +82,8 @@ def booted(folder: Path) -> Iterator[Machine]:
     group.mkdir()
     namespaces = [unshare, "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--kill-child"]
     join = f'echo $$ > {group}/cgroup.procs && exec "$@"'
-    process = subprocess.Popen(
-        ["sh", "-c", join, "sh", *namespaces, "sh", "-c", BOOT, "sh", str(ROOT), str(folder), sys.base_prefix]
-    )
+    places = [str(ROOT), str(folder), sys.base_prefix, str(model_cache())]
+    process = subprocess.Popen(["sh", "-c", join, "sh", *namespaces, "sh", "-c", BOOT, "sh", *places])
     try:
         init = eventually(lambda: process.poll() is not None or psutil.Process(process.pid).children(), 10)
         assert process.poll() is None, "the machine did not start"

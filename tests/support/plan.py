@@ -19,6 +19,7 @@ from local.calls import _service_and_operation
 from local.driver import ROOT, free_port
 from local.endpoint import Endpoint
 from local.machines import Machines
+from tests.support.baked import model_cache
 from tests.support.programs import need, unable
 
 VARIABLES = {
@@ -177,7 +178,7 @@ def planned(folder: Path) -> Iterator[Plan]:
             "APP_DIR": str(plan.app),
             "BIND": f"127.0.0.1:{port}",
             "WEB_THREADS": "16",
-            "OMP_NUM_THREADS": "1",
+            "MODEL_CACHE": str(model_cache()),
         },
     )
     endpoint.start()

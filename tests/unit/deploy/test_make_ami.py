@@ -3,7 +3,7 @@ import tarfile
 import pytest
 
 from cloud.errors import CloudError
-from deploy.make_ami import BASES, Failed, check, find_base, main
+from deploy.make_ami import BASES, Failed, check, find_base, folder_of, main, read_arguments, recipe_of
 from deploy.parcel import pack
 
 
@@ -47,6 +47,55 @@ def test_the_code_goes_there_with_the_users_files_and_without_state(tmp_path):
     assert {"deploy/ami.sh", "worker/__main__.py", "controller/wsgi.py", "cloud/settings.py"} <= set(names)
     assert {"requirements.txt", "worker/requirements.txt", "given/resnet.pt"} <= set(names)
     assert not [name for name in names if ".terraform/" in name or "tfstate" in name or "__pycache__" in name]
+
+
+def test_what_is_asked_for_reaches_the_script_with_its_files(tmp_path, monkeypatch):
+    folder = tmp_path / "birds"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"photo")
+    asked = [
+        "--model",
+        "resnet50",
+        "--precision",
+        "int8",
+        "--photos",
+        str(folder),
+        "--weights-file",
+        "birds.pt",
+    ]
+    monkeypatch.setattr("sys.argv", ["make_ami", *asked])
+    given = read_arguments()
+    with folder_of(None, given.photos) as photos:
+        recipe = recipe_of(given, photos)
+        with tarfile.open(fileobj=pack({"birds": recipe.files["birds"]})) as tar:
+            assert tar.extractfile("given/birds/a.jpg").read() == b"photo"
+    assert recipe.environment == {
+        "MODEL": "resnet50",
+        "ENGINE": "openvino",
+        "PRECISION": "int8",
+        "WEIGHTS_FILE": "given/birds.pt",
+        "PHOTOS": "given/birds",
+    }
+
+
+def test_without_photos_none_are_sent(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["make_ami"])
+    given = read_arguments()
+    with folder_of(None, given.photos) as photos:
+        recipe = recipe_of(given, photos)
+    assert (recipe.files, "PHOTOS" in recipe.environment) == ({}, False)
+
+
+def test_photos_in_s3_are_fetched_here(clients, inputs):
+    inputs.write("photos/2026/a.jpg", b"one")
+    inputs.write("photos/2027/a.jpg", b"two")
+    inputs.write("notes.txt", b"no photo")
+    with folder_of(clients.s3, f"s3://{inputs.name}/photos/") as folder:
+        assert sorted(file.read_bytes() for file in folder.iterdir()) == [b"one", b"two"]
+    assert not folder.exists()
+    none = folder_of(clients.s3, f"s3://{inputs.name}/none/")
+    with pytest.raises(CloudError, match="there are no photos at s3://"), none:
+        pass
 
 
 def test_a_failure_is_told_with_the_end_of_what_was_printed(capsys):
