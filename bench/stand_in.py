@@ -1,8 +1,8 @@
 """Stands in for S3 and SQS in front of one worker, and delays each reply, in a process of its own.
 
 The local AWS takes more processor time for an image than the worker itself, so that on a small machine, it
-would be what is measured. This server knows only the calls of a worker, and answers them from memory. It never
-holds up one reply for another. `python -m bench.stand_in PORT DELAY FOLDER MESSAGES` serves the files of the
+would be what is measured. This server knows only the calls of a worker, and answers them from memory. It
+never holds up one reply for another. `python -m bench.stand_in PORT DELAY FOLDER MESSAGES` serves the files of the
 folder as so many images.
 
 GET /_record returns what it has seen. After POST /_watch with a process id, it notes the processor time and

@@ -5,22 +5,27 @@ artefact per choice of MODEL, WEIGHTS, LABELS, ENGINE and PRECISION.
 """
 
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud.clients import S3Client
 from cloud.model_version import settings_digest
 from cloud.settings import WorkerSettings
-from worker.preprocessing import Preprocessing
+from worker.preprocessing import Pixels, Preprocessing
 
-FORMAT = 1
+FORMAT = 2
 """The version of this format. An artefact of another version is not found, so that it is baked again."""
 
 MANIFEST = "manifest.json"
-NETWORK = "network.xml"
-"""The network's graph. Its weights are in the file `network.bin` beside it."""
+
+Network: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
+"""Returns the confidences of a batch: takes shape [images, crop, crop, 3], returns shape [images, classes]."""
 
 
 class ClassifierError(Exception):
@@ -47,6 +52,14 @@ class Manifest(BaseModel):
     """Why it is this engine and this precision: a sentence for people."""
     photos: str
     """What identifies the photos with which it was baked."""
+    processor: str
+    """The processor that baked it, as worker.processor names it."""
+    network: str
+    """The name of the file of the network's graph in the artefact's folder, or "" when the engine is torch.
+
+    Its weights are in the file `<name>.bin` beside it. A later bake has other names, so that a new manifest alone
+    replaces an artefact.
+    """
 
 
 def cache_folder() -> Path:

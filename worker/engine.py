@@ -4,12 +4,10 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +16,13 @@ from PIL import Image
 from cloud.buckets import read_url
 from cloud.clients import S3Client
 from cloud.settings import WorkerSettings
-from worker.artefact import NETWORK, ClassifierError, Manifest, artefact_folder, read_manifest
+from worker.artefact import ClassifierError, Manifest, Network, artefact_folder, read_manifest
 from worker.preprocessing import Pixels
-from worker.threads import yield_to_others
+from worker.processor import processor
+from worker.trial import Candidate, TrialError, noise, try_networks
 
 CODE = Path(__file__).parent.parent
 log = logging.getLogger(__name__)
-
-Network: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
-"""Returns the confidences of a batch: takes shape [images, crop, crop, 3], returns shape [images, classes]."""
-
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's INFERENCE_PRECISION_HINT by precision. A quantised graph says itself what is computed in int8."""
 
 
 @dataclass(frozen=True)
@@ -71,41 +64,6 @@ class Classifier:
         return [(self.manifest.labels[index], float(confidences[index])) for index in best]
 
 
-def load_openvino(folder: Path, manifest: Manifest, cores: int) -> Network:
-    """Returns the network of an artefact, to be run by OpenVINO on the processor.
-
-    It is compiled for `cores` threads that each call it for a batch of their own. On the measured processors,
-    that is faster than one batch at a time on all cores (bench/README.md). Raises ClassifierError when the
-    network cannot be loaded.
-    """
-    with ThreadPoolExecutor(1, initializer=yield_to_others) as thread:  # OpenVINO's own threads inherit this
-        return thread.submit(compile_network, folder, manifest, cores).result()
-
-
-def compile_network(folder: Path, manifest: Manifest, cores: int) -> Network:
-    """Does the work of load_openvino."""
-    import openvino  # not at the top of the file, because a worker whose engine is torch does not need it
-
-    options = {
-        "INFERENCE_PRECISION_HINT": HINTS[manifest.precision],
-        "INFERENCE_NUM_THREADS": cores,
-        "NUM_STREAMS": cores,
-    }
-    try:
-        compiled = openvino.Core().compile_model(folder / NETWORK, "CPU", options)
-    except RuntimeError as error:
-        raise ClassifierError(f"OpenVINO cannot load {folder}: {error}") from error
-
-    def network(images: Pixels) -> NDArray[np.float32]:
-        confidences: NDArray[np.float32] = compiled.create_infer_request().infer(images)[0]
-        return confidences
-
-    # The first call must not be made by two threads at once, because both would then wait for each other: one
-    # for the lock of the interpreter, the other one for that of OpenVINO's Python module.
-    network(np.zeros((1, *manifest.preprocessing.shape), np.uint8))
-    return network
-
-
 def load_classifier(settings: WorkerSettings, s3: S3Client | None) -> Classifier:
     """Loads the model that the settings name. `s3` is needed only when WEIGHTS or LABELS is in S3.
 
@@ -113,35 +71,80 @@ def load_classifier(settings: WorkerSettings, s3: S3Client | None) -> Classifier
     be loaded or baked, and CloudError when WEIGHTS or LABELS cannot be read.
     """
     if settings.engine == "torch":
-        return load_torch(settings, s3)
+        return load_torch(settings, s3, "ENGINE is torch.")
     folder = artefact_folder(settings, s3)
     manifest = read_manifest(folder) or bake(settings, folder)
-    if manifest.engine == "torch":
-        log.warning("%s", manifest.reason)
-        return load_torch(settings, s3)
+    reason = manifest.reason if manifest.engine == "torch" else why_not_here(folder, manifest)
+    if reason:
+        log.warning("%s", reason)
+        return load_torch(settings, s3, reason)
+    try:
+        return load_baked(folder, manifest)
+    except ClassifierError:
+        replaced = read_manifest(folder)  # a bake may have replaced the artefact in the meantime
+        if replaced is None or replaced == manifest:
+            raise
+        return load_baked(folder, replaced)
+
+
+def load_baked(folder: Path, manifest: Manifest) -> Classifier:
+    """Loads an artefact for OpenVINO. Raises ClassifierError when OpenVINO cannot load it."""
+    from worker.openvino_network import load_openvino  # a worker whose engine is torch does not need OpenVINO
+
     cores = len(os.sched_getaffinity(0))
-    return Classifier(manifest, load_openvino(folder, manifest, cores), streams=cores)
+    network = load_openvino(folder / manifest.network, manifest.precision, cores)
+    return Classifier(manifest, network, streams=cores)
+
+
+def why_not_here(folder: Path, manifest: Manifest) -> str:
+    """Returns why this processor cannot run the artefact, as a sentence, or "" when it can.
+
+    It is tried only on another processor than the one that baked it.
+    """
+    if manifest.processor == processor():
+        return ""
+    try:
+        candidate = Candidate(manifest.precision, folder / manifest.network)
+        try_networks([candidate], noise(1, manifest.preprocessing))
+    except TrialError as error:
+        return f"OpenVINO cannot run the model, which another processor baked, on this one: {error}."
+    return ""
 
 
 def bake(settings: WorkerSettings, folder: Path) -> Manifest:
-    """Bakes the artefact in a process of its own, whose memory is free again afterwards."""
+    """Bakes the artefact in a process of its own, whose memory is free again afterwards.
+
+    Raises ClassifierError when that fails, or when torch is not installed.
+    """
     if find_spec("torch") is None:
         raise ClassifierError(
             f"There is no baked model for MODEL={settings.model} WEIGHTS={settings.weights} LABELS={settings.labels}"
             f" PRECISION={settings.precision} in {folder.parent}. Run `python -m worker.bake` with these settings where"
             " torch is installed, or make an AMI with them."
         )
-    done = subprocess.run([sys.executable, "-m", "worker.bake"], cwd=CODE, stderr=subprocess.PIPE, text=True)
+    same_settings = {name.upper(): str(value) for name, value in settings.model_dump().items()}
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.bake"],
+        cwd=CODE,
+        env={**os.environ, **same_settings},
+        capture_output=True,
+        text=True,
+    )
+    for line in done.stdout.splitlines():
+        log.info("%s", line)
     manifest = read_manifest(folder)
     if done.returncode or manifest is None:
-        raise ClassifierError(f"The model cannot be baked: {done.stderr.strip()}")
+        raise ClassifierError(f"The model cannot be baked: {done.stderr.strip().removeprefix('bake: ')}")
     return manifest
 
 
-def load_torch(settings: WorkerSettings, s3: S3Client | None) -> Classifier:
-    """Loads the model with torch, without an artefact."""
+def load_torch(settings: WorkerSettings, s3: S3Client | None, reason: str) -> Classifier:
+    """Loads the model with torch, without an artefact. `reason` says in a sentence why.
+
+    Raises ClassifierError when the model cannot be loaded, or when torch is not installed.
+    """
     if find_spec("torch") is None:
-        raise ClassifierError("ENGINE=torch needs torch, which is not installed here.")
+        raise ClassifierError(f"{reason} The engine torch is not installed here.")
     # Not at the top of the file, because torch takes seconds to load.
     from worker.torch_network import load_model, torch_network
 
@@ -159,7 +162,9 @@ def load_torch(settings: WorkerSettings, s3: S3Client | None) -> Classifier:
         preprocessing=model.preprocessing,
         engine="torch",
         precision=precision,
-        reason="ENGINE is torch.",
+        reason=reason,
         photos="",
+        processor=processor(),
+        network="",
     )
     return Classifier(manifest, torch_network(model, precision), streams=1)

@@ -28,11 +28,6 @@ class Preprocessing:
     std: tuple[float, float, float]
     """By what the differences are then divided."""
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape of a prepared image: height, width and colours."""
-        return self.crop, self.crop, 3
-
     def prepare(self, image: Image.Image) -> Pixels:
         """Returns an RGB image of any size as the network takes it.
 

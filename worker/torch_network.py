@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, WeightsEnum, get_model, get_model_weights, list_models
 
 from cloud.errors import CloudError
-from worker.artefact import ClassifierError
-from worker.engine import Network
+from worker.artefact import ClassifierError, Network
 from worker.preprocessing import Pixels, Preprocessing
 
 RESNETS = tuple(list_models(include=("resnet*", "resnext*", "wide_resnet*")))

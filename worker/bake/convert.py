@@ -2,11 +2,10 @@
 
 import warnings
 
-import openvino
 import torch
-from openvino.preprocess import PrePostProcessor
 from torch import Tensor, nn
 
+from worker.quiet_openvino import openvino
 from worker.torch_network import TorchModel
 
 
@@ -33,7 +32,7 @@ def convert(model: TorchModel) -> openvino.Model:
             example_input=torch.zeros(1, 3, side, side),
             input=[openvino.PartialShape([-1, 3, side, side])],
         )
-    steps = PrePostProcessor(converted)
+    steps = openvino.preprocess.PrePostProcessor(converted)
     pixels = steps.input()
     pixels.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     pixels.model().set_layout(openvino.Layout("NCHW"))
