@@ -31,6 +31,7 @@ lock: $(STAMP)
 	$(LOCK) --upgrade --group controller --constraints requirements.txt --output-file controller/requirements.txt
 	$(LOCK) --upgrade --group worker --constraints requirements.txt --output-file worker/requirements.txt
 	$(LOCK) --upgrade --group worker --group bake --constraints requirements.txt --output-file worker/bake/requirements.txt
+	$(LOCK) --upgrade --group dev --group bench --constraints requirements.txt --output-file bench/requirements.txt
 	terraform -chdir=deploy/terraform providers lock $(PROVIDER_FROM)
 
 $(STAMP): requirements.txt
