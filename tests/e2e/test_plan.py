@@ -214,7 +214,7 @@ def busy(plan: Plan) -> Plan:
 
     # Photos that take longer than the visibility timeout allows.
     large = large_png()
-    answer = post(plan, *((f"{n}.png", fresh(large)) for n in range(12)))
+    answer = post(plan, *((f"{n}.png", fresh(large)) for n in range(36)))
     assert {image["status"] for image in answer["images"]} == {"classified"}
     eventually(lambda: not workers(plan, *PRESENT), 60)
     eventually(
@@ -250,7 +250,7 @@ def fresh(photo: bytes) -> bytes:
 def large_png() -> bytes:
     with Image.open(BytesIO(PHOTOS["cat"][0])) as photo:
         stream = BytesIO()
-        photo.resize((5000, 3300), Image.Resampling.NEAREST).save(stream, "PNG", compress_level=1)
+        photo.resize((9000, 6000), Image.Resampling.NEAREST).save(stream, "PNG", compress_level=1)
         return stream.getvalue()
 
 
