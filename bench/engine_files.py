@@ -1,8 +1,8 @@
 """Writes a model as the files of each engine.
 
 `python -m bench.engine_files MODEL FOLDER CALIBRATION ENGINE…` finds the photos in FOLDER/photos. The first
-CALIBRATION of them calibrate int8. The weights are those of ImageNet if they are in torch's cache. If not, they
-are random, with the statistics of the photos and a last layer that tells them apart.
+CALIBRATION of them calibrate int8. The weights are those of ImageNet if they are in torch's cache. If not,
+they are random, with the statistics of the photos and a last layer that tells them apart.
 """
 
 import sys

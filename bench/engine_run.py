@@ -1,7 +1,7 @@
 """Measures one engine in a process of its own.
 
-`python -m bench.engine_run MODEL ENGINE PRECISION FOLDER BATCHES` needs the folder that bench.engine_files has
-written. It prints the figures as JSON, and writes the confidences of all photos to FOLDER/confidences.npy.
+`python -m bench.engine_run MODEL ENGINE PRECISION FOLDER BATCHES` needs the folder that bench.engine_files
+has written. It prints the figures as JSON, and writes the confidences of all photos to the folder.
 """
 
 import json

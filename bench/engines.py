@@ -2,8 +2,8 @@
 
     .venv/bin/python -m bench.engines [--photos DIR] [--models resnet18,…]
 
-Each engine runs in a process of its own. It prints a table and writes bench/plots/engines.png. The rows of ONNX
-Runtime need the packages in bench/requirements.txt. bench/README.md says how to read the table.
+Each engine runs in a process of its own. It prints a table and writes bench/plots/engines.png. The rows of
+ONNX Runtime need the packages in bench/requirements.txt. bench/README.md says how to read the table.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 The local AWS takes more processor time for an image than the worker itself, so that on a small machine, it
 would be what is measured. This server knows only the calls of a worker, and answers them from memory. It
-never holds up one reply for another. `python -m bench.stand_in PORT DELAY FOLDER MESSAGES` serves the files of
-the folder as so many images.
+never holds up one reply for another. `python -m bench.stand_in PORT DELAY FOLDER MESSAGES` serves the files
+of the folder as so many images.
 
 GET /_record returns what it has seen. After POST /_watch with a process id, it notes the processor time and
 memory of that process at its first receive and at the last delete.

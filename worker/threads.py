@@ -18,7 +18,7 @@ def start(name: str, count: int, work: Callable[[int], None]) -> list[Thread]:
 def yield_to_others() -> None:
     """Lowers the priority of the calling thread and of those that it starts.
 
-    The threads that compute would otherwise keep those from the processor that talk to AWS, and then run out of
-    images. On two cores, a worker does a seventh more with this (bench/README.md).
+    The threads that compute would otherwise keep those from the processor that talk to AWS, and then run out
+    of images. On two cores, a worker does a seventh more with this (bench/README.md).
     """
     os.setpriority(os.PRIO_PROCESS, get_native_id(), NICE)  # of this thread alone, on Linux
