@@ -34,6 +34,9 @@ def load_openvino(file: Path, precision: str, cores: int) -> Network:
         confidences: NDArray[np.float32] = compiled.create_infer_request().infer(images)[0]
         return confidences
 
+    # OpenVINO's bindings deadlock now and then when several threads make a process's first call at once.
+    _, *sides = compiled.input().partial_shape
+    network(np.zeros((1, *(side.get_length() for side in sides)), np.uint8))
     return network
 
 
