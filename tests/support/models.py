@@ -24,7 +24,9 @@ LITE0 = "efficientnet_lite0"
 Answer = list[tuple[str, float]]
 
 
-def choice(model: str = LITE0, engine: str = "openvino", precision: str = "fp32", **more: str) -> WorkerSettings:
+def choice(
+    model: str = LITE0, engine: str = "openvino", precision: str = "fp32", **more: str
+) -> WorkerSettings:
     """The settings that choose a model."""
     fields = {"weights": "imagenet", "labels": "", **more}
     return WorkerSettings(

@@ -89,7 +89,9 @@ class Oven:
         fp32 = self.save(converted, "fp32")
         if failure := self.why_not_openvino(fp32):
             if precision in ("bf16", "int8"):
-                raise ClassifierError(f"{failure} PRECISION={precision} needs OpenVINO here: use fp32 or auto.")
+                raise ClassifierError(
+                    f"{failure} PRECISION={precision} needs OpenVINO here: use fp32 or auto."
+                )
             return Result("torch", "fp32", failure, None)
         if precision == "fp32":
             return Result("openvino", "fp32", "PRECISION is fp32.", fp32.network)
@@ -163,7 +165,9 @@ class Oven:
                 f"OpenVINO's confidences differ from torch's by up to {difference:.4f} on this processor, which is"
                 f" more than {LARGEST_DIFFERENCE} or changes labels."
             )
-        print(f"OpenVINO agrees with torch on {len(images)} images; confidences differ by at most {difference:.1e}")
+        print(
+            f"OpenVINO agrees with torch on {len(images)} images; confidences differ by at most {difference:.1e}"
+        )
         return ""
 
     def measure(self, candidates: Sequence[Candidate], photos: Pixels) -> list[Figures]:

@@ -42,7 +42,11 @@ class PhotoFiles:
         """Returns the photos as the network takes them. Leaves out files that cannot be decoded."""
         side = preprocessing.crop
         with ThreadPoolExecutor(8) as pool:
-            found = [pixels for pixels in pool.map(partial(_prepare, preprocessing), self.readers) if pixels is not None]
+            found = [
+                pixels
+                for pixels in pool.map(partial(_prepare, preprocessing), self.readers)
+                if pixels is not None
+            ]
         return np.stack(found) if found else np.empty((0, side, side, 3), np.uint8)
 
 

@@ -17,7 +17,9 @@ from worker.quiet_openvino import openvino
 def check_nncf() -> None:
     """Raises ClassifierError when NNCF is not installed."""
     if find_spec("nncf") is None:
-        raise ClassifierError("int8 needs NNCF, which is not installed here: pip install nncf, or use another PRECISION.")
+        raise ClassifierError(
+            "int8 needs NNCF, which is not installed here: pip install nncf, or use another PRECISION."
+        )
 
 
 def quantise(network: openvino.Model, photos: Pixels) -> openvino.Model:
@@ -28,7 +30,11 @@ def quantise(network: openvino.Model, photos: Pixels) -> openvino.Model:
     check_nncf()
     random.seed(0)
     np.random.seed(0)
-    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # NNCF draws bars
+    with (
+        warnings.catch_warnings(),
+        redirect_stdout(StringIO()),
+        redirect_stderr(StringIO()),
+    ):  # NNCF draws bars
         warnings.simplefilter("ignore")
         import nncf  # not at the top of the file, because it takes seconds to load, and may be missing
 

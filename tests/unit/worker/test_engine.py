@@ -154,7 +154,9 @@ def test_a_baked_model_is_loaded_and_classifies_without_torch(model_cache: Path)
 
 def test_a_worker_without_torch_says_what_to_run(own_cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
-    with pytest.raises(ClassifierError, match=r"no baked model for MODEL=efficientnet_lite0 .*worker\.bake") as caught:
+    with pytest.raises(
+        ClassifierError, match=r"no baked model for MODEL=efficientnet_lite0 .*worker\.bake"
+    ) as caught:
         load_classifier(choice(), None)
     assert str(own_cache) in str(caught.value)
     with pytest.raises(ClassifierError, match="torch is not installed here"):
