@@ -68,8 +68,8 @@ class Classifier:
 def load_classifier(settings: WorkerSettings, s3: S3Client | None) -> Classifier:
     """Loads the model that the settings name. `s3` is needed only when WEIGHTS or LABELS is in S3.
 
-    An artefact that is missing is baked first where torch is installed. Raises ClassifierError when the model cannot
-    be loaded or baked, and CloudError when WEIGHTS or LABELS cannot be read.
+    An artefact that is missing is baked first where torch is installed. Raises ClassifierError when the model
+    cannot be loaded or baked, and CloudError when WEIGHTS or LABELS cannot be read.
     """
     if settings.engine == "torch":
         return load_torch(settings, s3, "ENGINE is torch.")
@@ -119,9 +119,9 @@ def bake(settings: WorkerSettings, folder: Path) -> Manifest:
     """
     if find_spec("torch") is None:
         raise ClassifierError(
-            f"There is no baked model for MODEL={settings.model} WEIGHTS={settings.weights} LABELS={settings.labels}"
-            f" PRECISION={settings.precision} in {folder.parent}. Run `python -m worker.bake` with these settings where"
-            " torch is installed, or make an AMI with them."
+            f"There is no baked model for MODEL={settings.model} WEIGHTS={settings.weights}"
+            f" LABELS={settings.labels} PRECISION={settings.precision} in {folder.parent}. Run"
+            " `python -m worker.bake` with these settings where torch is installed, or make an AMI with them."
         )
     same_settings = {name.upper(): str(value) for name, value in settings.model_dump().items()}
     done = subprocess.run(

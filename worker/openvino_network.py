@@ -10,15 +10,15 @@ from worker.preprocessing import Pixels
 from worker.quiet_openvino import openvino
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's INFERENCE_PRECISION_HINT by precision. A quantised graph says itself what is computed in int8."""
+"""OpenVINO's INFERENCE_PRECISION_HINT by precision. A quantised graph itself says what is int8."""
 
 
 def load_openvino(file: Path, precision: str, cores: int) -> Network:
     """Returns the network in a file, to be run by OpenVINO on the processor.
 
-    It is compiled for `cores` threads that each call it for a batch of their own. On the measured processors, that
-    is faster than one batch at a time on all cores (bench/README.md). Raises ClassifierError when the network cannot
-    be loaded.
+    It is compiled for `cores` threads that each call it for a batch of their own. On the measured processors,
+    that is faster than one batch at a time on all cores (bench/README.md). Raises ClassifierError when the
+    network cannot be loaded.
     """
     options = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -41,6 +41,6 @@ def load_openvino(file: Path, precision: str, cores: int) -> Network:
 
 
 def supported_precisions() -> list[str]:
-    """Returns the precisions that are faster than fp32 on this processor because it has instructions for them."""
+    """Returns which of bf16 and int8 this processor has instructions for."""
     names = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [name.lower() for name in names if name in ("BF16", "INT8")]

@@ -96,7 +96,7 @@ def parse_arguments() -> None:
         for name, field in fields.items()
     ]
     lines += [
-        "  PHOTOS       folder or `s3://bucket/prefix` of photos that calibrate int8 and compare the precisions"
+        "  PHOTOS       folder or `s3://bucket/prefix` of photos that calibrate int8 and compare precisions"
         " (default: photos of installed packages, which are too few to compare)",
         f"  MODEL_CACHE  folder of the baked models (default: {cache_folder()})",
     ]

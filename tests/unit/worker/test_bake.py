@@ -1,4 +1,4 @@
-"""python -m worker.bake: what it bakes, when it bakes again, and what it does where OpenVINO does not work."""
+"""python -m worker.bake: what it bakes, when it bakes again, and what happens where OpenVINO fails."""
 
 import os
 import stat
@@ -115,7 +115,8 @@ def test_other_photos_bake_again_at_once_in_place_of_the_old(pets, tmp_path: Pat
     expected = answers(loaded)
     bake_once(settings, None, find_photos(str(few), None))
     second = read_manifest(folder)
-    assert first and second
+    assert first
+    assert second
     assert first.photos == "" != second.photos
     assert {file.name for file in folder.iterdir()} == {
         "manifest.json",

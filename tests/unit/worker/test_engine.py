@@ -17,7 +17,6 @@ from cloud.image_file import decode
 from tests.support.models import (
     CATEGORIES,
     IMAGES,
-    LITE0,
     Answer,
     answers,
     assert_same,

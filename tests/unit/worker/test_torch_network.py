@@ -1,4 +1,4 @@
-"""The networks of torchvision: which weights and labels are taken, and which are refused, by which sentence."""
+"""The networks of torchvision: which weights and labels are taken, and how others are refused."""
 
 import pickle
 from collections.abc import Callable
