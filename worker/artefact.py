@@ -1,7 +1,7 @@
 """The artefact: a model that was baked once, as the files that a worker loads without torch.
 
-It is a folder with a manifest and the network in the format of OpenVINO. The cache of artefacts is a folder with one
-artefact per choice of MODEL, WEIGHTS, LABELS, ENGINE and PRECISION.
+It is a folder with a manifest and the network in the format of OpenVINO. The cache of artefacts is a folder
+with one artefact per choice of MODEL, WEIGHTS, LABELS, ENGINE and PRECISION.
 """
 
 import os
@@ -25,7 +25,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 
 Network: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
-"""Returns the confidences of a batch: takes shape [images, crop, crop, 3], returns shape [images, classes]."""
+"""Returns the confidences of a batch: takes shape [images, crop, crop, 3], returns [images, classes]."""
 
 
 class ClassifierError(Exception):
@@ -45,7 +45,7 @@ class Manifest(BaseModel):
     """The class names, in the order of the network's outputs."""
     preprocessing: Preprocessing
     engine: str
-    """What runs the network: `openvino`, or `torch` if OpenVINO cannot run it on the processor that baked it."""
+    """What runs the network: `openvino`, or `torch` if OpenVINO cannot on the processor that baked it."""
     precision: str
     """The number format of the network: `fp32`, `bf16` or `int8`."""
     reason: str
@@ -57,8 +57,8 @@ class Manifest(BaseModel):
     network: str
     """The name of the file of the network's graph in the artefact's folder, or "" when the engine is torch.
 
-    Its weights are in the file `<name>.bin` beside it. A later bake has other names, so that a new manifest alone
-    replaces an artefact.
+    Its weights are in the file `<name>.bin` beside it. A later bake has other names, so that a new manifest
+    alone replaces an artefact.
     """
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from PIL import Image
 
 from cloud.buckets import read_url
 from cloud.clients import S3Client
+from cloud.errors import CloudError
 from cloud.settings import WorkerSettings
 from worker.artefact import ClassifierError, Manifest, Network, artefact_folder, read_manifest
 from worker.preprocessing import Pixels
@@ -67,8 +68,8 @@ class Classifier:
 def load_classifier(settings: WorkerSettings, s3: S3Client | None) -> Classifier:
     """Loads the model that the settings name. `s3` is needed only when WEIGHTS or LABELS is in S3.
 
-    An artefact that is missing is baked first where torch is installed. Raises ClassifierError when the model cannot
-    be loaded or baked, and CloudError when WEIGHTS or LABELS cannot be read.
+    An artefact that is missing is baked first where torch is installed. Raises ClassifierError when the model
+    cannot be loaded or baked, and CloudError when WEIGHTS or LABELS cannot be read.
     """
     if settings.engine == "torch":
         return load_torch(settings, s3, "ENGINE is torch.")
@@ -118,9 +119,9 @@ def bake(settings: WorkerSettings, folder: Path) -> Manifest:
     """
     if find_spec("torch") is None:
         raise ClassifierError(
-            f"There is no baked model for MODEL={settings.model} WEIGHTS={settings.weights} LABELS={settings.labels}"
-            f" PRECISION={settings.precision} in {folder.parent}. Run `python -m worker.bake` with these settings where"
-            " torch is installed, or make an AMI with them."
+            f"There is no baked model for MODEL={settings.model} WEIGHTS={settings.weights}"
+            f" LABELS={settings.labels} PRECISION={settings.precision} in {folder.parent}. Run"
+            " `python -m worker.bake` with these settings where torch is installed, or make an AMI with them."
         )
     same_settings = {name.upper(): str(value) for name, value in settings.model_dump().items()}
     done = subprocess.run(
@@ -148,12 +149,7 @@ def load_torch(settings: WorkerSettings, s3: S3Client | None, reason: str) -> Cl
     # Not at the top of the file, because torch takes seconds to load.
     from worker.torch_network import load_model, torch_network
 
-    def read_s3(url: str) -> bytes:
-        if s3 is None:
-            raise ClassifierError(f"{url} cannot be read without AWS.")
-        return read_url(s3, url)
-
-    model = load_model(settings.model, settings.weights, settings.labels or None, read_s3)
+    model = load_model(settings.model, settings.weights, settings.labels or None, reader(s3))
     precision = "fp32" if settings.precision == "auto" else settings.precision
     manifest = Manifest(
         model=model.name,
@@ -168,3 +164,14 @@ def load_torch(settings: WorkerSettings, s3: S3Client | None, reason: str) -> Cl
         network="",
     )
     return Classifier(manifest, torch_network(model, precision), streams=1)
+
+
+def reader(s3: S3Client | None) -> Callable[[str], bytes]:
+    """Returns a function that reads `s3://bucket/key`. Without `s3`, it raises CloudError."""
+
+    def read(url: str) -> bytes:
+        if s3 is None:
+            raise CloudError("there is no AWS here")
+        return read_url(s3, url)
+
+    return read

@@ -12,7 +12,7 @@ from worker.quiet_openvino import openvino
 from worker.threads import yield_to_others
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's INFERENCE_PRECISION_HINT by precision. A quantised graph says itself what is computed in int8."""
+"""OpenVINO's INFERENCE_PRECISION_HINT by precision. A quantised graph itself says what is int8."""
 
 
 def load_openvino(file: Path, precision: str, cores: int) -> Network:
@@ -42,13 +42,14 @@ def compile_network(file: Path, precision: str, cores: int) -> Network:
         confidences: NDArray[np.float32] = compiled.create_infer_request().infer(images)[0]
         return confidences
 
-    # The first call must not be made by two threads at once, because each would then wait for the other: one for
-    # the lock of the interpreter, and one for a lock of OpenVINO's Python module.
-    network(np.zeros([1, *(d.get_length() for d in list(compiled.input(0).partial_shape)[1:])], np.uint8))
+    # Two threads must not make the first call at once, because each would then wait for the other: one for the
+    # lock of the interpreter, and one for a lock of OpenVINO's Python module.
+    _, *sides = compiled.input().partial_shape
+    network(np.zeros((1, *(side.get_length() for side in sides)), np.uint8))
     return network
 
 
 def supported_precisions() -> list[str]:
-    """Returns the precisions that are faster than fp32 on this processor because it has instructions for them."""
+    """Returns which of bf16 and int8 this processor has instructions for."""
     names = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [name.lower() for name in names if name in ("BF16", "INT8")]

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels: TypeAlias = NDArray[np.uint8]
-"""An image as the network takes it: RGB, shape [crop, crop, 3]; or several of them, shape [images, crop, crop, 3]."""
+"""An image as the network takes it: RGB, shape [crop, crop, 3]; or several, shape [images, crop, crop, 3]."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """The constants of the model's preprocessing.
 
-    The image is resized and cropped here. The network itself scales the colours to 0 to 1 and normalises them, so
-    that it takes a quarter of the bytes.
+    The image is resized and cropped here. The network itself scales the colours to 0 to 1 and normalises
+    them, so that it takes a quarter of the bytes.
     """
 
     resize: int

@@ -9,7 +9,7 @@ INSTRUCTIONS = ("avx", "amx", "fma", "sse4", "asimd", "bf16", "i8mm", "sve")
 
 
 def processor(cpuinfo: Path = CPUINFO) -> str:
-    """Returns the name of this machine's processor and its instructions for arithmetic, as one line of text."""
+    """Returns the name of this machine's processor and its instructions for arithmetic, as one line."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

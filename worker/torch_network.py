@@ -82,7 +82,7 @@ def torch_network(model: TorchModel, precision: str) -> Network:
     if precision not in ("fp32", "bf16"):
         raise ClassifierError(f"ENGINE=torch has no PRECISION={precision}: use fp32 or bf16.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = model.network.to(device, memory_format=torch.channels_last)
+    network = model.network.to(device).to(memory_format=torch.channels_last)
     constants = model.preprocessing
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (constants.mean, constants.std))
 

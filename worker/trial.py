@@ -1,7 +1,7 @@
 """Tries baked networks in a child process: on a processor that OpenVINO does not support, it may crash.
 
-The child is `python -m worker.trial FOLDER PRECISION=NETWORK …`. It reads images from the folder and writes to it
-what each network says about them.
+The child is `python -m worker.trial FOLDER PRECISION=NETWORK …`. It reads images from the folder and writes
+to it what each network says about them.
 """
 
 import json
@@ -37,7 +37,7 @@ EXIT_REFUSED = 2
 
 
 class TrialError(Exception):
-    """A network cannot be run on this processor. The message is the second half of a sentence that says why."""
+    """A network cannot be run on this processor. The message is half a sentence that says why."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Outcome:
     confidences: NDArray[np.float32]
     """Of shape [images, classes]."""
     images_per_second: float
-    """With all cores at work. It is the median of several rounds, which alternate with those of other networks."""
+    """With all cores at work: the median of several rounds, which alternate with those of other networks."""
 
 
 def try_networks(candidates: Sequence[Candidate], images: Pixels, seconds: float = SECONDS) -> list[Outcome]:
@@ -77,7 +77,7 @@ def noise(count: int, preprocessing: Preprocessing) -> Pixels:
 
 
 def fast_precisions() -> list[str]:
-    """Returns which of bf16 and int8 this processor has instructions for. Raises TrialError if OpenVINO cannot tell."""
+    """Returns which of bf16 and int8 this processor has instructions for. Raises TrialError."""
     return run_child(["--precisions"], SECONDS).split()
 
 
@@ -102,7 +102,7 @@ def run_child(arguments: Sequence[str], seconds: float) -> str:
 
 
 def classify_in_rounds(networks: Sequence[Network], images: Pixels, cores: int) -> list[Outcome]:
-    """Returns what each network does with the images. In each round, all of them classify the same few images."""
+    """Returns what each network does with the images. In each round, all classify the same few of them."""
     found: list[list[NDArray[np.float32]]] = [[] for _ in networks]
     speeds: list[list[float]] = [[] for _ in networks]
     size = BATCH * cores * 4

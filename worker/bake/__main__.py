@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud.buckets import read_url
 from cloud.clients import S3Client, make_clients
 from cloud.errors import CloudError
 from cloud.settings import SettingsError, WorkerSettings, default_of
 from worker.artefact import ClassifierError, artefact_folder, cache_folder, read_manifest
 from worker.bake.photos import PhotoFiles, find_photos
+from worker.engine import load_torch, reader
+from worker.trial import noise
 
 SETTINGS = ("model", "weights", "labels", "engine", "precision")
 
@@ -55,9 +56,7 @@ def bake_once(settings: WorkerSettings, s3: S3Client | None, photos: PhotoFiles)
         from worker.bake.baking import bake
         from worker.torch_network import load_model
 
-        model = load_model(
-            settings.model, settings.weights, settings.labels or None, lambda url: read_url(s3, url)
-        )
+        model = load_model(settings.model, settings.weights, settings.labels or None, reader(s3))
         manifest = bake(model, settings.precision, photos, folder)
     print(f"baked: {manifest.precision} for {manifest.engine}, in {folder}\n{manifest.reason}")
 
@@ -85,9 +84,6 @@ def locked(path: Path) -> Iterator[None]:
 
 def try_torch(settings: WorkerSettings, s3: S3Client | None) -> None:
     """Loads the model with torch, which fetches its weights, and classifies an image. Says so."""
-    from worker.engine import load_torch
-    from worker.trial import noise
-
     classifier = load_torch(settings, s3, "ENGINE is torch.")
     classifier.classify([*noise(1, classifier.manifest.preprocessing)])
     print(f"ENGINE=torch: nothing to bake. The weights of {classifier.model} are here, and torch runs it.")
@@ -100,7 +96,7 @@ def parse_arguments() -> None:
         for name, field in fields.items()
     ]
     lines += [
-        "  PHOTOS       folder or `s3://bucket/prefix` of photos that calibrate int8 and compare the precisions"
+        "  PHOTOS       folder or `s3://bucket/prefix` of photos that calibrate int8 and compare precisions"
         " (default: photos of installed packages, which are too few to compare)",
         f"  MODEL_CACHE  folder of the baked models (default: {cache_folder()})",
     ]

@@ -22,7 +22,7 @@ LARGEST_DIFFERENCE = 0.001
 """By how much a confidence of OpenVINO in fp32 may differ from torch's."""
 
 MEASURING_SECONDS = 3600
-"""How long the measurement of all candidates may take. The largest models classify only some images a second."""
+"""How long measuring all candidates may take. The largest models classify only some images a second."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Result:
 def bake(model: TorchModel, precision: str, files: PhotoFiles, folder: Path) -> Manifest:
     """Bakes the model at `precision` (that of the settings) into the folder, and returns the manifest.
 
-    An artefact that is there already is replaced when the new one is complete, at once. Raises ClassifierError when
-    the model cannot be baked at this precision, and CloudError or OSError when the photos cannot be read.
+    An artefact that is there already is replaced when the new one is complete, at once. Raises
+    ClassifierError when the model cannot be baked at this precision, and CloudError or OSError when the
+    photos cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -83,7 +84,7 @@ class Oven:
         self.token = secrets.token_hex(4)
 
     def bake(self, precision: str, files: PhotoFiles) -> Result:
-        """Returns the network to use for a value of PRECISION. Raises ClassifierError when it cannot be made."""
+        """Returns the network for a value of PRECISION. Raises ClassifierError when it cannot be made."""
         print(f"{self.model.name}: converting for OpenVINO")
         converted = convert(self.model)
         fp32 = self.save(converted, "fp32")
@@ -118,8 +119,8 @@ class Oven:
         figures = self.measure(candidates, measured)
         chosen = choose(figures)
         reason = (
-            f"{chosen.precision} is the fastest of {', '.join(one.precision for one in figures)} that has the label"
-            f" of fp32 on at least {AGREEMENT:.0%} of {len(measured)} photos."
+            f"{chosen.precision} is the fastest of {', '.join(one.precision for one in figures)} that has"
+            f" the label of fp32 on at least {AGREEMENT:.0%} of {len(measured)} photos."
         )
         return Result("openvino", chosen.precision, reason, candidates[figures.index(chosen)].network)
 
@@ -160,14 +161,12 @@ class Oven:
         except TrialError as error:
             return f"OpenVINO cannot run the model on this processor: {error}."
         difference = float(abs(found - expected).max())
-        if difference > LARGEST_DIFFERENCE or (found.argmax(1) != expected.argmax(1)).any():
+        if not difference <= LARGEST_DIFFERENCE or (found.argmax(1) != expected.argmax(1)).any():
             return (
-                f"OpenVINO's confidences differ from torch's by up to {difference:.4f} on this processor, which is"
-                f" more than {LARGEST_DIFFERENCE} or changes labels."
+                f"OpenVINO's confidences differ from torch's by up to {difference:.4f} on this"
+                f" processor, which is more than {LARGEST_DIFFERENCE}, or changes labels."
             )
-        print(
-            f"OpenVINO agrees with torch on {len(images)} images; confidences differ by at most {difference:.1e}"
-        )
+        print(f"OpenVINO agrees with torch on {len(images)} images, to {difference:.1e} in the confidences")
         return ""
 
     def measure(self, candidates: Sequence[Candidate], photos: Pixels) -> list[Figures]:
@@ -200,6 +199,6 @@ def too_few(count: int, files: PhotoFiles) -> str:
     """Returns a sentence that says why there is no choice with so few photos."""
     there = "PHOTOS is not set" if not files.identity else f"PHOTOS has only {count}"
     return (
-        f"PRECISION is auto, which needs {NEEDED} photos to choose bf16 or int8, and {there}: set it to a folder or"
-        " s3://bucket/prefix of photos."
+        f"PRECISION is auto, which needs {NEEDED} photos to choose bf16 or int8, and {there}:"
+        " set it to a folder or s3://bucket/prefix of photos."
     )

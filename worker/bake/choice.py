@@ -51,7 +51,6 @@ def table(measured: Sequence[Figures]) -> str:
     """Returns the figures as lines for people."""
     lines = ["  precision  images/s  same label as fp32    size"]
     for one in measured:
-        lines.append(
-            f"  {one.precision:<9}  {one.images_per_second:8.0f}  {one.agreement:18.1%}  {one.megabytes:5.1f} MB"
-        )
+        speed, agreement = f"{one.images_per_second:8.0f}", f"{one.agreement:18.1%}"
+        lines.append(f"  {one.precision:<9}  {speed}  {agreement}  {one.megabytes:5.1f} MB")
     return "\n".join(lines)

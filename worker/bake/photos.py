@@ -68,7 +68,7 @@ def find_photos(source: str, s3: S3Client | None) -> PhotoFiles:
 
 
 def packaged_photos() -> list[Path]:
-    """Returns the photos of the project itself and of those packages that are installed. Imports none of them."""
+    """Returns the photos of the project itself and of installed packages, without importing these."""
     found = [PROJECT / "deploy" / "cat.jpg"]
     for package, names in PACKAGED.items():
         spec = find_spec(package)

@@ -44,5 +44,4 @@ def quantise(network: openvino.Model, photos: Pixels) -> openvino.Model:
             nncf.Dataset(list(photos), lambda photo: photo[np.newaxis]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(photos),
-            fast_bias_correction=False,
         )
