@@ -86,7 +86,8 @@ class WorkerSettings(BaseSettings):
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
-        description="the network's numbers; `auto`: the fastest that agrees with fp32 on 99 % of photos",
+        description="number format of the network; `auto`: the fastest one that agrees with fp32 on 99 % of"
+        " the photos",
     )
     answer_cache: Literal["on", "off"] = Field(
         "on", description="`on`: the same bytes are answered without another run of the same model"

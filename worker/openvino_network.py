@@ -42,8 +42,8 @@ def compile_network(file: Path, precision: str, cores: int) -> Network:
         confidences: NDArray[np.float32] = compiled.create_infer_request().infer(images)[0]
         return confidences
 
-    # Two threads must not make the first call at once, because each would then wait for the other: one for the
-    # lock of the interpreter, and one for a lock of OpenVINO's Python module.
+    # Two threads must not make the first call at once, because each would then wait for the other: one for
+    # the lock of the interpreter, and one for a lock of OpenVINO's Python module.
     _, *sides = compiled.input().partial_shape
     network(np.zeros((1, *(side.get_length() for side in sides)), np.uint8))
     return network
