@@ -20,7 +20,6 @@ from cloud.settings import WorkerSettings
 from worker.artefact import ClassifierError, Manifest, Network, artefact_folder, read_manifest
 from worker.preprocessing import Pixels
 from worker.processor import processor
-from worker.trial import Candidate, TrialError, noise, try_networks
 
 CODE = Path(__file__).parent.parent
 log = logging.getLogger(__name__)
@@ -104,6 +103,8 @@ def why_not_here(folder: Path, manifest: Manifest) -> str:
     """
     if manifest.processor == processor():
         return ""
+    from worker.trial import Candidate, TrialError, noise, try_networks  # seldom needed
+
     try:
         candidate = Candidate(manifest.precision, folder / manifest.network)
         try_networks([candidate], noise(1, manifest.preprocessing))
