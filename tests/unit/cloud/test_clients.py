@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.clients import make_clients
+from cloud.clients import make_clients, make_worker_clients
 from cloud.settings import SettingsError
 
 
@@ -52,3 +52,13 @@ def test_every_call_ends_and_ec2s_before_the_lease_under_which_it_is_made(enviro
     assert ec2.connect_timeout + ec2.read_timeout <= 11
     for client in clients:
         assert client.meta.config.read_timeout <= 30
+
+
+def test_the_body_of_a_put_is_sent_without_a_question_to_s3_first(environment, aws):
+    environment.setenv("AWS_REGION", "us-east-1")
+    headers = []
+    s3 = make_worker_clients().s3
+    s3.meta.events.register("before-send.s3.PutObject", lambda request, **_: headers.append(request.headers))
+    s3.put_object(Bucket=s3.list_buckets()["Buckets"][0]["Name"], Key="key", Body=b"body")
+    assert len(headers) == 1
+    assert "Expect" not in headers[0]

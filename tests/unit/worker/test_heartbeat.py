@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from threading import Event
 
 from cloud.errors import CloudError
@@ -99,4 +101,31 @@ def test_a_failed_extension_is_tried_again():
     beat.hold(MESSAGES)
     assert queue.wait(5)
     assert queue.wait(5)
+    stop.set()
+
+
+HOLDS_THE_INTERPRETER = """
+import re, threading
+from worker.__main__ import end_after
+end_after(0.5)
+threading.Timer(60, lambda: None).start()
+re.match("(a+)+$", "a" * 40 + "b")
+"""
+
+
+def test_a_process_in_which_no_thread_of_python_can_run_is_ended_with_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", HOLDS_THE_INTERPRETER], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert "re/__init__.py" in done.stderr
+
+
+def test_each_look_is_told():
+    queue, stop, beaten = Queue(), Event(), Event()
+    Heartbeat(queue, VISIBILITY, on_hang=lambda: None, on_beat=beaten.set).start(stop)
+    assert beaten.wait(5)
+    beaten.clear()
+    assert beaten.wait(5)
     stop.set()
