@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from bench.photos import PHOTOS
+from bench.photos import PHOTOS, different_photos
 from local.__main__ import FALLBACK
 from local.driver import ROOT, System, eventually, running
 
@@ -45,6 +45,7 @@ def main() -> None:
             burst, wrong = measure_burst(system, files)
             calls = measure_calls(system, files)
         bare = measure_bare(system, files)
+        cold["100 requests, one new photo each, from zero"] = measure_rush(Path(folder) / "rush")
         report(bare, cold, singles, burst, count_wrong(wrong, bare["labels"]), calls, memory)
 
 
@@ -111,6 +112,18 @@ def measure_burst(system: System, files: list[Path]) -> tuple[dict[str, float], 
         "p50": percentile(latencies, 50),
         "p99": percentile(latencies, 99),
     }, answers
+
+
+def measure_rush(output: Path) -> float:
+    """Seconds until 100 requests at once are answered when nothing runs, with at most 15 instances."""
+    photos = different_photos(CLIENTS)
+    with running(output, MAX_INSTANCES="15") as system, ThreadPoolExecutor(CLIENTS) as clients:
+        started = time.perf_counter()
+        replies = list(clients.map(lambda photo: system.post(("photo.jpg", photo)), photos))
+        seconds = time.perf_counter() - started
+        for reply in replies:
+            reply.raise_for_status()
+        return seconds
 
 
 def measure_calls(system: System, files: list[Path]) -> dict[str, float]:
