@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model_weights
 
+from bench.random_weights import random_weights
 from cloud.image_file import decode
 from worker.bake.convert import Confidences, convert
 from worker.bake.quantise import quantise
@@ -31,21 +32,8 @@ def weights_of(model: str, folder: Path) -> str:
 
 
 def write_random_weights(model: str, folder: Path) -> Path:
-    torch.manual_seed(0)
-    network = get_model(model, weights=None)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the statistics are those of all images that were seen
-    transform = get_model_weights(model).DEFAULT.transforms()
     photos = [decode(file.read_bytes()) for file in sorted((folder / "photos").iterdir())[:24]]
-    batch = torch.stack([transform(photo) for photo in photos])
-    with torch.no_grad():
-        network.train()(batch)
-        logits = network.eval()(batch)
-        scale = 3 / (logits - logits.mean(0)).std()
-        network.fc.weight *= scale
-        network.fc.bias.copy_((network.fc.bias - logits.mean(0)) * scale)
-    torch.save(network.state_dict(), folder / "weights.pt")
+    torch.save(random_weights(model, photos), folder / "weights.pt")
     return folder / "weights.pt"
 
 

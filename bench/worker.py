@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 
 from bench.photos import different_photos
 from bench.start import print_start
-from local.driver import ROOT, free_port
+from local.driver import ROOT, eventually, free_port
 
 DELAYS = (0, 10, 30, 60)  # milliseconds
 PHOTOS, REPEATS, ROUNDS = 300, 5, 3
@@ -137,19 +137,19 @@ def stand_in(folder: Path, delay: float, messages: int) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=ROOT)
     url = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + 20
-        while True:
-            try:
-                ask(f"{url}/_record")
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.05)
+        eventually(lambda: answers(url), 20)
         yield url
     finally:
         process.kill()
         process.wait()
+
+
+def answers(url: str) -> bool:
+    """Returns whether the stand-in has started."""
+    try:
+        return bool(ask(f"{url}/_record"))
+    except OSError:
+        return False
 
 
 def ask(url: str, body: bytes | None = None) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import ResNet18_Weights, get_model, get_model_weights
 
 from bench.photos import PHOTOS
+from bench.random_weights import random_weights
 from cloud.clients import S3Client
 from cloud.image_file import decode
 from cloud.settings import WorkerSettings
@@ -48,19 +49,7 @@ def load(settings: WorkerSettings, s3: S3Client | None = None) -> Classifier:
 
 def state_dict(model: str = "resnet18", classes: int = 1000) -> dict[str, Tensor]:
     """Not of a trained model, but of one that tells these photos apart."""
-    torch.manual_seed(classes)
-    network = get_model(model, weights=None, num_classes=classes)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # statistics of all that was seen
-    batch = torch.stack([get_model_weights(model).DEFAULT.transforms()(image) for image in IMAGES])
-    with torch.no_grad():
-        network.train()(batch)
-        logits = network.eval()(batch)
-        scale = 3 / (logits - logits.mean(0)).std()
-        network.fc.weight *= scale
-        network.fc.bias.copy_((network.fc.bias - logits.mean(0)) * scale)
-    return network.state_dict()
+    return random_weights(model, IMAGES, classes)
 
 
 def saved(folder: Path, content: object, name: str = "pets.pt") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud.clients import S3Client, make_clients
+from cloud.clients import S3Client, make_worker_clients
 from cloud.errors import CloudError
 from cloud.settings import SettingsError, WorkerSettings, default_of
 from worker.artefact import ClassifierError, artefact_folder, cache_folder, read_manifest
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         settings = WorkerSettings.from_environment()
         in_s3 = any(source.startswith("s3://") for source in (settings.weights, settings.labels, photos))
-        s3 = make_clients().s3 if in_s3 else None
+        s3 = make_worker_clients().s3 if in_s3 else None
         if settings.engine == "torch":
             try_torch(settings, s3)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.artefact import MANIFEST, ClassifierError, Manifest
+from worker.artefact import MANIFEST, ClassifierError, Manifest, read_manifest
 from worker.bake.choice import AGREEMENT, NEEDED, Figures, choose, split, table
 from worker.bake.convert import convert
 from worker.bake.photos import PhotoFiles, find_photos
@@ -67,10 +67,8 @@ def bake(model: TorchModel, precision: str, files: PhotoFiles, folder: Path) -> 
 
 def remove_unused(folder: Path) -> None:
     """Removes the networks that the folder's manifest does not name."""
-    try:
-        used = Manifest.model_validate_json((folder / MANIFEST).read_bytes()).network
-    except FileNotFoundError:
-        used = ""
+    manifest = read_manifest(folder)
+    used = manifest.network if manifest else ""
     for file in folder.iterdir():
         if file.name != MANIFEST and file.stem != Path(used).stem:
             file.unlink()
