@@ -32,14 +32,15 @@ def load(model: str, engine: str, precision: str, folder: Path, threads: int) ->
         from worker.openvino_network import load_openvino
 
         return load_openvino(file_of(engine, precision, folder), precision, threads), threads
-    return load_onnxruntime(file_of(engine, precision, folder), threads), 1
+    return load_onnxruntime(file_of(engine, precision, folder)), threads
 
 
-def load_onnxruntime(file: Path, threads: int) -> Network:
+def load_onnxruntime(file: Path) -> Network:
+    """Returns a network that works in the thread that calls it, as OpenVINO's does here."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
