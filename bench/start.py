@@ -34,28 +34,33 @@ GROUPS = {
 }
 
 
-def print_start() -> None:
-    print("\nthe start of a worker, in parts")
-    for name, seconds in parts().items():
+def print_start(engine: str) -> None:
+    print(f"\nthe start of a worker with {engine}, in parts")
+    for name, seconds in parts(engine).items():
         print(f"    {name:44}{seconds * 1000:8.0f} ms")
 
 
-def parts() -> dict[str, float]:
+def parts(engine: str) -> dict[str, float]:
     """Returns the seconds of each part. Imports are timed in a run of their own, which makes them slower."""
     found = {"the interpreter": run("pass")[1]}
-    output, _ = run(PARTS)
+    output, _ = run(PARTS, ENGINE=engine)
     clients, model = map(float, output.split())
     imports = import_seconds()
     found |= {f"import of {group}": seconds for group, seconds in imports.most_common()}
     found["clients of S3 and SQS"] = clients
-    found["loading the model, with the import of openvino"] = model
+    found[f"loading the model, with the import of {engine}"] = model
     return found
 
 
-def run(code: str) -> tuple[str, float]:
+def run(code: str, **settings: str) -> tuple[str, float]:
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout, time.perf_counter() - started
 
@@ -74,4 +79,4 @@ def import_seconds() -> Counter[str]:
 
 
 if __name__ == "__main__":
-    print_start()
+    print_start("openvino")

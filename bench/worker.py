@@ -77,15 +77,16 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True)
         runs: dict[int, list[Run]] = {delay: [] for delay in DELAYS}
         loops: dict[str, list[dict[str, Any]]] = {"openvino": [], "torch": []}
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             for engine, found in loops.items():
                 found.append(bare_model(folder, engine))
-            for delay in DELAYS:
+            for delay in DELAYS if number % 2 == 0 else reversed(DELAYS):
                 runs[delay].append(run_worker(folder, delay / 1000))
         with_torch = run_worker(folder, 0.03, ENGINE="torch")
         report(runs, loops, with_torch)
         draw(runs, loops)
-    print_start()
+    print_start("openvino")
+    print_start("torch")
 
 
 def bare_model(folder: Path, engine: str) -> dict[str, Any]:
