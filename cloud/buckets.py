@@ -178,7 +178,14 @@ class InputBucket(Bucket):
 
     def image_ids(self, request_id: str) -> list[ImageId]:
         """Returns the image-ids of the request's stored images, in the order of their keys."""
-        return image_ids(self, request_id)
+        return list(self.stored(request_id))
+
+    def stored(self, prefix: str, after: str = "") -> dict[ImageId, datetime]:
+        """Returns when each stored image was stored, by image-id, in the order of the keys.
+
+        Only image-ids are returned that begin with `prefix` and sort after `after`.
+        """
+        return dict(images(self, prefix, after))
 
 
 class OutputBucket(Bucket):
@@ -210,18 +217,19 @@ class OutputBucket(Bucket):
         `prefix` is a request-id, or the beginning of several. Only image-ids that sort after `after` are
         returned. Calls ListObjectsV2 once for each 1,000 of them.
         """
-        return image_ids(self, prefix, after)
+        return [image_id for image_id, _ in images(self, prefix, after)]
 
 
-def image_ids(bucket: Bucket, prefix: str, after: str = "") -> list[ImageId]:
-    """Returns the keys of the bucket that are image-ids. Any other key is skipped with a warning."""
-    found = []
-    for key in bucket.keys(prefix, after):
+def images(bucket: Bucket, prefix: str, after: str) -> Iterator[tuple[ImageId, datetime]]:
+    """Yields the keys of the bucket that are image-ids, each with the time at which its object was written.
+
+    Any other key is skipped with a warning.
+    """
+    for key, at in bucket.listing(prefix, after):
         try:
-            found.append(ImageId(key))
+            yield ImageId(key), at
         except ValueError as error:
             log.warning("a stray object in the bucket %s is ignored: %s", bucket.name, error)
-    return found
 
 
 def unreadable_prediction(key: str) -> Prediction:

@@ -3,6 +3,11 @@
 It is the key of the image in the input bucket, the body of its message, and the key of its prediction in the
 output bucket. All keys of a request begin with its request-id, so one call of ListObjectsV2 for each 1,000
 images finds the predictions of a request.
+
+A request-id has 32 hex digits: the shard of the process that took the request in 6, the time in seconds since
+1970 in 8, and 72 random bits in 18. The shard spreads the keys of several processes over the partitions of
+S3, and lets each process list its own requests alone. Those of one process are in the order of their arrival,
+to the second.
 """
 
 import re
@@ -14,9 +19,10 @@ from typing import Any, Self
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-REQUEST_ID = re.compile(r"[0-9a-f]{28}")
+SHARD_DIGITS, TIME_DIGITS = 6, 8
+REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 IMAGE_ID = re.compile(
-    r"(?P<request_id>[0-9a-f]{28})/(?P<name>(?P<number>\d{4,})-(?P<filename>.+))", re.DOTALL
+    r"(?P<request_id>[0-9a-f]{32})/(?P<name>(?P<number>\d{4,})-(?P<filename>.+))", re.DOTALL
 )
 MAX_FILENAME_BYTES = 255  # an S3 key may have 1,024 bytes
 MAX_SUFFIX_BYTES = 16
@@ -59,13 +65,26 @@ class ImageId(str):
         return core_schema.no_info_after_validator_function(cls, handler(str))
 
 
-def new_request_id() -> str:
-    """Returns 28 hex digits: the time in seconds since 1970 in 8 digits, and 80 random bits in 20.
+def new_shard() -> str:
+    """Returns a random shard for the requests of one process."""
+    return secrets.token_hex(SHARD_DIGITS // 2)
 
-    Whoever has the request-id may see the request, so it must be impossible to guess. Request-ids sort in the
-    order in which the requests arrived, to the second.
+
+def new_request_id(shard: str = "") -> str:
+    """Returns the id of a new request. Without a shard, it gets a random one.
+
+    Whoever has the request-id may see the request, so it must be impossible to guess.
     """
-    return f"{int(time.time()):08x}{secrets.token_hex(10)}"
+    return f"{shard or new_shard()}{int(time.time()):0{TIME_DIGITS}x}{secrets.token_hex(9)}"
+
+
+def shard_of(request_id: str) -> str:
+    return request_id[:SHARD_DIGITS]
+
+
+def shard_and_time(request_id: str) -> str:
+    """Returns the beginning of a request-id after which all later request-ids of its shard sort."""
+    return request_id[: SHARD_DIGITS + TIME_DIGITS]
 
 
 def is_request_id(text: str) -> bool:

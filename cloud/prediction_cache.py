@@ -1,6 +1,19 @@
-"""Caches predictions by the content of the image."""
+"""Caches predictions by the content of the image, for as long as the model stays the same.
+
+A worker writes what it has learned in batches, as objects `cache/<model version>/<time left>-<random>` in the
+state bucket. The time left until the year 2100 falls, so the newest batches are the first ones of a listing.
+Each controller process keeps what it has read in memory. Whatever S3 fails at, the cache does without, and
+logs a warning.
+"""
 
 import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from itertools import islice
+from threading import Lock
 
 from cloud.buckets import Bucket, JsonObjects
 from cloud.errors import CloudError
@@ -9,32 +22,107 @@ from cloud.prediction import Prediction, Status
 log = logging.getLogger(__name__)
 
 PREFIX = "cache/"
+END_OF_TIME = 4_102_444_800  # the year 2100, in seconds since 1970
+WRITE_SECONDS = 5.0  # the longest that a prediction waits for others before it is written
+WRITE_PREDICTIONS = 100  # the number of predictions that are written together
+READ_SECONDS = 5.0  # the shortest time between two listings of a process
+LISTED = 1000  # the newest batches, which are those that a process reads
+KEPT = 50_000  # the predictions that a process keeps in memory, some 500 bytes each
+
+
+class CacheWriter:
+    """Collects the predictions of a worker's model and writes them. Threads may share it."""
+
+    def __init__(self, state: Bucket, version: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`version` is the version of the model. Without one, nothing is written."""
+        self.version, self.clock = version, clock
+        self._batches = JsonObjects(state, dict[str, Prediction])
+        self._learned: dict[str, Prediction] = {}
+        self._since = 0.0
+        self._lock = Lock()
+
+    def add(self, sha256: str, prediction: Prediction) -> None:
+        """Adds the prediction for an image, unless it is a failure: the next try may succeed."""
+        if not self.version or prediction.status is not Status.CLASSIFIED:
+            return
+        with self._lock:
+            if not self._learned:
+                self._since = self.clock()
+            self._learned[sha256] = prediction
+            full = len(self._learned) >= WRITE_PREDICTIONS
+        if full:
+            self.write()
+
+    def write_if_due(self) -> None:
+        """Writes the predictions that have waited for WRITE_SECONDS. Must be called from time to time."""
+        if self._learned and self.clock() - self._since >= WRITE_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Writes what was added."""
+        with self._lock:
+            learned, self._learned = self._learned, {}
+        if not learned:
+            return
+        key = f"{PREFIX}{self.version}/{END_OF_TIME - int(time.time()):010d}-{secrets.token_hex(4)}"
+        try:
+            self._batches.write(key, learned)
+        except CloudError as error:
+            log.warning("%s", error)
 
 
 class PredictionCache:
-    """The predictions that a model has made for certain bytes, so that it need not make them again.
+    """The predictions that a controller process knows, by the version of the model and SHA-256.
 
-    They are in the state bucket, under the keys `cache/<model version>/<SHA-256>`. When S3 fails, the cache
-    does without the prediction and logs a warning.
+    Threads may share it.
     """
 
-    def __init__(self, state: Bucket) -> None:
-        self._predictions = JsonObjects(state, Prediction)
+    def __init__(self, state: Bucket, pool: Executor, clock: Callable[[], float] = time.monotonic) -> None:
+        self.state, self.pool, self.clock = state, pool, clock
+        self._batches = JsonObjects(state, dict[str, Prediction])
+        self._known: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._read_keys: dict[str, set[str]] = {}
+        self._read_at: dict[str, float] = {}
+        self._reading, self._lock = Lock(), Lock()
 
     def get(self, version: str, sha256: str) -> Prediction | None:
-        """Returns the prediction, or None when there is none or it cannot be read."""
-        try:
-            prediction = self._predictions.get(f"{PREFIX}{version}/{sha256}")
-        except CloudError as error:
-            log.warning("a cached prediction is not used: %s", error)
-            return None
-        return prediction if prediction and prediction.label else None
+        """Returns the prediction, or None when this process knows none."""
+        with self._lock:
+            if (found := self._known.get((version, sha256))) is None:
+                return None
+            self._known.move_to_end((version, sha256))
+        return Prediction.model_validate_json(found)
 
     def put(self, version: str, sha256: str, prediction: Prediction) -> None:
-        """Stores the prediction, unless it is a failure: the next try may succeed."""
+        """Keeps the prediction in memory, and forgets those that were not asked for the longest."""
         if prediction.status is not Status.CLASSIFIED:
             return
+        with self._lock:
+            self._known[version, sha256] = prediction.model_dump_json(exclude_defaults=True).encode()
+            self._known.move_to_end((version, sha256))
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+
+    def read(self, version: str) -> None:
+        """Reads what the workers have written since the last time, at most once in READ_SECONDS."""
+        with self._reading:
+            if self.clock() - self._read_at.get(version, float("-inf")) < READ_SECONDS:
+                return
+            try:
+                keys = list(islice(self.state.keys(f"{PREFIX}{version}/"), LISTED))
+            except CloudError as error:
+                log.warning("the cached predictions are not known: %s", error)
+                keys = []
+            new = [key for key in keys if key not in self._read_keys.get(version, ())]
+            for batch in self.pool.map(self._read_batch, reversed(new)):  # the newest are kept the longest
+                for sha256, prediction in batch.items():
+                    self.put(version, sha256, prediction)
+            self._read_keys = {version: set(keys)}
+            self._read_at = {version: self.clock()}
+
+    def _read_batch(self, key: str) -> dict[str, Prediction]:
         try:
-            self._predictions.write(f"{PREFIX}{version}/{sha256}", prediction)
+            return self._batches.get(key) or {}
         except CloudError as error:
-            log.warning("%s", error)
+            log.warning("a cached prediction is not used: %s", error)
+            return {}

@@ -27,7 +27,8 @@ from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.deduplication import Deduplication
 from controller.image_requests.follower import Follower
 from controller.image_requests.idempotency import IdempotencyKeys
-from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.journal import Journal
+from controller.image_requests.outbox import Outbox
 from controller.image_requests.polling import Polling
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.stored_requests import StoredRequests
@@ -47,17 +48,18 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     outputs = OutputBucket(clients.s3, settings.output_bucket)
     state = Bucket(clients.s3, settings.state_bucket)
     queue = RequestQueue(clients.sqs, settings.request_queue)
-    open_requests = OpenRequests(state, inputs, outputs)
+    journal = Journal(state, inputs, outputs)
     pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
     stored = StoredRequests(inputs, outputs, pool)
-    deduplication = Deduplication(settings, clients.s3, PredictionCache(state), outputs, pool)
+    deduplication = Deduplication(settings, clients.s3, PredictionCache(state, pool), outputs, pool)
     wake_autoscaler = Event()
     polling = Polling(
-        stored, open_requests, deduplication, settings.request_timeout, wake_autoscaler=wake_autoscaler.set
+        stored, journal, deduplication, settings.request_timeout, wake_autoscaler=wake_autoscaler.set
     )
-    submissions = Submissions(inputs, outputs, queue, open_requests, deduplication, polling, pool)
+    outbox = Outbox(queue, pool)
+    submissions = Submissions(inputs, outputs, outbox, journal, deduplication, polling, pool)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
-    recovery = Recovery(queue, outputs, open_requests)
+    recovery = Recovery(queue, outputs, journal)
     shared, reports = SharedState(state), WorkerReports(state)
     history = FleetHistory(state)
     policy = Policy(
@@ -66,10 +68,8 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         boot_timeout=settings.boot_timeout,
         silent_after=silent_after(settings.visibility_timeout),
     )
-    observer = Observer(queue, fleet, InstanceLedger(reports), open_requests, recovery, polling.waiting)
-    autoscaler = Autoscaler(
-        observer, policy, fleet, shared, history, open_requests, recovery, wake_autoscaler
-    )
+    observer = Observer(queue, fleet, InstanceLedger(reports), journal, recovery, polling.waiting)
+    autoscaler = Autoscaler(observer, policy, fleet, shared, history, recovery, wake_autoscaler)
     fleet_view = FleetView(
         queue,
         fleet,
@@ -100,7 +100,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         autoscaler,
         fleet_view,
         forecast,
-        CancelRetry(queue, stored, open_requests, polling, recovery),
+        CancelRetry(queue, stored, journal, polling, recovery),
         Follower(polling, stored),
         EventStreams(forecast),
         WaitLimits(settings.web_threads),

@@ -16,14 +16,14 @@ from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import WorkerClients, make_worker_clients
 from cloud.errors import CloudError
 from cloud.model_version import model_version
-from cloud.prediction_cache import PredictionCache
+from cloud.prediction_cache import CacheWriter
 from cloud.request_queue import RequestQueue
 from cloud.settings import SettingsError, WorkerSettings, default_of
 from cloud.signals import stop_on
 from cloud.worker_reports import WorkerReports
 from worker import instance_metadata, metrics
 from worker.artefact import ClassifierError
-from worker.consumer import Consumer, no_cache
+from worker.consumer import Consumer
 from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter
@@ -89,7 +89,14 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         classifier,
         instance_id,
         settings.max_receives,
+        version,
     )
+    cache = CacheWriter(state, version)
+
+    def on_progress(images: int, seconds: float) -> None:
+        reporter.add(images, seconds)
+        cache.write_if_due()
+
     log.info("ready", extra=steps.origin())
     Consumer(
         queue,
@@ -97,9 +104,10 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         heartbeat,
         idle_seconds=settings.idle_shutdown_seconds,
         decoders=len(os.sched_getaffinity(0)),
-        on_progress=reporter.add,
-        remember=partial(PredictionCache(state).put, version) if version else no_cache,
+        on_progress=on_progress,
+        remember=cache.add,
     ).run(stop)
+    cache.write()
     ended.set()
     faulthandler.cancel_dump_traceback_later()
     reporter.end()

@@ -31,7 +31,7 @@ RETRY_SECONDS = 5  # the pause after a failed receive
 RECEIVERS = 3  # the threads that receive as long as the queue is long; otherwise, one does
 S3_THREADS = 64  # the most calls of S3 at once
 LOOK_SECONDS = 0.25  # how often the consumer looks whether it should end
-LINGER_SECONDS = 0.1  # how long a message waits for others, to be deleted together with them
+LINGER_SECONDS = 0.5  # how long a message waits for others, to be deleted together with them
 
 
 class Fate(Enum):

@@ -60,7 +60,8 @@ class Work:
 class Steps:
     """Fetches, decodes and classifies images, and stores their predictions. Any thread may do any step.
 
-    A message that has been received `max_receives` times gets a failed prediction.
+    A message that has been received `max_receives` times gets a failed prediction. Predictions say which
+    `model_version` they are of, unless it is "".
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class Steps:
         classifier: Classifier,
         instance_id: str,
         max_receives: int,
+        model_version: str = "",
     ) -> None:
         self.inputs, self.outputs, self.classifier = inputs, outputs, classifier
         self.instance_id, self.max_receives = instance_id, max_receives
+        self.model_version = model_version
         self.budget = ByteBudget(BYTES_AHEAD)
 
     def begin(self, message: Message) -> Work | None:
@@ -143,6 +146,7 @@ class Steps:
                 work.image_id,
                 top,
                 **self.origin(),
+                model_version=self.model_version or None,
                 timings={k: round(v, 4) for k, v in {**work.timings, "classify": seconds}.items()},
             )
             for work, top in zip(works, tops, strict=True)

@@ -21,12 +21,12 @@ from controller.autoscaling.launcher import Launcher, LaunchFailed
 from controller.autoscaling.observer import Observed, Observer
 from controller.autoscaling.planner import BUSY_SECONDS, Plan, Policy, plan
 from controller.autoscaling.wording import some
-from controller.image_requests.open_requests import OpenRequests
 from controller.image_requests.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
 SPACING_SECONDS = 0.2  # the least pause between two runs: one run serves all that has happened meanwhile
+PROCESSOR_SHARE = 0.04  # the most of a processor that the runs may take
 DEAD_LETTERS_SECONDS = 10.0  # between two looks into the dead-letter queue while the request queue is busy
 LEASE_WAIT_SECONDS = 5.0
 
@@ -55,14 +55,13 @@ class Autoscaler:
         fleet: Fleet,
         shared: SharedState,
         history: FleetHistory,
-        open_requests: OpenRequests,
         recovery: Recovery,
         wake: Event,
     ) -> None:
         self.observer, self.policy = observer, policy
         self.fleet, self.launcher = fleet, Launcher(fleet)
         self.shared, self.history = shared, history
-        self.open_requests, self.recovery = open_requests, recovery
+        self.recovery = recovery
         self.wake = wake
         """Set to start the next run at once: a request was sent or answered, or the process ends."""
         self.name = f"{socket.gethostname()}/{os.getpid()}"
@@ -71,7 +70,7 @@ class Autoscaler:
     def run(self, stop: Event) -> None:
         """Runs when woken, and from time to time, until `stop` is set. Set `wake` too to end it at once."""
         while not stop.is_set():
-            seconds = BUSY_SECONDS
+            seconds, started = BUSY_SECONDS, time.thread_time()
             try:
                 seconds = self.reconcile()
             except Busy:
@@ -80,7 +79,7 @@ class Autoscaler:
                 log.warning("the autoscaler's run failed: %s", error)
             except Exception:
                 log.exception("the autoscaler's run failed")
-            stop.wait(SPACING_SECONDS)
+            stop.wait(max(SPACING_SECONDS, (time.thread_time() - started) / PROCESSOR_SHARE))
             self.wake.wait(seconds)
             self.wake.clear()
 
@@ -106,7 +105,7 @@ class Autoscaler:
         if run.plan.terminate:
             self._terminate(run, lease.state)
         if run.plan.fail:
-            self._fail_open_requests(run, lease.state)
+            self._fail_what_waits(run, lease.state)
         if run.plan.launch:
             self._launch(run, lease)
         self.fleet.number(run.left, run.launched)
@@ -133,14 +132,13 @@ class Autoscaler:
             launched.protected = not launched.ending
         state.not_ready += [i for i in run.plan.late if i in run.terminated]
 
-    def _fail_open_requests(self, run: Run, state: FleetState) -> None:
-        found = [self.open_requests.get(request_id) for request_id in self.open_requests.ids()]
-        failed = self.recovery.fail_all([request for request in found if request], run.plan.fail)
+    def _fail_what_waits(self, run: Run, state: FleetState) -> None:
+        failed = self.recovery.fail_all(run.plan.fail)
         run.reasons.append(f"{some(failed, 'image', 'images')} answered failed: {run.plan.fail}")
         state.launch_failures, state.not_ready = 0, []
 
     def _launch(self, run: Run, lease: Lease) -> None:
-        request_id = next(iter(run.observed.waiting.requests or self.open_requests.ids()), "")
+        request_id = next(iter(run.observed.waiting.requests), "")
         try:
             run.launched = self.launcher.launch(run.plan.launch, request_id, lease)
         except LaunchFailed as error:

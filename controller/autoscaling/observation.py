@@ -73,7 +73,7 @@ class Observation:
     requests: int = 0
     """The number of requests of this process that wait for predictions."""
     unanswered: Mapping[str, int] = field(default_factory=dict)
-    """The open requests of all processes, each with its number of images that wait for a worker.
+    """The requests of all processes that wait, each with its number of images that do.
 
     This is known only if the queue is empty, and was read after the queue was counted.
     """

@@ -1,4 +1,4 @@
-"""Observes the queue, the fleet and the open requests for one run of the autoscaler."""
+"""Observes the queue, the fleet and the requests that wait for one run of the autoscaler."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_state import FleetState
 from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observation import Counts, Observation
-from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.journal import Journal
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.waiting import Waiting
 
@@ -33,13 +33,13 @@ class Observer:
         queue: RequestQueue,
         fleet: Fleet,
         ledger: InstanceLedger,
-        open_requests: OpenRequests,
+        journal: Journal,
         recovery: Recovery,
         waiting: Callable[[], Waiting],
         count_again_seconds: float = COUNT_AGAIN_SECONDS,
     ) -> None:
         self.queue, self.fleet, self.ledger = queue, fleet, ledger
-        self.open_requests, self.recovery = open_requests, recovery
+        self.journal, self.recovery = journal, recovery
         self.waiting, self.count_again_seconds = waiting, count_again_seconds
         self._noted = Waiting()
 
@@ -47,21 +47,21 @@ class Observer:
         """Observes everything, and brings `state` up to date with it. Raises CloudError when AWS fails.
 
         SQS's counts are approximate, so an empty queue is counted again before it is believed. If it is still
-        empty, complete requests are closed, and lost messages are sent again.
+        empty, lost messages are sent again.
         """
         waiting, queue, instances = self.waiting(), self.queue.counts(), self.fleet.instances()
         active = self.ledger.update(state, instances)
         unanswered: dict[str, int] = {}
         counts = count(queue, waiting, instances)
         quiet = not counts.backlog
-        if quiet and (active or self.open_requests.ids()):
+        if quiet and (active or self.journal.markers()):
             submitted = waiting.submitted
             time.sleep(self.count_again_seconds)
             waiting, queue = self.waiting(), self.queue.counts()
             counts = count(queue, waiting, instances)
             quiet = not counts.backlog and waiting.submitted == submitted
             if quiet:
-                unanswered = self.recovery.settle(self.open_requests.ids())
+                unanswered = self.recovery.settle()
         at = now().timestamp()
         self._note_sent(state, waiting, at)
         observation = Observation(

@@ -79,7 +79,8 @@ def plan(observation: Observation, policy: Policy) -> Plan:
         found = Plan(fail=reason)
     else:
         found = scale_out(observation, wanted, called_for, policy)
-    busy = observation.instances or observation.ending or observation.counts.backlog or observation.requests
+    waiting = observation.counts.backlog or observation.requests or observation.unanswered
+    busy = waiting or observation.instances or observation.ending
     seconds = BUSY_SECONDS if busy else IDLE_SECONDS
     return replace(found, wanted=wanted, called_for=called_for, next_run_in=seconds)
 

@@ -23,7 +23,7 @@ ENDED = {"terminated", "stopped"}
 FRESH_SECONDS = 1.0  # an answer is reused for at least this long
 READING_SHARE = 0.2  # the largest share of the time spent on reading; a large fleet has many reports
 # A request-id has 28 hex digits. The first group is the part that may be shown.
-REQUEST_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{16}\b")
+REQUEST_ID = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{16}\b")
 
 
 class InstanceView(BaseModel):

@@ -9,7 +9,7 @@ from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction, Status
 from cloud.request_queue import MAX_BATCH, RequestQueue
 from controller.image_requests.errors import InvalidState
-from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.journal import Journal
 from controller.image_requests.polling import Polling
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.results import RequestResult
@@ -26,11 +26,11 @@ class CancelRetry:
         self,
         queue: RequestQueue,
         stored: StoredRequests,
-        open_requests: OpenRequests,
+        journal: Journal,
         polling: Polling,
         recovery: Recovery,
     ) -> None:
-        self.queue, self.stored, self.open_requests = queue, stored, open_requests
+        self.queue, self.stored, self.journal = queue, stored, journal
         self.polling, self.recovery = polling, recovery
         self.inputs, self.outputs, self.pool = stored.inputs, stored.outputs, stored.pool
 
@@ -38,13 +38,8 @@ class CancelRetry:
         """Writes a `failed` prediction for each unanswered image, and deletes it from the input bucket.
 
         Workers skip the messages of these images. Returns the new result, or None when the request is
-        unknown. Raises InvalidState while the request is being uploaded, and CloudError when AWS fails.
+        unknown. Raises CloudError when AWS fails.
         """
-        request = self.open_requests.get(request_id)
-        if request and not self.open_requests.progress(request).uploaded:
-            raise InvalidState(
-                "This request is still being uploaded. Cancel it once it waits for its answers."
-            )
         found = self.stored.load(request_id)
         if found is None:
             return None
@@ -55,7 +50,7 @@ class CancelRetry:
         self._take_back(waiting)
         self.stored.refresh(found)
         if not self.polling.refresh(request_id):  # otherwise its polling thread closes it
-            self.open_requests.close(request_id)
+            self.journal.release(request_id)
         self.polling.wake_autoscaler()
         return found.result()
 
@@ -70,15 +65,16 @@ class CancelRetry:
         the new result, or None when the request is unknown. Raises InvalidState when no image can be sent
         again, or when the request still waits, and CloudError when AWS fails.
 
-        If the process dies before it deletes the first failed prediction, it leaves an open request that
-        seems to be partly uploaded; recovery closes it. If the process dies later, it leaves images with
-        neither a prediction nor a message; recovery sends their messages.
+        If the process dies in between, it leaves images with neither a prediction nor a message; recovery
+        sends their messages.
         """
         found = self.stored.load(request_id)
         if found is None:
             return None
+        if found.unanswered:
+            raise waits()
         failed = self._failed_and_stored(found)
-        if not found.unanswered and not failed:
+        if not failed:
             raise InvalidState(
                 "No image of this request can be sent again: none failed that is still stored and might fare"
                 " better. Upload another file."
@@ -87,21 +83,15 @@ class CancelRetry:
             return self._send_again(found, failed)
 
     def _send_again(self, found: WatchedRequest, failed: Sequence[ImageId]) -> RequestResult:
-        count = len(found.image_ids)
         try:
-            self.open_requests.open(found.request_id, count + 1, IfNoneMatch="*")
+            self.journal.hold(found.request_id, IfNoneMatch="*")
         except Conflict:
-            raise InvalidState(
-                "This request waits for answers. Once all its images are answered, those that failed can be"
-                " sent again."
-            ) from None
+            raise waits() from None
         still = self.stored.fetch(failed)
         failed = [i for i in failed if i not in still or still[i].status is Status.FAILED]
         list(self.pool.map(self.outputs.delete, failed))
         again = WatchedRequest(found.request_id, found.image_ids, sent_before=True)
         again.know({i: p for i, p in found.predictions.items() if i not in failed})
-        # From now on recovery sends any message that is missing.
-        self.open_requests.open(found.request_id, count)
         self.queue.send(failed)
         self.polling.watch(again)
         return again.result()
@@ -126,3 +116,10 @@ class CancelRetry:
     def _failed_and_stored(self, found: WatchedRequest) -> list[ImageId]:
         stored = set(self.inputs.image_ids(found.request_id))
         return [i for i, p in found.predictions.items() if p.error and p.error.retryable and i in stored]
+
+
+def waits() -> InvalidState:
+    return InvalidState(
+        "This request waits for answers. Once all its images are answered, those that failed can be sent"
+        " again."
+    )

@@ -1,7 +1,7 @@
 """Finds images that need no worker, because an image with the same bytes has or will have a prediction."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 
 from cloud.buckets import OutputBucket
@@ -48,10 +48,20 @@ class Deduplication:
                 log.warning("no answer comes from the cache, since the model's version is unknown: %s", error)
             return None
 
-    def get(self, version: str | None, upload: Upload) -> Prediction | None:
-        """Returns the prediction if model `version` has classified the same bytes before, else None."""
-        found = self.cache.get(version, upload.sha256) if version else None
-        return found.of(upload.image_id) if found else None
+    def find(self, uploads: Sequence[Upload]) -> list[Prediction]:
+        """Returns a prediction for each image whose bytes the present model has classified before."""
+        if (version := self.version()) is None:
+            return []
+        self.cache.read(version)
+        found = ((upload, self.cache.get(version, upload.sha256)) for upload in uploads if not upload.refusal)
+        return [prediction.of(upload.image_id) for upload, prediction in found if prediction]
+
+    def learn(self, watched: WatchedRequest, predictions: Iterable[Prediction]) -> None:
+        """Keeps new predictions, so that the next request with the same bytes gets them."""
+        for prediction in predictions:
+            sha256 = watched.sha256s.get(prediction.image_id)
+            if self.on and sha256 and prediction.model_version and not prediction.cached:
+                self.cache.put(prediction.model_version, sha256, prediction)
 
     def copies(self, uploads: Sequence[Upload]) -> dict[ImageId, ImageId]:
         """Returns the duplicates in `uploads`, as a map from image-id to image-id.

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from threading import Event, Lock, Thread
 
 from cloud.errors import CloudError
-from cloud.image_id import ImageId
+from cloud.image_id import ImageId, shard_of
 from cloud.prediction import Prediction
 from controller.image_requests.deduplication import Deduplication
+from controller.image_requests.journal import Journal
 from controller.image_requests.metrics import ANSWER_SECONDS, IMAGES
-from controller.image_requests.open_requests import OpenRequests
 from controller.image_requests.prediction_listing import PredictionListing
 from controller.image_requests.results import RequestResult
 from controller.image_requests.stored_requests import StoredRequests
@@ -19,10 +19,12 @@ from controller.image_requests.watched_request import WatchedRequest
 
 log = logging.getLogger(__name__)
 
-FIRST_POLL_SECONDS = 0.03  # the shortest pause between two polls
-SLOWEST_POLL_SECONDS = 1.0  # the longest pause between two polls
+# Between two polls of a request that is not in the listing of all:
+FIRST_POLL_SECONDS = 0.03  # the shortest pause
+SLOWEST_POLL_SECONDS = 1.0  # the longest pause
 POLL_SHARE = 0.1  # the pause as a share of the time waited so far, which limits the delay due to polling
-YOUNG_SECONDS = 30  # younger requests share one listing of the output bucket
+LOOK_SECONDS = 5.0  # how often a polling thread looks whether its request has timed out
+AGAIN_SECONDS = 1.0  # the pause after predictions could not be read
 LAG_SECONDS = 60  # SQS's counts are approximate, and may lag behind by this long
 
 
@@ -30,16 +32,16 @@ class Polling:
     def __init__(
         self,
         stored: StoredRequests,
-        open_requests: OpenRequests,
+        journal: Journal,
         deduplication: Deduplication,
         request_timeout: float,
         wake_autoscaler: Callable[[], None],
     ) -> None:
-        self.stored, self.open_requests, self.deduplication = stored, open_requests, deduplication
+        self.stored, self.journal, self.deduplication = stored, journal, deduplication
         self.request_timeout = request_timeout
         self.wake_autoscaler = wake_autoscaler
         """Called when images were sent, and when no request waits any more."""
-        self.feed = PredictionListing(stored.outputs)
+        self.listing = PredictionListing(stored.outputs, journal.shard)
         self._watched: dict[str, WatchedRequest] = {}
         self._submitted = self._images = 0
         self._lock = Lock()
@@ -58,21 +60,26 @@ class Polling:
         try:
             Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
         except RuntimeError as error:
-            # There are too many threads. Clients still get the predictions from S3, and recovery closes the
-            # request.
+            # There are too many threads. Clients still get the predictions from S3.
             log.error("%s", error, extra={"request_id": watched.request_id})
             self._forget(watched)
+            self._end(watched)
 
     def wait(self, request_id: str, seconds: float) -> None:
         """Waits until the request is complete, for at most `seconds`. Another process may be polling it.
 
         Raises CloudError when S3 cannot be read.
         """
-        until = time.monotonic() + seconds
+        until, found = time.monotonic() + seconds, None
         while (left := until - time.monotonic()) > 0:
             if watched := self.watched(request_id):
                 watched.finished.wait(left)
-            elif not self._is_open(request_id):
+                continue
+            if found:
+                self.stored.refresh(found)
+            else:
+                found = self.stored.load(request_id)
+            if found is None or not found.unanswered:
                 # If this process has begun to poll the request meanwhile, `read` would return what the
                 # polling thread knows, which may be less than what S3 has.
                 if not self.watched(request_id):
@@ -101,6 +108,7 @@ class Polling:
         watched = self.watched(request_id)
         if watched:
             self._learn(watched, self.stored.outputs.answered(request_id))
+            self.listing.wake(request_id)
         return watched is not None
 
     def waiting(self) -> Waiting:
@@ -114,47 +122,58 @@ class Polling:
             just_sent=sum(len(w.in_queue) for w in watched if w.seconds < LAG_SECONDS),
         )
 
-    def _is_open(self, request_id: str) -> bool:
-        request = self.open_requests.get(request_id)
-        return request is not None and not self.open_requests.progress(request).complete
-
     def _watch(self, watched: WatchedRequest) -> None:
-        """Runs in the polling thread of a request. The last poll takes place after the timeout."""
+        """Runs in the polling thread of a request."""
         try:
-            while True:
-                over = watched.seconds >= self.request_timeout
-                try:
-                    self._poll(watched, alone=over or not is_young(watched))
-                except CloudError as error:
-                    log.warning("%s", error, extra={"request_id": watched.request_id})
-                except Exception:
-                    log.exception("a poll failed", extra={"request_id": watched.request_id})
-                if over or not watched.unanswered:
-                    break
-                Event().wait(self._pause(watched.seconds))
+            if shard_of(watched.request_id) == self.journal.shard and not watched.sent_before:
+                self._poll_with_others(watched)
+            if watched.unanswered:
+                self._poll_alone(watched)
         finally:
             self._forget(watched)
             self._end(watched)
             if not self.waiting().requests:
                 self.wake_autoscaler()
 
-    def _poll(self, watched: WatchedRequest, alone: bool) -> None:
-        if alone:
-            answered = self.stored.outputs.answered(watched.request_id)
-        else:
-            with self._lock:
-                young = [w.request_id for w in self._watched.values() if is_young(w)]
-            answered = self.feed.answered(watched.request_id, [watched.request_id, *young])
-        self._learn(watched, answered)
-        for prediction in self.deduplication.answer_copies(watched):
-            note_answer(prediction, "cached")
+    def _poll_with_others(self, watched: WatchedRequest) -> None:
+        """Takes what the common listing finds, until nothing is missing or the time is over."""
+        found: set[ImageId] = set()
+        with self.listing.follow(watched.request_id, len(watched.in_queue)) as followed:
+            while watched.unanswered and (left := self.request_timeout - watched.seconds) > 0:
+                unread = found - watched.predictions.keys()
+                new = followed.wait(min(left, AGAIN_SECONDS if unread else LOOK_SECONDS))
+                if new is None:
+                    return
+                found.update(new)
+                self._poll(watched, lambda: found)
+
+    def _poll_alone(self, watched: WatchedRequest) -> None:
+        """Lists the request itself from time to time. The last poll takes place after the timeout."""
+        while True:
+            over = watched.seconds >= self.request_timeout
+            self._poll(watched, lambda: self.stored.outputs.answered(watched.request_id))
+            if over or not watched.unanswered:
+                return
+            Event().wait(self._pause(watched.seconds))
+
+    def _poll(self, watched: WatchedRequest, answered: Callable[[], Iterable[ImageId]]) -> None:
+        try:
+            self._learn(watched, answered())
+            for prediction in self.deduplication.answer_copies(watched):
+                note_answer(prediction, "cached")
+        except CloudError as error:
+            log.warning("%s", error, extra={"request_id": watched.request_id})
+        except Exception:
+            log.exception("a poll failed", extra={"request_id": watched.request_id})
 
     def _learn(self, watched: WatchedRequest, answered: Iterable[ImageId]) -> None:
         new = [image_id for image_id in answered if image_id not in watched.predictions]
         if new:
-            for prediction in watched.learn(self.stored.fetch(new)):
+            learned = watched.learn(self.stored.fetch(new))
+            for prediction in learned:
                 note_answer(prediction, prediction.status)
                 ANSWER_SECONDS.observe(watched.seconds)
+            self.deduplication.learn(watched, learned)
 
     def _forget(self, watched: WatchedRequest) -> None:
         with self._lock:
@@ -169,23 +188,23 @@ class Polling:
             "a request waited too long" if watched.unanswered else "a request is answered",
             extra={"request_id": watched.request_id, "seconds": round(watched.seconds, 3), **counts},
         )
-        if not watched.unanswered and not self.watched(watched.request_id):
-            try:
-                self.open_requests.close(watched.request_id)
-            except CloudError as error:
-                log.warning(
-                    "%s; a later run of the autoscaler closes it",
-                    error,
-                    extra={"request_id": watched.request_id},
-                )
+        try:
+            if watched.unanswered:
+                self.journal.leave(watched.request_id)
+            elif not watched.sent_before:
+                self.journal.close(watched.request_id)
+            elif not self.watched(watched.request_id):  # it has not been sent once more
+                self.journal.release(watched.request_id)
+        except CloudError as error:
+            log.warning(
+                "%s; a later run of the autoscaler deletes it",
+                error,
+                extra={"request_id": watched.request_id},
+            )
 
     def _pause(self, waited: float) -> float:
         """Returns the pause before the next poll in seconds: a share of the time waited, within limits."""
         return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
-
-
-def is_young(watched: WatchedRequest) -> bool:
-    return watched.seconds < YOUNG_SECONDS and not watched.sent_before
 
 
 def note_answer(prediction: Prediction, outcome: str) -> None:

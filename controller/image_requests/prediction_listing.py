@@ -1,48 +1,137 @@
-from collections.abc import Callable, Sequence
-from os.path import commonprefix
-from time import monotonic
-from typing import NamedTuple
+"""Finds the images that have predictions, with one listing for all requests that wait in this process."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from threading import Condition, Thread
 
 from cloud.buckets import OutputBucket
-from cloud.image_id import ImageId
-from controller.image_requests.shared_reading import SharedReading
+from cloud.errors import CloudError
+from cloud.image_id import ImageId, shard_and_time
+from controller.image_requests.pace import Pace
 
-FRESH_SECONDS = 0.04  # a listing is reused for at least this long
-LISTING_SHARE = 0.2  # the largest share of the time that is spent on listing
+log = logging.getLogger(__name__)
+
+# A request that has waited for so long is listed alone if a listing has so many images of requests that no
+# longer wait.
+LONG_SECONDS, NEEDLESS = 30, 1000
 
 
-class Listing(NamedTuple):
-    since: str
-    """The oldest request-id that the listing covers."""
-    answered: dict[str, list[ImageId]]
-    """The image-ids that have predictions, by request-id."""
+class Followed:
+    """A request whose predictions the listing finds."""
+
+    def __init__(self, request_id: str, images: int) -> None:
+        self.request_id, self.images = request_id, images
+        self.sent_at = time.monotonic()
+        self.found: set[ImageId] = set()
+        self.new: SimpleQueue[list[ImageId] | None] = SimpleQueue()
+        """What each listing has found, or None when the listing leaves the request out from now on."""
+
+    @property
+    def unanswered(self) -> int:
+        return self.images - len(self.found)
+
+    def wait(self, seconds: float) -> list[ImageId] | None:
+        """Waits for new predictions for at most `seconds`. Returns their image-ids.
+
+        Returns None when the request must be listed alone from now on.
+        """
+        try:
+            return self.new.get(timeout=max(0.0, seconds))
+        except Empty:
+            return []
 
 
 class PredictionListing:
-    """Finds the images that have predictions, with one listing for all requests that wait in this process.
+    """Lists the output bucket in a thread as long as requests wait, and hands out what it finds.
 
-    Request-ids begin with a timestamp, so the predictions for all requests since the oldest waiting one are
-    adjacent in the output bucket.
+    The keys of the requests of this process begin with its shard and are in the order of time, so those since
+    the oldest one that waits are adjacent. A request that waits much longer than the others makes all
+    listings long, so it is left out.
     """
 
-    def __init__(self, outputs: OutputBucket, clock: Callable[[], float] = monotonic) -> None:
-        self.outputs = outputs
-        self._listings: SharedReading[Listing] = SharedReading(FRESH_SECONDS, LISTING_SHARE, clock)
+    def __init__(self, outputs: OutputBucket, shard: str) -> None:
+        self.outputs, self.shard = outputs, shard
+        self.pace = Pace()
+        self._followed: dict[str, Followed] = {}
+        self._changed = Condition()
+        self._runs = False
 
-    def answered(self, request_id: str, waiting: Sequence[str]) -> list[ImageId]:
-        """Returns the image-ids of `request_id` that have predictions, as of a moment ago.
+    @contextmanager
+    def follow(self, request_id: str, images: int) -> Iterator[Followed]:
+        """Looks for predictions for the request inside the block. `images` have none yet."""
+        followed = Followed(request_id, images)
+        with self._changed:
+            self._followed[request_id] = followed
+            if not self._runs:
+                Thread(target=self._run, name="list-predictions", daemon=True).start()
+                self._runs = True
+            self._changed.notify_all()
+        try:
+            yield followed
+        finally:
+            with self._changed:
+                self._followed.pop(request_id, None)
+                self._changed.notify_all()
 
-        `waiting` are the request-ids that the listing should cover, including `request_id`. Raises CloudError
-        when S3 cannot be read.
+    def _run(self) -> None:
+        while followed := self._next():
+            try:
+                found = self._list(followed)
+            except CloudError as error:
+                log.warning("%s", error)
+                found = 0
+            except Exception:
+                log.exception("the predictions could not be listed")
+                found = 0
+            self.pace.note_listing(found)
+
+    def _next(self) -> list[Followed]:
+        """Waits until the next listing is due. Returns the requests that wait then, the oldest first.
+
+        Returns an empty list when none waits any more.
         """
-        listing = self._listings.get(
-            lambda: self._list(min(waiting), max(waiting)), lambda last: last.since <= request_id
-        )
-        return listing.answered.get(request_id, [])
+        with self._changed:
+            while self._followed:
+                waiting = list(self._followed.values())
+                newest = max(one.sent_at for one in waiting)
+                pause = self.pace.pause(sum(one.unanswered for one in waiting), newest)
+                if pause <= 0:
+                    return sorted(waiting, key=lambda one: one.request_id)
+                self._changed.wait(pause)
+            self._runs = False
+            return []
 
-    def _list(self, oldest: str, newest: str) -> Listing:
-        answered: dict[str, list[ImageId]] = {}
-        prefix = commonprefix([oldest, newest])  # noqa: RUF071 - S3 compares characters, not path components
-        for image_id in self.outputs.answered(prefix, after=oldest):
-            answered.setdefault(image_id.request_id, []).append(image_id)
-        return Listing(oldest, answered)
+    def _list(self, waiting: list[Followed]) -> int:
+        """Lists once. Returns the number of new predictions."""
+        by_request: dict[str, list[ImageId]] = {one.request_id: [] for one in waiting}
+        needless = 0
+        for image_id in self.outputs.answered(self.shard, after=shard_and_time(waiting[0].request_id)):
+            if image_id.request_id in by_request:
+                by_request[image_id.request_id].append(image_id)
+            else:
+                needless += 1
+        count = 0
+        for one in waiting:
+            new = [image_id for image_id in by_request[one.request_id] if image_id not in one.found]
+            if new:
+                one.found.update(new)
+                one.new.put(new)
+                count += len(new)
+                self.pace.note_answer(time.monotonic() - one.sent_at, alone=len(waiting) == 1)
+        if needless > NEEDLESS and time.monotonic() - waiting[0].sent_at > LONG_SECONDS:
+            self._leave_out(waiting[0])
+        return count
+
+    def wake(self, request_id: str) -> None:
+        """Ends the current wait for new predictions for the request."""
+        with self._changed:
+            if followed := self._followed.get(request_id):
+                followed.new.put([])
+
+    def _leave_out(self, one: Followed) -> None:
+        with self._changed:
+            self._followed.pop(one.request_id, None)
+        one.new.put(None)

@@ -1,22 +1,30 @@
 """Makes sure that every image gets a prediction, even if a process dies. The autoscaler calls it."""
 
 import logging
-from collections.abc import Container, Iterable, Sequence
+from collections import Counter
+from collections.abc import Container
+from datetime import datetime, timedelta
 
 from cloud.buckets import OutputBucket
+from cloud.clock import now
 from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
-from controller.image_requests.open_requests import OpenRequest, OpenRequests, Progress
+from controller.image_requests.journal import Journal
 
 log = logging.getLogger(__name__)
 
-RESEND_AFTER_SECONDS = 30  # SQS's counts may not include messages that were sent more recently
+# SQS's counts may not include messages that were sent more recently, and an upload stores image after image.
+RESEND_AFTER = timedelta(seconds=30)
+# An image seems to wait until its process has found the prediction of another image with the same bytes.
+WATCH_FOR = timedelta(seconds=5)
 
 
 class Recovery:
-    def __init__(self, queue: RequestQueue, outputs: OutputBucket, open_requests: OpenRequests) -> None:
-        self.queue, self.outputs, self.open_requests = queue, outputs, open_requests
+    def __init__(self, queue: RequestQueue, outputs: OutputBucket, journal: Journal) -> None:
+        self.queue, self.outputs, self.journal = queue, outputs, journal
+        self._lost_at: dict[ImageId, datetime] = {}
+        """When the message of an image that waits must be considered lost."""
 
     def answer_dead_letters(self) -> int:
         """Writes a `failed` prediction for each dead letter: a message that was received too often.
@@ -34,55 +42,46 @@ class Recovery:
         self.queue.delete_dead_letters(letters)
         return len(letters)
 
-    def settle(self, request_ids: Sequence[str]) -> dict[str, int]:
-        """Closes the requests that are complete, and sends again the messages that were lost.
+    def settle(self) -> dict[str, int]:
+        """Deletes the markers of which nothing waits, and sends again the messages that were lost.
 
         May only be called while the queue is empty: images without a prediction then have no message. Returns
-        the requests that still wait, each with the number of its images that wait for a worker.
+        the requests that still wait, each with the number of its images that wait.
         """
-        if request_ids:
+        markers = self.journal.markers()
+        if markers:
             self.answer_dead_letters()
-        found = {request_id: self._waits_for(request_id) for request_id in request_ids}
-        return {request_id: images for request_id, images in found.items() if images is not None}
+        waiting: dict[ImageId, datetime] = {}
+        for marker in markers:
+            found = self.journal.waiting(marker)
+            waiting |= found
+            if not found:
+                self.journal.forget(marker)
+        self._send_lost(waiting)
+        return Counter(image_id.request_id for image_id in waiting)
 
-    def _waits_for(self, request_id: str) -> int | None:
-        """Settles one request. Returns None if it is closed, and 0 while it is being uploaded."""
-        request = self.open_requests.get(request_id)
-        if request is None:
-            return None
-        progress = self.open_requests.progress(request)
-        self._answer_copies(request, progress)
-        if progress.complete:
-            self.open_requests.close(request_id)
-            return None
-        # A duplicate needs no message of its own if the image whose prediction it gets was uploaded.
-        lost = [i for i in progress.unanswered if request.copies.get(i) not in progress.asked]
-        if progress.uploaded and request.age > RESEND_AFTER_SECONDS:
-            log.warning(
-                "%d images have neither answer nor message: sent again",
-                len(lost),
-                extra={"request_id": request_id},
-            )
+    def _send_lost(self, waiting: dict[ImageId, datetime]) -> None:
+        """Sends the messages of images that have waited for so long that theirs must be lost.
+
+        They may include duplicates: their process would have copied a prediction, but it has died.
+        """
+        at = now()
+        self._lost_at = {
+            image_id: self._lost_at.get(image_id, max(sent + RESEND_AFTER, at + WATCH_FOR))
+            for image_id, sent in waiting.items()
+        }
+        lost = sorted(image_id for image_id, due in self._lost_at.items() if due <= at)
+        if lost:
+            log.warning("%d images have neither answer nor message: sent again", len(lost))
             self.queue.send(lost)
-            images = len(progress.asked | progress.answered)
-            self.open_requests.open(request_id, images, request.copies)  # with a new timestamp
-        return len(lost) if progress.uploaded else 0
+        self._lost_at |= dict.fromkeys(lost, at + RESEND_AFTER)
 
-    def _answer_copies(self, request: OpenRequest, progress: Progress) -> None:
-        for image_id in progress.unanswered:
-            first = request.copies.get(image_id)
-            if first not in progress.answered:
-                continue
-            if prediction := self.outputs.get_prediction(first):
-                self.outputs.put_prediction(prediction.of(image_id))
-                progress.answered.add(image_id)
-
-    def fail_all(self, requests: Iterable[OpenRequest], reason: str) -> int:
-        """Writes a `failed` prediction for each unanswered image, and removes their messages from the queue.
+    def fail_all(self, reason: str) -> int:
+        """Writes a `failed` prediction for each image that waits, and removes their messages from the queue.
 
         Returns the number of images. Raises CloudError when AWS fails.
         """
-        failed = {i for r in requests for i in self.open_requests.progress(r).unanswered}
+        failed = {i for marker in self.journal.markers() for i in self.journal.waiting(marker)}
         for image_id in sorted(failed):
             self._fail(image_id, FailureCode.NO_WORKERS, reason)
         self.take_back(failed)

@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
+from typing import Any
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
 from cloud.prediction import Prediction
-from cloud.request_queue import RequestQueue
 from controller.image_requests.deduplication import Deduplication
-from controller.image_requests.idempotency import Claim
+from controller.image_requests.idempotency import Claim, ClaimLost
+from controller.image_requests.journal import Journal
 from controller.image_requests.metrics import UPLOAD_SECONDS
-from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.outbox import Outbox
 from controller.image_requests.polling import Polling, note_answer
 from controller.image_requests.upload import Upload
 from controller.image_requests.watched_request import WatchedRequest
@@ -24,15 +25,18 @@ class Submissions:
         self,
         inputs: InputBucket,
         outputs: OutputBucket,
-        queue: RequestQueue,
-        open_requests: OpenRequests,
+        outbox: Outbox,
+        journal: Journal,
         deduplication: Deduplication,
         polling: Polling,
         pool: Executor,
     ) -> None:
-        self.inputs, self.outputs, self.queue = inputs, outputs, queue
-        self.open_requests, self.deduplication = open_requests, deduplication
+        self.inputs, self.outputs, self.outbox = inputs, outputs, outbox
+        self.journal, self.deduplication = journal, deduplication
         self.polling, self.pool = polling, pool
+
+    def new_request_id(self) -> str:
+        return self.journal.new_request_id()
 
     @UPLOAD_SECONDS.time()
     def submit(
@@ -40,32 +44,38 @@ class Submissions:
     ) -> WatchedRequest:
         """Uploads the images before it sends their messages, so that workers always find the image.
 
-        Raises CloudError when AWS fails; the request is then abandoned. With a `claim`, raises ClaimLost when
-        another POST with the same key was faster. A request with a `claim` is not abandoned if only its
-        messages could not be sent: recovery sends them, and the next POST with the key gets the answer.
+        Afterwards, the files are closed. Raises CloudError when AWS fails; the request is then abandoned.
+        With a `claim`, raises ClaimLost when another POST with the same key was faster. A request with a
+        `claim` is not abandoned if only its messages could not be sent: recovery sends them, and the next
+        POST with the key gets the answer.
         """
         copies = self.deduplication.copies(uploads)
-        try:
-            self.open_requests.open(request_id, len(uploads), copies)
-            version = self.deduplication.version()
-            versions = [None if upload.image_id in copies else version for upload in uploads]
-            stored = self.pool.map(self._store, uploads, versions)
-            watched = WatchedRequest(request_id, [upload.image_id for upload in uploads], copies)
-            watched.know({prediction.image_id: prediction for prediction in stored if prediction})
-            self.deduplication.answer_copies(watched)
-            if claim:
-                claim.accept()
-        except CloudError:
-            if not claim or claim.release():
-                self._abandon(request_id)
-            raise
-        try:
-            self.queue.send(watched.in_queue)
-        except CloudError:
-            # With a claim, another POST may know the request-id already. Recovery then sends the messages.
-            if not claim:
-                self._abandon(request_id)
-            raise
+        watched = WatchedRequest(
+            request_id,
+            [upload.image_id for upload in uploads],
+            copies,
+            {upload.image_id: upload.sha256 for upload in uploads},
+        )
+        with self.outbox.upload():
+            try:
+                self._upload(watched, uploads)
+                if claim:
+                    claim.accept()
+            except (CloudError, ClaimLost) as error:
+                if claim and isinstance(error, CloudError):
+                    claim.release()
+                self._abandon(request_id, [] if claim else uploads)
+                raise
+            try:
+                self.outbox.send(watched.in_queue)
+            except CloudError:
+                if claim:  # another POST may know the request-id already, so recovery sends the messages
+                    self.journal.leave(request_id)
+                else:
+                    self._abandon(request_id, uploads)
+                raise
+        for upload in uploads:
+            upload.stream.close()
         for prediction in watched.predictions.values():
             note_answer(prediction, "cached" if prediction.cached else "refused")
         for image_id in watched.in_queue:
@@ -73,27 +83,45 @@ class Submissions:
         self.polling.watch(watched)
         return watched
 
-    def _store(self, upload: Upload, version: str | None) -> Prediction | None:
-        """Uploads the image, and writes its prediction if it is known already.
+    def _upload(self, watched: WatchedRequest, uploads: Sequence[Upload]) -> None:
+        """Uploads the images, and writes the predictions that are known already."""
+        steps: list[Future[Any]] = [self.pool.submit(self.journal.open, watched.request_id)]
+        steps += [self.pool.submit(self._store, upload) for upload in uploads]
+        known = self.deduplication.find([u for u in uploads if u.image_id not in watched.copies])
+        known += [
+            Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
+            for upload in uploads
+            if upload.refusal
+        ]
+        finish(steps)
+        list(self.pool.map(self.outputs.put_prediction, known))
+        watched.know({prediction.image_id: prediction for prediction in known})
+        self.deduplication.answer_copies(watched)
 
-        Returns that prediction, or None. The content of a file that was refused is not stored.
-        """
+    def _store(self, upload: Upload) -> None:
+        """Uploads the image. The content of a file that was refused is not stored."""
         if upload.refusal:
-            refused = Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
-            self.outputs.put_prediction(refused)
             self.inputs.put_placeholder(upload.image_id)
-            return refused
-        prediction = self.deduplication.get(version, upload)
+            return
         upload.stream.seek(0)
         self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
         log.info("uploaded", extra={"image_id": upload.image_id, "content_type": upload.content_type})
-        if prediction:
-            self.outputs.put_prediction(prediction)
-        return prediction
 
-    def _abandon(self, request_id: str) -> None:
-        """Closes a request whose id was never sent to a client, so that nothing waits for its predictions."""
+    def _abandon(self, request_id: str, uploads: Sequence[Upload]) -> None:
+        """Closes a request whose id was never sent to a client, and deletes `uploads` if that is possible."""
         try:
-            self.open_requests.close(request_id)
+            list(self.pool.map(self.inputs.delete, [upload.image_id for upload in uploads]))
+            self.journal.close(request_id)
         except CloudError as error:
             log.warning("%s", error, extra={"request_id": request_id})
+
+
+def finish(steps: Sequence[Future[Any]]) -> None:
+    """Waits until all steps are done. When one fails, cancels those that have not begun, and raises."""
+    _, rest = wait(steps, return_when=FIRST_EXCEPTION)
+    for step in rest:
+        step.cancel()
+    wait(rest)
+    for step in steps:
+        if not step.cancelled():
+            step.result()

@@ -17,12 +17,15 @@ class WatchedRequest:
         request_id: str,
         image_ids: Iterable[ImageId],
         copies: Mapping[ImageId, ImageId] | None = None,
+        sha256s: Mapping[ImageId, str] | None = None,
         *,
         sent_before: bool = False,
     ) -> None:
         self.request_id = request_id
         self.copies = copies or {}
         """Maps the image-id of a duplicate to that of the image whose prediction it gets."""
+        self.sha256s = sha256s or {}
+        """The SHA-256 of each file as hex digits, if this process has received the files."""
         self.sent_before = sent_before
         """Whether images were sent again. The timestamp in the request-id is then not theirs."""
         self.image_ids = sorted(image_ids, key=lambda image_id: image_id.number)

@@ -7,7 +7,7 @@ REQUEST_ID = {
     "in": "path",
     "required": True,
     "description": "As the POST said it.",
-    "schema": {"type": "string", "pattern": "^[0-9a-f]{28}$"},
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }
 FORMAT = {
     "name": "format",

@@ -6,7 +6,6 @@ from contextlib import suppress
 from flask import Blueprint, Response, g, render_template, request
 from werkzeug.http import unquote_header_value
 
-from cloud.image_id import new_request_id
 from controller.image_requests.errors import RequestForgotten
 from controller.image_requests.idempotency import Claim, ClaimLost, in_use, object_name
 from controller.image_requests.results import RequestResult
@@ -30,7 +29,7 @@ def show_form() -> str:
 
 @upload.post("/")
 def classify() -> Response:
-    settings, request_id = services().settings, new_request_id()
+    settings, request_id = services().settings, services().submissions.new_request_id()
     key = request.headers.get("Idempotency-Key")
     key_object = (
         object_name(unquote_header_value(key), client=g.get("client") or "") if key is not None else None

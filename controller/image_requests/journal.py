@@ -1,0 +1,162 @@
+"""Notes which requests wait for predictions, so that they are answered even if their process dies.
+
+An image waits if it is in the input bucket and not in the output bucket. Markers say where to look. A marker
+is an empty object in the state bucket that is written before the messages are sent:
+
+* `open/<shard><time>` means that requests of a process wait. Their request-ids begin with this shard, and
+  were made at this time or later. It is deleted when none waits any more.
+* `open/<request-id>` means that this request waits, whatever its age. It is for requests that are sent again
+  or that have waited for too long.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+
+from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.clock import now
+from cloud.errors import CloudError
+from cloud.image_id import ImageId, is_request_id, new_request_id, new_shard, shard_and_time, shard_of
+
+log = logging.getLogger(__name__)
+
+PREFIX = "open/"
+RENEW_SECONDS = 20  # a process relies on its marker for this long, and then writes it again
+ABANDONED_AFTER_SECONDS = 60  # a process does not rely on its marker any more when it is this old
+
+
+@dataclass(frozen=True)
+class Marker:
+    name: str
+    """`<shard><time>`, or a request-id."""
+    written_at: datetime
+
+    @property
+    def key(self) -> str:
+        return PREFIX + self.name
+
+    @property
+    def of_one_request(self) -> bool:
+        return is_request_id(self.name)
+
+    @property
+    def prefix(self) -> str:
+        """What the image-ids begin with."""
+        return self.name if self.of_one_request else shard_of(self.name)
+
+    @property
+    def after(self) -> str:
+        """What the image-ids sort after."""
+        return "" if self.of_one_request else self.name
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it may be deleted when nothing of it waits."""
+        return (now() - self.written_at).total_seconds() > ABANDONED_AFTER_SECONDS
+
+
+class Journal:
+    """The journal of one process, whose requests have one shard. It can read the markers of all processes."""
+
+    def __init__(
+        self,
+        state: Bucket,
+        inputs: InputBucket,
+        outputs: OutputBucket,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state, self.inputs, self.outputs, self.clock = state, inputs, outputs, clock
+        self.shard = new_shard()
+        self._open: set[str] = set()
+        self._marker = ""
+        """The name of the marker of this process that is in the bucket, or "" if there is none."""
+        self._written_at = 0.0
+        self._lock = Lock()
+
+    def new_request_id(self) -> str:
+        """Returns the id of a new request of this process."""
+        return new_request_id(self.shard)
+
+    def open(self, request_id: str) -> None:
+        """Notes that a request waits from now on. Must be called before its messages are sent.
+
+        Requests that come at the same time share one marker. Raises CloudError when S3 fails.
+        """
+        with self._lock:
+            another_began = shard_of(request_id) != self.shard or request_id in self._open
+        if another_began:
+            self.hold(request_id)
+            return
+        with self._lock:
+            stays = self._marker and self.clock() - self._written_at < RENEW_SECONDS
+            if not stays or request_id < self._marker:
+                self._write(min([request_id, *self._open]))
+            self._open.add(request_id)
+
+    def close(self, request_id: str) -> None:
+        """Notes that a request of this process no longer waits. Raises CloudError when S3 fails."""
+        with self._lock:
+            if request_id not in self._open:
+                self.release(request_id)
+                return
+            self._open.discard(request_id)
+            if not self._open:
+                self.state.delete(PREFIX + self._marker)
+                self._marker = ""
+
+    def hold(self, request_id: str, **condition: str) -> None:
+        """Writes a marker for one request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
+        self.state.write(PREFIX + request_id, b"", **condition)
+
+    def release(self, request_id: str) -> None:
+        """Deletes the marker of one request, if there is one. Raises CloudError when S3 fails."""
+        self.state.delete(PREFIX + request_id)
+
+    def leave(self, request_id: str) -> None:
+        """Notes that a request still waits, but that this process no longer waits for it."""
+        self.hold(request_id)
+        with self._lock:
+            mine = request_id in self._open
+        if mine:
+            self.close(request_id)
+
+    def markers(self) -> list[Marker]:
+        """Returns the markers of all processes."""
+        return [Marker(key.removeprefix(PREFIX), at) for key, at in self.state.listing(PREFIX)]
+
+    def waiting(self, marker: Marker) -> dict[ImageId, datetime]:
+        """Returns the images that wait according to a marker, and since when: when they were stored or sent.
+
+        An image that is being uploaded is among them although it has no message yet.
+        """
+        # List the inputs first: between the two, a prediction may come, and a cancelled image may go.
+        stored = self.inputs.stored(marker.prefix, marker.after)
+        answered = set(self.outputs.answered(marker.prefix, marker.after))
+        waiting = {image_id: at for image_id, at in stored.items() if image_id not in answered}
+        if marker.of_one_request:
+            return {image_id: max(at, marker.written_at) for image_id, at in waiting.items()}
+        return waiting
+
+    def forget(self, marker: Marker) -> None:
+        """Deletes a marker of which nothing waits, unless a process may still rely on it."""
+        with self._lock:
+            if marker.name != self._marker and marker.abandoned:
+                self.state.delete(marker.key)
+
+    def _write(self, oldest: str) -> None:
+        """Writes the marker of this process. `oldest` is the oldest of its requests that wait."""
+        before, self._marker = self._marker, shard_and_time(oldest)
+        try:
+            self.state.write(PREFIX + self._marker, b"")
+        except CloudError:
+            self._marker = before
+            raise
+        self._written_at = self.clock()
+        if before and before != self._marker:
+            try:
+                self.state.delete(PREFIX + before)
+            except CloudError as error:
+                log.warning("%s; a later run of the autoscaler deletes it", error)
