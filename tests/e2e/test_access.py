@@ -98,7 +98,7 @@ def test_the_page_of_the_api_sends_what_is_filled_in_and_shows_the_command(
     reply.locator("pre", has_text="202").wait_for()
     assert "location: /requests/" in reply.inner_text().lower()
     keep(page, "api")
-    page.locator("#requests_show_request input").first.fill("0" * 28)
+    page.locator("#requests_show_request input").first.fill("0" * 32)
     page.locator("#requests_show_request button").click()
     page.locator("#requests_show_request .reply", has_text="There is no request").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -5,9 +5,8 @@ from io import BytesIO
 
 from werkzeug.datastructures import FileStorage
 
-from cloud.image_id import ImageId, new_request_id
+from cloud.image_id import ImageId
 from cloud.prediction import Failure, Prediction
-from controller.image_requests.open_requests import UPLOAD_SECONDS, OpenRequest, OpenRequests
 from controller.image_requests.upload import Upload
 from controller.image_requests.watched_request import WatchedRequest
 from controller.web.answers import RequestAnswer
@@ -29,7 +28,7 @@ def uploads(request_id: str, *names: str, refused: tuple[str, ...] = ()) -> list
 
 
 def submit(process: Services, *names: str, refused: tuple[str, ...] = ()):
-    request_id = new_request_id()
+    request_id = process.submissions.new_request_id()
     return process.submissions.submit(request_id, uploads(request_id, *names, refused=refused))
 
 
@@ -51,13 +50,3 @@ def bodies(queue):
     while messages := queue.receive(10, 0):
         found += [m.body for m in messages]
     return sorted(found)
-
-
-def later(open_requests: OpenRequests, request_id: str) -> None:
-    """As if the time of an upload had gone by."""
-    request = open_requests.get(request_id)
-    if request:
-        since = request.since.replace(year=request.since.year - 1)
-        old = OpenRequest(request_id=request_id, images=request.images, since=since)
-        open_requests.state.write(f"open/{request_id}", old.model_dump_json().encode())
-        assert open_requests.get(request_id).age > UPLOAD_SECONDS

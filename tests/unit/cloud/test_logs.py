@@ -13,7 +13,7 @@ def line(**extra: object) -> dict[str, object]:
 
 
 def test_a_line_about_an_image_names_its_request():
-    request_id = "0123456789abcdef0123456789ab"
+    request_id = "0123456789abcdef0123456789abcdef"
     found = line(image_id=ImageId(f"{request_id}/0000-cat.jpg"), receives=2)
     assert found["message"] == "received"
     assert found["image_id"] == f"{request_id}/0000-cat.jpg"

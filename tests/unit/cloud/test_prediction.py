@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from cloud.prediction import Prediction
 
-IMAGE = "0123456789abcdef0123456789ab/0000-cat.jpg"
+IMAGE = "0123456789abcdef0123456789abcdef/0000-cat.jpg"
 
 
 def test_a_classified_image_has_the_best_label_first():

@@ -1,60 +1,153 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from cloud import prediction_cache
 from cloud.prediction import Prediction
-from cloud.prediction_cache import PREFIX, PredictionCache
+from cloud.prediction_cache import (
+    PREFIX,
+    READ_SECONDS,
+    WRITE_PREDICTIONS,
+    WRITE_SECONDS,
+    CacheWriter,
+    PredictionCache,
+)
 from tests.support.aws_errors import refusal
 
-VERSION, HASH = "resnet18-0123", "ab" * 32
-IMAGE = "0123456789abcdef0123456789ab/0000-cat.jpg"
+VERSION, HASH, OTHER = "resnet18-0123", "ab" * 32, "cd" * 32
+IMAGE = "0123456789abcdef0123456789abcdef/0000-cat.jpg"
 CAT = Prediction.classified(IMAGE, [("tabby", 0.9)], model="resnet18", instance_id="i-1")
+LYNX = Prediction.classified(IMAGE, [("lynx", 0.8)], model="resnet18", instance_id="i-2")
 
 
 @pytest.fixture
-def cache(state) -> PredictionCache:
-    return PredictionCache(state)
+def clock() -> list[float]:
+    return [1000.0]
 
 
-def test_an_answer_is_found_for_the_same_bytes_and_the_same_model_only(cache):
-    cache.put(VERSION, HASH, CAT)
+@pytest.fixture
+def writer(state, clock) -> CacheWriter:
+    return CacheWriter(state, VERSION, lambda: clock[0])
+
+
+@pytest.fixture
+def cache(state, clock):
+    with ThreadPoolExecutor(4) as pool:
+        yield PredictionCache(state, pool, lambda: clock[0])
+
+
+def keys(state) -> list[str]:
+    return list(state.keys(PREFIX))
+
+
+def test_what_a_worker_writes_is_found_for_the_same_bytes_and_the_same_model_only(writer, cache):
+    writer.add(HASH, CAT)
+    writer.write()
+    cache.read(VERSION)
     assert cache.get(VERSION, HASH) == CAT
     assert cache.get("resnet18-4567", HASH) is None
-    assert cache.get(VERSION, "cd" * 32) is None
+    assert cache.get(VERSION, OTHER) is None
 
 
-def test_a_failure_is_not_kept(cache, state):
-    cache.put(VERSION, HASH, Prediction.failed(IMAGE, "gave_up", "No worker could."))
-    assert list(state.keys(PREFIX)) == []
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"\x80\x04 pickle",
-        b"{}",
-        f'{{"image_id": "{IMAGE}", "status": "classified"}}'.encode(),
-        Prediction.failed(IMAGE, "gave_up", "x").model_dump_json().encode(),
-    ],
-)
-def test_what_is_no_label_is_not_used_and_replaced_by_the_next_answer(cache, state, body):
-    state.write(f"{PREFIX}{VERSION}/{HASH}", body)
-    assert cache.get(VERSION, HASH) is None
+def test_what_a_process_has_learned_itself_is_found_at_once(cache):
     cache.put(VERSION, HASH, CAT)
     assert cache.get(VERSION, HASH) == CAT
 
 
-def test_an_s3_that_refuses_costs_the_saving_and_no_more(cache, aws, on_call, caplog):
-    def refuse(params):
-        raise refusal("SlowDown", "PutObject")
+def test_predictions_are_written_together(writer, state, clock):
+    writer.add(HASH, CAT)
+    writer.add(OTHER, LYNX)
+    writer.write_if_due()
+    assert keys(state) == []
+    clock[0] += WRITE_SECONDS
+    writer.write_if_due()
+    assert len(keys(state)) == 1
+    clock[0] += WRITE_SECONDS
+    writer.write_if_due()
+    assert len(keys(state)) == 1, "there is nothing new"
 
-    on_call(aws.s3, "PutObject", refuse)
-    on_call(aws.s3, "GetObject", refuse)
+
+def test_many_predictions_are_written_as_soon_as_there_are_enough(writer, state):
+    for number in range(WRITE_PREDICTIONS):
+        assert keys(state) == []
+        writer.add(f"{number:064x}", CAT)
+    assert len(keys(state)) == 1
+
+
+def test_a_failure_is_not_kept(writer, cache, state):
+    failed = Prediction.failed(IMAGE, "gave_up", "No worker could.")
+    writer.add(HASH, failed)
+    writer.write()
+    cache.put(VERSION, HASH, failed)
+    assert keys(state) == []
+    assert cache.get(VERSION, HASH) is None
+
+
+def test_without_a_version_nothing_is_written(state):
+    writer = CacheWriter(state, "")
+    writer.add(HASH, CAT)
+    writer.write()
+    assert keys(state) == []
+
+
+def test_a_process_lists_again_only_after_a_while_and_reads_each_batch_once(
+    writer, cache, clock, aws, on_call
+):
+    calls = []
+    on_call(aws.s3, "ListObjectsV2", lambda params: calls.append("list"))
+    on_call(aws.s3, "GetObject", lambda params: calls.append("get"))
+    cache.read(VERSION)
+    writer.add(HASH, CAT)
+    writer.write()
+    cache.read(VERSION)
+    assert calls == ["list"]
+    for expected in (["list", "list", "get"], ["list", "list", "get", "list"]):
+        clock[0] += READ_SECONDS
+        cache.read(VERSION)
+        assert calls == expected
+    assert cache.get(VERSION, HASH) == CAT
+
+
+def test_the_newest_batches_are_listed_first_and_their_predictions_are_kept_the_longest(
+    state, cache, clock, monkeypatch
+):
+    monkeypatch.setattr(prediction_cache, "LISTED", 2)
+    monkeypatch.setattr(prediction_cache, "KEPT", 2)
+    for second, sha256 in enumerate(("1" * 64, "2" * 64, "3" * 64)):
+        monkeypatch.setattr(prediction_cache.time, "time", lambda second=second: 1_800_000_000 + second)
+        writer = CacheWriter(state, VERSION)
+        writer.add(sha256, CAT)
+        writer.write()
+    cache.read(VERSION)
+    assert [bool(cache.get(VERSION, digit * 64)) for digit in "123"] == [False, True, True]
     cache.put(VERSION, HASH, CAT)
+    assert [bool(cache.get(VERSION, digit * 64)) for digit in "123"] == [False, False, True]
+
+
+@pytest.mark.parametrize("body", [b"", b"\x80\x04 pickle", b"[]", b'{"ab": {"status": "classified"}}'])
+def test_a_broken_batch_is_not_used_and_does_not_hide_the_others(writer, cache, state, body, caplog):
+    state.write(f"{PREFIX}{VERSION}/0000000000-broken", body)
+    writer.add(HASH, CAT)
+    writer.write()
+    cache.read(VERSION)
+    assert cache.get(VERSION, HASH) == CAT
+    assert "0000000000-broken is broken" in caplog.text
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "ListObjectsV2", "GetObject"])
+def test_an_s3_that_refuses_costs_the_saving_and_no_more(writer, cache, aws, on_call, caplog, operation):
+    def refuse(params):
+        raise refusal("SlowDown", operation)
+
+    on_call(aws.s3, operation, refuse)
+    writer.add(HASH, CAT)
+    writer.write()
+    cache.read(VERSION)
     assert cache.get(VERSION, HASH) is None
     assert "SlowDown" in caplog.text
 
 
-def test_entries_are_forgotten_like_everything_else(aws, settings):
+def test_batches_are_forgotten_like_everything_else(aws, settings):
     rules = aws.s3.get_bucket_lifecycle_configuration(Bucket=settings.output_bucket)["Rules"]
     assert [(rule["Filter"], rule["Expiration"], rule["Status"]) for rule in rules] == [
         ({"Prefix": ""}, {"Days": 30}, "Enabled")

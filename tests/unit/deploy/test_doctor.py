@@ -175,7 +175,7 @@ def test_a_missing_permission_on_objects_is_named(aws, deny, operation, permissi
 
 
 def test_a_queue_that_is_as_it_should_be_is_left_as_it_is(aws, settings, queue):
-    queue.send([f"{'0' * 28}/0000-cat.jpg"])
+    queue.send([f"{'0' * 32}/0000-cat.jpg"])
     assert states(storage.check_queue(aws.sqs, settings, controller=True)) == {"ok"}
     assert states(storage.check_queue(aws.sqs, settings, controller=False)) == {"ok"}
     [message] = queue.receive(10, 0)

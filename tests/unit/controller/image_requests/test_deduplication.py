@@ -1,5 +1,6 @@
 """The answer cache as a client sees it, with a worker that writes it as worker/consumer.py does."""
 
+import time
 from hashlib import sha256
 from io import BytesIO
 
@@ -8,9 +9,8 @@ import pytest
 from cloud.image_id import ImageId
 from cloud.model_version import model_version
 from cloud.prediction import Prediction
-from cloud.prediction_cache import PredictionCache
-from controller.image_requests.open_requests import OpenRequests
-from controller.image_requests.recovery import Recovery
+from cloud.prediction_cache import READ_SECONDS, CacheWriter
+from controller.image_requests.journal import Journal
 from tests.support.aws_errors import refusal
 from tests.support.pictures import picture
 from tests.support.polling_threads import join_polling_threads
@@ -33,16 +33,20 @@ def runs() -> list[str]:
 @pytest.fixture
 def classify(queue, inputs, outputs, settings, aws, runs, state):
     def classify(status: str = "classified") -> None:
+        version = model_version(settings, aws.s3)
+        writer = CacheWriter(state, version)
         while messages := queue.receive(10, 0):
             for message in messages:
                 runs.append(message.body)
-                made = Prediction.classified(message.body, [("tabby", 0.9)], instance_id="i-1", model="m")
+                made = Prediction.classified(
+                    message.body, [("tabby", 0.9)], instance_id="i-1", model="m", model_version=version
+                )
                 if status == "failed":
                     made = Prediction.failed(message.body, "gave_up", "It crashed.")
-                digest = sha256(inputs.read(message.body)[0]).hexdigest()
-                PredictionCache(state).put(model_version(settings, aws.s3), digest, made)
+                writer.add(sha256(inputs.read(message.body)[0]).hexdigest(), made)
                 outputs.put_prediction(made)
             queue.delete(messages)
+        writer.write()
 
     return classify
 
@@ -85,7 +89,7 @@ def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs, 
     assert start().test_client().get(cached["url"]).json == cached
     assert client.get(f"{cached['url']}/images/0000-a.png").data == PHOTOS[0]
     join_polling_threads()
-    assert OpenRequests(state, inputs, outputs).ids() == []
+    assert Journal(state, inputs, outputs).markers() == []
 
 
 def test_equal_images_of_one_request_are_one_run(client, runs):
@@ -119,12 +123,43 @@ def test_what_is_no_image_is_refused_each_time(client):
         assert [(i["error"]["code"], i["cached"]) for i in answer["images"]] == [("not_an_image", False)] * 2
 
 
-def test_a_broken_entry_is_not_used(client, state, runs):
+def test_a_broken_batch_is_not_used(start, client, classify, state, runs):
     post(client, photo(0))
     for key in list(state.keys("cache/")):
         state.write(key, b"\x00")
-    assert post(client, photo(0)).json["images"][0]["cached"] is False
-    assert post(client, photo(0)).json["images"][0]["cached"] is True
+    app = start()
+    app.extensions["services"].polling.wake_autoscaler = classify
+    other = app.test_client()
+    assert post(other, photo(0)).json["images"][0]["cached"] is False
+    assert post(other, photo(0)).json["images"][0]["cached"] is True
+    assert len(runs) == 2
+
+
+def test_a_process_finds_what_another_one_has_learned_within_seconds(
+    start, client, classify, runs, monkeypatch
+):
+    other = start()
+    other.extensions["services"].polling.wake_autoscaler = classify
+    assert post(other.test_client(), photo(1)).json["images"][0]["cached"] is False
+    post(client, photo(0))
+    cache = other.extensions["services"].submissions.deduplication.cache
+    monkeypatch.setattr(cache, "clock", lambda: time.monotonic() + READ_SECONDS)
+    assert post(other.test_client(), photo(0)).json["images"][0]["cached"] is True
+    assert len(runs) == 2
+
+
+def test_an_answer_of_a_worker_with_another_model_is_not_used_again(app, client, runs, queue, outputs):
+    """Its weights were replaced while it ran, so it does not know the version of its model."""
+
+    def classify():
+        for message in queue.receive(10, 0):
+            runs.append(message.body)
+            outputs.put_prediction(Prediction.classified(message.body, [("tabby", 0.9)]))
+            queue.delete([message])
+
+    app.extensions["services"].polling.wake_autoscaler = classify
+    for _ in range(2):
+        assert post(client, photo(0)).json["images"][0]["cached"] is False
     assert len(runs) == 2
 
 
@@ -164,7 +199,7 @@ def test_without_a_version_workers_are_asked_and_the_reason_is_said_once(
     assert caplog.text.count("/nowhere/weights.pt cannot be read") == 1
 
 
-def test_a_cache_that_s3_does_not_show_costs_a_run(client, runs, aws, on_call):
+def test_a_cache_that_s3_does_not_show_costs_a_run(start, client, classify, runs, aws, on_call):
     post(client, photo(0))
 
     def refuse(params):
@@ -172,11 +207,13 @@ def test_a_cache_that_s3_does_not_show_costs_a_run(client, runs, aws, on_call):
             raise refusal("SlowDown", "GetObject")
 
     on_call(aws.s3, "GetObject", refuse)
-    assert post(client, photo(0)).json["images"][0]["cached"] is False
+    other = start()
+    other.extensions["services"].polling.wake_autoscaler = classify
+    assert post(other.test_client(), photo(0)).json["images"][0]["cached"] is False
     assert len(runs) == 2
 
 
-def test_it_costs_one_call_for_an_upload(start, aws, on_call, settings, outputs):
+def test_it_costs_no_call_for_each_image(start, aws, on_call):
     def calls(**changes) -> int:
         made = start(**changes)
         before = len(seen)
@@ -186,22 +223,4 @@ def test_it_costs_one_call_for_an_upload(start, aws, on_call, settings, outputs)
     seen: list[str] = []
     for operation in ("GetObject", "PutObject", "HeadObject"):
         on_call(aws.s3, operation, lambda params: seen.append(params["Key"]))
-    assert calls() == calls(answer_cache="off") + 2, "for two different images"
-
-
-# When the controller dies in between
-
-
-def test_recovery_answers_the_copies(start, client, queue, outputs, inputs, classify, state):
-    """Their process died, or they waited longer than it did."""
-    app = start()
-    deduplication = app.extensions["services"].submissions.deduplication
-    deduplication.cache.get = lambda version, sha256: None
-    deduplication.answer_copies = lambda watched: []
-    request_id = post(app.test_client(), photo(0), photo(0), photo(0), headers=NOW).json["request_id"]
-    classify()
-    open_requests = OpenRequests(state, inputs, outputs)
-    assert Recovery(queue, outputs, open_requests).settle([request_id]) == {}
-    answer = client.get(f"/requests/{request_id}").json
-    assert [i["status"] for i in answer["images"]] == ["classified"] * 3
-    assert open_requests.ids() == []
+    assert calls() == calls(answer_cache="off")

@@ -70,7 +70,7 @@ def test_nobody_asks_s3_once_the_last_stream_has_ended(following, request_):
 
 
 def test_an_unknown_request_is_none_and_leaves_nothing(following):
-    with following.follow("0" * 28) as found:
+    with following.follow("0" * 32) as found:
         assert found is None
     assert not following._shared
 

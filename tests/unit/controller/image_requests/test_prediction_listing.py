@@ -1,9 +1,15 @@
-from threading import Thread
+from contextlib import ExitStack
+from threading import Event
 
 import pytest
 
-from cloud.image_id import ImageId, new_request_id
+from cloud.errors import CloudError
+from cloud.image_id import ImageId, new_request_id, shard_and_time
+from controller.image_requests import prediction_listing
 from controller.image_requests.prediction_listing import PredictionListing
+from local.driver import eventually
+
+SHARD = "abcdef"
 
 
 class Outputs:
@@ -12,9 +18,12 @@ class Outputs:
     def __init__(self):
         self.there: set[ImageId] = set()
         self.listings: list[tuple[str, str]] = []
+        self.errors: list[Exception] = []
 
     def answered(self, prefix, after=""):
         self.listings.append((prefix, after))
+        if self.errors:
+            raise self.errors.pop()
         return sorted(key for key in self.there if key.startswith(prefix) and key > after)
 
     def answer(self, request_id: str, *numbers: int) -> list[ImageId]:
@@ -29,103 +38,95 @@ def outputs() -> Outputs:
 
 
 @pytest.fixture
-def clock() -> list[float]:
-    return [1000.0]
-
-
-@pytest.fixture
-def feed(outputs, clock) -> PredictionListing:
-    return PredictionListing(outputs, lambda: clock[0])
+def listing(outputs) -> PredictionListing:
+    return PredictionListing(outputs, SHARD)
 
 
 def request(second: int, rest: str = "ab") -> str:
-    return f"{0x6B000000 + second:08x}{rest * 10}"
+    return f"{SHARD}{0x6B000000 + second:08x}{rest * 9}"
 
 
-def test_a_request_gets_its_own_answers_and_no_others(feed, outputs):
-    one, other, third = request(1), request(2), request(2, "cd")
-    expected = outputs.answer(one, 0, 1), outputs.answer(other, 5)
-    waiting = [one, other, third]
-    assert [feed.answered(r, waiting) for r in waiting] == [*expected, []]
+def test_a_request_gets_its_own_predictions_and_no_others(listing, outputs):
+    one, other = request(1), request(2)
+    outputs.answer(request(2, "cd"), 0)
+    keys, others = outputs.answer(one, 0, 1), outputs.answer(other, 5)
+    with listing.follow(one, 2) as followed, listing.follow(other, 6) as followed_too:
+        assert followed.wait(10) == keys
+        assert followed_too.wait(10) == others
 
 
-def test_one_listing_serves_all_that_wait(feed, outputs):
+def test_each_prediction_is_handed_out_once(listing, outputs):
+    one = request(1)
+    first = outputs.answer(one, 0)
+    with listing.follow(one, 2) as followed:
+        assert followed.wait(10) == first
+        second = outputs.answer(one, 1)
+        assert followed.wait(10) == second
+        assert followed.wait(0.3) == []
+
+
+def test_one_listing_serves_all_that_wait(listing, outputs):
     waiting = [request(n) for n in range(50)]
     for request_id in waiting:
         outputs.answer(request_id, 0)
-        feed.answered(request_id, waiting)
-    assert len(outputs.listings) == 1
+    with ExitStack() as stack:
+        followed = [stack.enter_context(listing.follow(request_id, 1)) for request_id in waiting]
+        assert all(one.wait(10) for one in followed)
+    assert len(outputs.listings) < 10
 
 
-def test_what_is_listed_begins_with_the_oldest_that_waits(feed, outputs):
+def test_what_is_listed_begins_with_the_oldest_that_waits(listing, outputs):
     outputs.answer(request(0), *range(500))
-    feed.answered(request(2), [request(2), request(3)])
-    ((prefix, after),) = outputs.listings
-    assert after == request(2)
-    assert request(3).startswith(prefix)
-    assert len(prefix) >= 7, "no more than is needed"
+    keys = outputs.answer(request(2), 0)
+    with listing.follow(request(2), 1) as followed, listing.follow(request(3), 1):
+        assert followed.wait(10) == keys
+    assert set(outputs.listings) == {(SHARD, shard_and_time(request(2)))}
 
 
-def test_a_new_answer_is_seen_a_moment_later(feed, outputs, clock):
-    one = request(1)
-    assert feed.answered(one, [one]) == []
-    keys = outputs.answer(one, 0)
-    clock[0] += 0.05
-    assert feed.answered(one, [one]) == keys
-
-
-def test_a_request_that_is_older_than_the_listing_is_listed_at_once(feed, outputs):
-    """Two requests of one second may begin to wait in any order."""
+def test_of_two_requests_of_one_second_the_one_that_sorts_first_may_come_later(listing, outputs):
     early, late = request(1, "11"), request(1, "ee")
-    keys = outputs.answer(early, 0)
-    assert feed.answered(late, [late]) == []
-    assert feed.answered(early, [early, late]) == keys
+    with listing.follow(late, 1), listing.follow(early, 1) as followed:
+        assert followed.wait(10 if outputs.answer(early, 0) else 0)
 
 
-def test_a_request_that_is_newer_than_the_listing_waits_for_the_next_one(feed, outputs, clock):
-    one, newer = request(1), request(70_000)
-    feed.answered(one, [one])
-    keys = outputs.answer(newer, 0)
-    clock[0] += 0.05
-    assert feed.answered(newer, [one, newer]) == keys
+def test_the_listings_end_when_nothing_waits_and_begin_again(listing, outputs):
+    for second in range(2):
+        keys = outputs.answer(request(second), 0)
+        with listing.follow(request(second), 1) as followed:
+            assert followed.wait(10) == keys
+        eventually(lambda: not listing._runs)
+    before = len(outputs.listings)
+    Event().wait(0.2)
+    assert len(outputs.listings) == before
 
 
-def test_a_slow_bucket_is_listed_less_often(feed, outputs, clock):
-    one, listed = request(1), outputs.answered
-
-    def slow(*args, **more):
-        clock[0] += 1.0
-        return listed(*args, **more)
-
-    outputs.answered = slow
-    feed.answered(one, [one])
-    clock[0] += 3.9
-    feed.answered(one, [one])
-    assert len(outputs.listings) == 1
-    clock[0] += 0.2
-    feed.answered(one, [one])
-    assert len(outputs.listings) == 2
+@pytest.mark.parametrize("error", [CloudError("SlowDown"), RuntimeError("SlowDown")])
+def test_a_listing_that_fails_is_made_again(listing, outputs, error, caplog):
+    outputs.errors = [error]
+    keys = outputs.answer(request(1), 0)
+    with listing.follow(request(1), 1) as followed:
+        assert followed.wait(10) == keys
+    assert "SlowDown" in caplog.text
 
 
-def test_threads_that_ask_at_once_share_a_listing(feed, outputs):
-    waiting = [request(n) for n in range(20)]
-    keys = {request_id: outputs.answer(request_id, 0) for request_id in waiting}
-    found = {}
-    threads = [Thread(target=lambda r=r: found.update({r: feed.answered(r, waiting)})) for r in waiting]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert found == keys
-    assert len(outputs.listings) == 1
+def test_a_request_that_holds_the_listings_back_is_left_out(listing, outputs, monkeypatch):
+    monkeypatch.setattr(prediction_listing, "NEEDLESS", 10)
+    monkeypatch.setattr(prediction_listing, "LONG_SECONDS", 0.2)
+    outputs.answer(request(2), *range(20))
+    with listing.follow(request(1), 1) as slow, listing.follow(request(3), 1) as other:
+        assert slow.wait(10) is None
+        keys = outputs.answer(request(3), 0)
+        assert other.wait(10) == keys
+    assert outputs.listings[-1] == (SHARD, shard_and_time(request(3)))
 
 
-def test_request_ids_stand_in_the_order_of_their_time():
+def test_a_wait_can_be_ended(listing):
+    with listing.follow(request(1), 1) as followed:
+        listing.wake(request(1))
+        assert followed.wait(10) == []
+    listing.wake(request(1))
+
+
+def test_request_ids_of_a_shard_are_in_the_order_of_their_time():
     assert request(0) < request(1) < request(2, "00")
-    assert new_request_id()[:8] <= new_request_id()[:8]
-
-
-def test_what_else_is_in_the_bucket_is_no_answer(outputs, feed):
-    one = request(1)
-    outputs.there |= {"fleet/state", "workers/i-1"}
-    assert feed.answered(one, [one]) == []
+    assert shard_and_time(new_request_id(SHARD)) <= shard_and_time(new_request_id(SHARD))

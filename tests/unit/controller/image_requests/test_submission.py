@@ -1,9 +1,9 @@
 import pytest
 
 from cloud.errors import CloudError
-from controller.image_requests.open_requests import OpenRequests
+from controller.image_requests.journal import Journal
 from tests.support.aws_errors import refusal
-from tests.support.submissions import submit
+from tests.support.submissions import submit, uploads
 
 
 def test_images_go_in_and_answers_come_out_in_upload_order(process, inputs):
@@ -65,7 +65,8 @@ def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aw
     with pytest.raises(CloudError, match="SlowDown"):
         submit(process, "a.png", "b.png", "c.png")
     assert queue.counts().backlog == 0
-    assert OpenRequests(state, inputs, outputs).ids() == []
+    assert list(inputs.keys("")) == [], "nobody asks for what was uploaded"
+    assert Journal(state, inputs, outputs).markers() == []
     assert process.polling.waiting().requests == ()
 
 
@@ -78,4 +79,26 @@ def test_a_queue_that_refuses_is_an_error_too(make, inputs, outputs, aws, on_cal
     on_call(aws.sqs, "SendMessageBatch", refuse)
     with pytest.raises(CloudError, match="ServiceUnavailable"):
         submit(process, "a.png")
-    assert OpenRequests(state, inputs, outputs).ids() == []
+    assert Journal(state, inputs, outputs).markers() == []
+
+
+def test_a_marker_says_that_a_request_waits_before_its_messages_are_sent(
+    make, inputs, outputs, aws, on_call, state
+):
+    """If the process dies after that, another one finds the request."""
+    markers = []
+    on_call(
+        aws.sqs,
+        "SendMessageBatch",
+        lambda params: markers.extend(Journal(state, inputs, outputs).markers()),
+    )
+    watched = submit(make(), "a.png")
+    assert [watched.request_id.startswith(marker.name) for marker in markers] == [True]
+
+
+def test_the_files_are_closed_while_the_request_waits(make):
+    process = make()
+    request_id = process.submissions.new_request_id()
+    files = uploads(request_id, "a.png", "notes.txt", refused=("notes.txt",))
+    process.submissions.submit(request_id, files)
+    assert all(file.stream.closed for file in files)

@@ -7,7 +7,7 @@ from cloud.prediction import Prediction
 from controller.web.answers import as_csv, as_text
 from tests.support.submissions import answer
 
-REQUEST = "0123456789abcdef0123456789ab"
+REQUEST = "0123456789abcdef0123456789abcdef"
 
 
 def image(number: int, name: str = "cat.jpg") -> ImageId:

@@ -59,7 +59,7 @@ def test_a_head_request_holds_no_room(start, posted):
     assert not app.extensions["services"].follower._shared
 
 
-@pytest.mark.parametrize("request_id", ["0" * 28, "1", "A" * 28])
+@pytest.mark.parametrize("request_id", ["0" * 32, "1", "A" * 32])
 def test_an_unknown_request_is_404_in_json_for_an_event_source(start, request_id):
     client = start().test_client()
     response = client.get(f"/requests/{request_id}/events", headers={"Accept": "text/event-stream"})

@@ -15,6 +15,7 @@ from controller.autoscaling.fleet_state import Decision
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView, Money, abridge
 from controller.web.authentication import KnownTokens
 from tests.support.page import HTML, Page
+from tests.support.submissions import submit
 
 
 def answer(instances: int = 0, **more: object) -> FleetAnswer:
@@ -172,21 +173,19 @@ def test_when_aws_does_not_answer_all_forms_say_so(client, view):
         assert "could not read s3://b/fleet/state: down" in reply.text
 
 
-def test_nobody_learns_a_requests_id_from_the_fleet(make, queue):
+def test_nobody_learns_a_requests_id_from_the_fleet(make):
     services = make()
-    request_id = new_request_id()
-    services.autoscaler.open_requests.open(request_id, 1)
-    queue.send([f"{request_id}/0000-cat.jpg"])
+    request_id = submit(services, "cat.jpg").request_id
     services.autoscaler.reconcile()
     client = create_app(services).test_client()
     for accept in ("text/html", "application/json", "text/plain"):
         reply = client.get("/fleet", headers={"Accept": accept})
         assert reply.status_code == 200
         assert request_id not in reply.text
-        assert request_id[:12] in reply.text
+        assert request_id[:16] in reply.text
 
 
 def test_only_whole_request_ids_are_abridged():
     request_id = new_request_id()
-    assert abridge(f"for {request_id}.") == f"for {request_id[:12]}…."
+    assert abridge(f"for {request_id}.") == f"for {request_id[:16]}…."
     assert abridge("i-0123456789abcdef0 6b05") == "i-0123456789abcdef0 6b05"

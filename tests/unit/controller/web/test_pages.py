@@ -93,6 +93,7 @@ def client(requests: Requests, pictures: Pictures) -> FlaskClient:
         quota=Quota(0),
         polling=requests,
         inputs=pictures,
+        submissions=SimpleNamespace(new_request_id=new_request_id),
         forecast=forecast,
         dependencies={},
     )

@@ -6,7 +6,7 @@ from controller.web.errors import STATUSES
 from controller.web.uploads import read_form
 from tests.support.submissions import file
 
-REQUEST = "0123456789abcdef0123456789ab"
+REQUEST = "0123456789abcdef0123456789abcdef"
 
 
 def read(*files: FileStorage, max_files: int = 5):
