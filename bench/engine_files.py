@@ -25,6 +25,7 @@ from worker.torch_network import LITE0, TorchModel, load_model
 
 def weights_of(model: str, folder: Path) -> str:
     """Returns the value of WEIGHTS for the model. Writes a state dict if the published one is not here."""
+    (folder / "weights.pt").unlink(missing_ok=True)
     if model == LITE0:
         return "imagenet"
     file = Path(torch.hub.get_dir(), "checkpoints", get_model_weights(model).DEFAULT.url.rpartition("/")[2])

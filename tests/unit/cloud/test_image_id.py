@@ -7,15 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from cloud.image_id import ImageId, clean_filename, is_request_id, new_request_id
+from cloud.image_id import (
+    ImageId,
+    clean_filename,
+    is_request_id,
+    new_request_id,
+    shard_and_time,
+    shard_of,
+)
 
-REQUEST = "0123456789abcdef0123456789ab"
+REQUEST = "0123456789abcdef0123456789abcdef"
 
 
 def test_request_ids_are_not_to_be_guessed():
     made = {new_request_id() for _ in range(1000)}
     assert len(made) == 1000
     assert all(is_request_id(request_id) for request_id in made)
+
+
+def test_request_ids_of_one_shard_are_in_the_order_of_their_time(monkeypatch):
+    made = []
+    for second in (9, 10, 11):
+        monkeypatch.setattr("cloud.image_id.time.time", lambda second=second: second)
+        made.append(new_request_id("abcdef"))
+    assert made == sorted(made)
+    assert [shard_of(request_id) for request_id in made] == ["abcdef"] * 3
+    assert made[0] < shard_and_time(made[1]) < made[1]
 
 
 @pytest.mark.parametrize(

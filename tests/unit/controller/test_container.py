@@ -1,6 +1,6 @@
 from io import BytesIO
 
-from cloud.image_id import ImageId, new_request_id
+from cloud.image_id import ImageId
 from controller.autoscaling.planner import BUSY_SECONDS
 from controller.container import assemble, launch_plan
 from controller.image_requests.upload import Upload
@@ -34,13 +34,13 @@ def test_the_settings_make_the_launch_plan(settings):
 def test_the_parts_are_put_together(settings, aws, queue, work, png):
     """An image that is sent wakes the autoscaler, which launches a worker for its request."""
     services = assemble(settings, aws)
-    request_id = new_request_id()
+    request_id = services.submissions.new_request_id()
     upload = Upload(ImageId.make(request_id, 0, "cat.png"), BytesIO(png), "image/png", None, "")
     watched = services.submissions.submit(request_id, [upload])
     assert services.autoscaler.wake.is_set()
     assert services.autoscaler.reconcile() == BUSY_SECONDS
     (instance,) = services.fleet_view.read().instances
-    assert (instance.request_id, instance.name) == (f"{request_id[:12]}…", "app-tier-instance-1")
+    assert (instance.request_id, instance.name) == (f"{request_id[:16]}…", "app-tier-instance-1")
     work()
     assert watched.finished.wait(10)
     join_polling_threads()

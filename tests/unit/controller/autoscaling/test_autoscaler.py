@@ -11,7 +11,7 @@ from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
-from controller.image_requests.recovery import RESEND_AFTER_SECONDS
+from controller.image_requests.recovery import ABANDONED_AFTER, RESEND_AFTER, WATCH_FOR
 from tests.support.aws_errors import refusal
 from tests.support.world import BOOT_TIMEOUT, MAXIMUM, PER_INSTANCE, World
 
@@ -129,14 +129,14 @@ def test_of_what_an_answered_request_leaves_only_as_many_stay_as_others_need(wor
     counts.append(0)
     world.reconcile()
     assert len(world.active) == 1
-    assert second in world.open_requests.ids()
+    assert [second.startswith(marker) for marker in world.markers] == [True]
 
 
 def test_a_controller_that_starts_reaps_what_nobody_needs(world, work):
     request_id = world.ask(25)
     world.reconcile()
     work()
-    world.open_requests.close(request_id)
+    world.close(request_id)
     fresh = world.controller()
     fresh.reconcile()
     assert world.active == []
@@ -145,16 +145,20 @@ def test_a_controller_that_starts_reaps_what_nobody_needs(world, work):
 def test_a_request_whose_controller_died_is_served_by_another(world, work, outputs):
     request_id = world.ask(5, send=False)
     world.controllers[0].requests.clear()
-    world.pass_seconds(RESEND_AFTER_SECONDS + 1)
+    world.pass_seconds(RESEND_AFTER.total_seconds() + 1)
     survivor = world.controller()
+    survivor.reconcile()
+    world.pass_seconds(WATCH_FOR.total_seconds())
     survivor.reconcile()
     survivor.reconcile()
     assert len(world.active) == 1
     work()
     survivor.reconcile()
     assert len(outputs.answered(request_id)) == 5
-    assert world.open_requests.ids() == []
     assert world.active == []
+    world.pass_seconds(ABANDONED_AFTER.total_seconds() + 1)
+    survivor.reconcile()
+    assert world.markers == []
 
 
 def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):

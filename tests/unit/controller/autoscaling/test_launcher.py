@@ -147,7 +147,7 @@ def test_a_controller_that_died_between_launch_and_note_costs_no_second_launch(
             return super().write(key, body, **more)
 
     state = Dead(aws.s3, world.state.name)
-    dying = Controller(world.queue, world.fleet, state, world.outputs, world.open_requests)
+    dying = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
     world.ask(25, dying)
     on_reply(aws.ec2, "RunInstances", die)
     with pytest.raises(CloudError, match="no more"):

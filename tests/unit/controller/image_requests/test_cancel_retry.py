@@ -7,19 +7,18 @@ from cloud.image_id import new_request_id
 from cloud.prediction import FailureCode, Prediction
 from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.errors import InvalidState
-from controller.image_requests.open_requests import OpenRequests
-from controller.image_requests.recovery import Recovery
+from controller.image_requests.journal import Journal
 from controller.web.services import Services
 from local.driver import eventually
 from tests.support.aws_errors import refusal
-from tests.support.submissions import bodies, later, submit
+from tests.support.submissions import bodies, recover, submit
 
 REFUSED = ("notes.txt",)
 
 
 @pytest.fixture
-def open_requests(inputs, outputs, state) -> OpenRequests:
-    return OpenRequests(state, inputs, outputs)
+def journal(inputs, outputs, state) -> Journal:
+    return Journal(state, inputs, outputs)
 
 
 @pytest.fixture
@@ -39,13 +38,13 @@ def fail(outputs, *image_ids: str, code: str = "no_workers") -> None:
 
 
 @pytest.fixture
-def failed(controller, outputs, queue, open_requests):
+def failed(controller, outputs, queue, journal):
     """A request of three images: one failed, one is classified, and one was refused at once."""
     watched = submit(controller, "a.png", "b.png", "notes.txt", refused=REFUSED)
     fail(outputs, watched.image_ids[0])
     outputs.put_prediction(Prediction.classified(watched.image_ids[1], [("tabby", 0.9)]))
     assert watched.finished.wait(20)
-    eventually(lambda: not open_requests.ids())
+    eventually(lambda: not journal.markers())
     bodies(queue)
     queue.sqs.purge_queue(QueueUrl=queue.url)
     return watched
@@ -56,7 +55,7 @@ def failed(controller, outputs, queue, open_requests):
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_what_waits_is_cancelled_and_its_pictures_and_messages_are_gone(
-    controller, here, make, outputs, inputs, queue, open_requests, elsewhere
+    controller, here, make, outputs, inputs, queue, journal, elsewhere
 ):
     looks = []
     watched = submit(controller, "a.png", "b.png", "notes.txt", "c.png", refused=REFUSED)
@@ -77,7 +76,7 @@ def test_what_waits_is_cancelled_and_its_pictures_and_messages_are_gone(
     assert watched.finished.wait(20)
     assert watched.result() == answer
     assert looks
-    eventually(lambda: not open_requests.ids())
+    eventually(lambda: not journal.markers())
 
 
 def test_an_answer_that_comes_while_it_is_cancelled_stays(controller, here, outputs, aws, on_call, inputs):
@@ -101,13 +100,6 @@ def test_to_cancel_what_is_complete_or_cancelled_changes_nothing(controller, her
     assert here.cancel(failed.request_id) == here.cancel(failed.request_id) == before
 
 
-def test_what_is_still_being_uploaded_cannot_be_cancelled(here, open_requests, inputs, png):
-    request_id = new_request_id()
-    open_requests.open(request_id, 3)
-    with pytest.raises(InvalidState, match="still being uploaded"):
-        here.cancel(request_id)
-
-
 def test_the_messages_of_others_stay_in_the_queue(controller, here, queue):
     queue.send(["others/0", "others/1"])
     watched = submit(controller, "a.png", "b.png", "c.png", "d.png")
@@ -116,7 +108,7 @@ def test_the_messages_of_others_stay_in_the_queue(controller, here, queue):
 
 
 def test_however_often_somebody_cancels_it_does_not_count_against_the_images_of_others(
-    controller, here, queue, settings, outputs, open_requests
+    controller, here, queue, settings, outputs, journal
 ):
     """Each receive brings a message nearer to the dead letters."""
     queue.send(["others/0"])
@@ -157,16 +149,16 @@ def test_hundreds_of_images_are_cancelled(controller, here):
 
 
 def test_what_failed_is_sent_again_and_the_rest_keeps_its_answer(
-    controller, here, failed, open_requests, queue, work
+    controller, here, failed, journal, queue, work
 ):
     answer = here.retry(failed.request_id)
     assert [i.status for i in answer.images] == ["waiting", "classified", "failed"]
-    assert open_requests.get(failed.request_id).images == 3
+    assert [marker.name for marker in journal.markers()] == [failed.request_id]
     assert controller.polling.waiting().requests == (failed.request_id,)
     assert controller.polling.waiting().just_sent == 1
     work()
     eventually(lambda: not controller.polling.waiting().requests)
-    eventually(lambda: not open_requests.ids())
+    eventually(lambda: not journal.markers())
     after = controller.polling.stored.load(failed.request_id).result()
     assert [(i.status, i.label) for i in after.images] == [
         ("classified", "tabby"),
@@ -175,24 +167,24 @@ def test_what_failed_is_sent_again_and_the_rest_keeps_its_answer(
     ]
 
 
-def test_what_may_fail_again_may_be_tried_again(here, failed, outputs, open_requests):
+def test_what_may_fail_again_may_be_tried_again(here, failed, outputs, journal):
     for _ in range(2):
         here.retry(failed.request_id)
         fail(outputs, failed.image_ids[0])
-        eventually(lambda: not open_requests.ids())
+        eventually(lambda: not journal.markers())
 
 
-def test_nothing_is_sent_again_where_no_picture_is_left(controller, here, outputs, open_requests):
+def test_nothing_is_sent_again_where_no_picture_is_left(controller, here, outputs, journal):
     watched = submit(controller, "a.png", "notes.txt", refused=REFUSED)
     here.cancel(watched.request_id)
-    eventually(lambda: not open_requests.ids())
+    eventually(lambda: not journal.markers())
     with pytest.raises(InvalidState, match="No image of this request can be sent again"):
         here.retry(watched.request_id)
-    assert open_requests.ids() == []
+    assert journal.markers() == []
 
 
 def test_what_is_sent_again_is_charged_and_a_refusal_of_that_changes_nothing(
-    controller, here, failed, open_requests
+    controller, here, failed, journal
 ):
     charged = []
 
@@ -204,7 +196,7 @@ def test_what_is_sent_again_is_charged_and_a_refusal_of_that_changes_nothing(
     with pytest.raises(ValueError, match="over quota"):
         here.retry(failed.request_id, refuse)
     assert charged == [1]
-    assert open_requests.ids() == []
+    assert journal.markers() == []
     assert controller.polling.stored.load(failed.request_id).result() == before
 
 
@@ -237,7 +229,7 @@ def test_of_two_who_try_again_at_once_one_does(make, failed, queue):
 
 
 def test_what_the_queue_did_not_take_is_sent_by_a_look(
-    make, here, failed, open_requests, inputs, outputs, queue, aws, on_call, work
+    make, here, failed, journal, inputs, outputs, queue, aws, on_call, work
 ):
     refused = []
 
@@ -249,19 +241,17 @@ def test_what_the_queue_did_not_take_is_sent_by_a_look(
     on_call(aws.sqs, "SendMessageBatch", refuse)
     with pytest.raises(CloudError, match="SlowDown"):
         here.retry(failed.request_id)
-    assert open_requests.progress(open_requests.get(failed.request_id)).uploaded, "it can be sent at once"
-    later(open_requests, failed.request_id)
-    Recovery(queue, outputs, open_requests).settle(open_requests.ids())
+    recover(queue, outputs, journal)
     work()
     assert make().polling.read(failed.request_id).images[0].status == "classified"
 
 
 @pytest.mark.parametrize("code", [code for code in FailureCode if not code.retryable])
-def test_what_no_second_try_can_mend_is_not_sent_again(controller, here, outputs, queue, open_requests, code):
+def test_what_no_second_try_can_mend_is_not_sent_again(controller, here, outputs, queue, journal, code):
     watched = submit(controller, "a.png")
     fail(outputs, *watched.image_ids, code=code)
     assert watched.finished.wait(20)
-    eventually(lambda: not open_requests.ids())
+    eventually(lambda: not journal.markers())
     bodies(queue)
     with pytest.raises(InvalidState, match="might fare better"):
         here.retry(watched.request_id)
@@ -291,7 +281,6 @@ class Killed(BaseException):
         ("PutObject", "open/", False),
         ("DeleteObject", "", False),
         ("SendMessageBatch", "", True),
-        ("PutObject again", "open/", True),
     ],
 )
 def test_a_process_that_dies_while_it_tries_again_loses_nothing(
@@ -300,7 +289,7 @@ def test_a_process_that_dies_while_it_tries_again_loses_nothing(
     failed,
     outputs,
     inputs,
-    open_requests,
+    journal,
     queue,
     aws,
     on_call,
@@ -309,29 +298,21 @@ def test_a_process_that_dies_while_it_tries_again_loses_nothing(
     sent_again,
     work,
 ):
-    name, _, again = operation.partition(" ")
-    calls = []
+    deaths = []
 
     def die(params):
-        if params.get("Key", "").startswith(key):
-            calls.append(1)
-            if len(calls) == (2 if again else 1):
-                raise Killed
+        if params.get("Key", "").startswith(key) and not deaths:
+            deaths.append(1)
+            raise Killed
 
-    on_call(aws.sqs if name == "SendMessageBatch" else aws.s3, name, die)
+    on_call(aws.sqs if operation == "SendMessageBatch" else aws.s3, operation, die)
     with pytest.raises(Killed):
         here.retry(failed.request_id)
-    recovery = Recovery(queue, outputs, open_requests)
-    recovery.settle(open_requests.ids())
+    recover(queue, outputs, journal)
     work()
-    later(open_requests, failed.request_id)
-    recovery.settle(open_requests.ids())
-    work()
-    recovery.settle(open_requests.ids())
     after = controller.polling.stored.load(failed.request_id).result()
     assert after.complete
     assert after.images[0].status == ("classified" if sent_again else "failed")
-    assert open_requests.ids() == []
 
 
 def test_an_unknown_request_is_none(here):

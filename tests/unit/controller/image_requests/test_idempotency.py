@@ -15,13 +15,12 @@ from controller.image_requests.idempotency import (
     IdempotencyKeys,
     object_name,
 )
-from controller.image_requests.open_requests import OpenRequests
-from controller.image_requests.recovery import Recovery
+from controller.image_requests.journal import Journal
 from controller.web.errors import STATUSES
 from controller.web.uploads import read_form
 from tests.support.aws_errors import refusal
 from tests.support.pictures import picture
-from tests.support.submissions import file, later
+from tests.support.submissions import file, recover
 from tests.support.web_client import post
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
@@ -248,7 +247,7 @@ def test_what_s3_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, 
 
     on_call(aws.s3, "PutObject", refuse)
     assert post(client, cat(), headers=KEY).status_code == 503
-    assert OpenRequests(state, inputs, outputs).ids() == []
+    assert Journal(state, inputs, outputs).markers() == []
     again = post(client, cat(), headers=KEY)
     assert (again.status_code, again.json["images"][0]["label"]) == (200, "tabby")
     assert len(requests_in(inputs)) == 1
@@ -257,7 +256,7 @@ def test_what_s3_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, 
 def test_what_the_queue_did_not_take_is_sent_by_a_look_also_for_who_came_meanwhile(
     app, inputs, outputs, queue, work, aws, on_call, state
 ):
-    client, meanwhile, open_requests = app.test_client(), [], OpenRequests(state, inputs, outputs)
+    client, meanwhile, journal = app.test_client(), [], Journal(state, inputs, outputs)
 
     def refuse(params):
         if not meanwhile:
@@ -268,13 +267,12 @@ def test_what_the_queue_did_not_take_is_sent_by_a_look_also_for_who_came_meanwhi
     assert post(client, cat(), headers=KEY).status_code == 503
     [accepted] = meanwhile
     assert accepted.status_code == 202
-    [request_id] = open_requests.ids()
-    later(open_requests, request_id)
-    Recovery(queue, outputs, open_requests).settle([request_id])
+    assert [marker.name for marker in journal.markers()] == [accepted.json["request_id"]]
+    recover(queue, outputs, journal)
     work()
     again = post(client, cat(), headers=KEY)
     assert (again.status_code, again.json["images"][0]["label"]) == (200, "tabby")
-    assert again.json["request_id"] == accepted.json["request_id"] == request_id
+    assert again.json["request_id"] == accepted.json["request_id"]
 
 
 def test_a_process_that_dies_in_its_upload_leaves_a_key_that_works(app, keys, inputs, s3_clock):
@@ -286,17 +284,17 @@ def test_a_process_that_dies_in_its_upload_leaves_a_key_that_works(app, keys, in
     assert (taken.json["request_id"], taken.json["complete"]) == (dead.request_id, True)
 
 
-def test_who_waits_for_a_submission_that_fails_is_told_to_come_again(start, keys, aws, on_call):
+def test_who_waits_for_a_submission_that_fails_is_told_to_come_again(start, keys, inputs, aws, on_call):
     app = start()
     claim = keys.claim(object_name(KEY["Idempotency-Key"]), *uploads("cat.png"))
-    app.extensions["services"].submissions._store(uploads("cat.png")[1][0].of(claim.request_id), None)
+    app.extensions["services"].submissions._store(uploads("cat.png")[1][0].of(claim.request_id))
     claim.accept()
 
     def fail(params):
-        if params["Key"].startswith("open/"):
+        if params["Bucket"] == inputs.name:
             claim.release()
 
-    on_call(aws.s3, "GetObject", fail)
+    on_call(aws.s3, "ListObjectsV2", fail)
     assert post(app.test_client(), cat(), headers=KEY).status_code == 409
 
 
@@ -320,4 +318,4 @@ def test_a_key_of_one_who_was_taken_over_gets_the_answer_of_the_other(
     on_call(aws.s3, "PutObject", overtake)
     reply = post(app.test_client(), cat(), headers=NOW)
     assert (reply.status_code, reply.json["request_id"]) == (202, others[0].request_id)
-    assert app.extensions["services"].submissions.queue.counts().backlog == 0, "the other one sends"
+    assert app.extensions["services"].submissions.outbox.queue.counts().backlog == 0, "the other one sends"

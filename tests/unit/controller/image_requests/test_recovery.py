@@ -1,15 +1,16 @@
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from io import BytesIO
 
 import pytest
 
+from cloud.clock import now
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
-from controller.image_requests.open_requests import PREFIX, OpenRequest, OpenRequests
-from controller.image_requests.recovery import RESEND_AFTER_SECONDS, Recovery
+from controller.image_requests.journal import RENEW_SECONDS, Journal
+from controller.image_requests.recovery import ABANDONED_AFTER, RESEND_AFTER, WATCH_FOR, Recovery
 from tests.support.submissions import bodies
 
-ONE, OTHER = "1" * 28, "2" * 28
+LATE = RESEND_AFTER + timedelta(seconds=1)
 
 
 def image(request_id: str, number: int) -> ImageId:
@@ -17,27 +18,33 @@ def image(request_id: str, number: int) -> ImageId:
 
 
 @pytest.fixture
-def open_requests(inputs, outputs, state) -> OpenRequests:
-    return OpenRequests(state, inputs, outputs)
+def theirs(inputs, outputs, state) -> Journal:
+    """The journal of another process, which may have died."""
+    return Journal(state, inputs, outputs)
 
 
 @pytest.fixture
-def recovery(queue, outputs, open_requests) -> Recovery:
-    return Recovery(queue, outputs, open_requests)
+def passed() -> list[timedelta]:
+    """The time that has passed since everything was stored."""
+    return [timedelta()]
 
 
 @pytest.fixture
-def ask(open_requests, inputs, queue):
-    """Opens a request of some images; as many are uploaded and sent as said."""
+def recovery(queue, inputs, outputs, state, passed) -> Recovery:
+    return Recovery(queue, outputs, Journal(state, inputs, outputs), lambda: now() + passed[0])
 
-    def ask(request_id, images, *, uploaded=None, sent=None, seconds=0.0) -> OpenRequest:
-        since = datetime.now(UTC) - timedelta(seconds=seconds)
-        request = OpenRequest(request_id=request_id, images=images, since=since)
-        open_requests.state.write(f"{PREFIX}{request_id}", request.model_dump_json().encode())
-        for n in range(images if uploaded is None else uploaded):
+
+@pytest.fixture
+def ask(theirs, inputs, queue):
+    """Opens a request of some images. As many are sent as said, or else all."""
+
+    def ask(images: int, sent: int | None = None) -> str:
+        request_id = theirs.new_request_id()
+        theirs.open(request_id)
+        for n in range(images):
             inputs.put_image(image(request_id, n), BytesIO(b"x"), "image/png")
         queue.send(image(request_id, n) for n in range(images if sent is None else sent))
-        return request
+        return request_id
 
     return ask
 
@@ -50,33 +57,34 @@ def bury(queue, settings):
 
 
 def test_a_dead_letter_becomes_an_answer(recovery, queue, outputs, ask, settings):
-    ask(ONE, 2)
+    one = ask(2)
     bury(queue, settings)
     assert recovery.answer_dead_letters() == 2
     for n in range(2):
-        prediction = outputs.get_prediction(image(ONE, n))
+        prediction = outputs.get_prediction(image(one, n))
         assert (prediction.status, prediction.error.code) == ("failed", "gave_up")
         assert "worker" in prediction.error.message
     assert recovery.answer_dead_letters() == 0
 
 
 def test_a_request_whose_images_are_dead_letters_is_settled_by_them_and_not_sent_again(
-    recovery, queue, open_requests, ask, settings
+    recovery, queue, ask, settings, passed
 ):
-    ask(ONE, 2, seconds=RESEND_AFTER_SECONDS + 1)
+    ask(2)
     bury(queue, settings)
-    assert recovery.settle([ONE]) == {}
+    for _ in range(2):
+        passed[0] += LATE
+        assert recovery.settle() == {}
     assert bodies(queue) == []
-    assert open_requests.ids() == []
 
 
 def test_a_dead_letter_of_an_answered_image_changes_nothing(recovery, queue, outputs, ask, settings):
     """Its worker died between the answer and the delete."""
-    ask(ONE, 1)
-    outputs.put_prediction(Prediction.classified(image(ONE, 0), [("tabby", 0.9)]))
+    one = ask(1)
+    outputs.put_prediction(Prediction.classified(image(one, 0), [("tabby", 0.9)]))
     bury(queue, settings)
     recovery.answer_dead_letters()
-    assert outputs.get_prediction(image(ONE, 0)).label == "tabby"
+    assert outputs.get_prediction(image(one, 0)).label == "tabby"
     assert queue.dead_letters() == []
 
 
@@ -89,68 +97,101 @@ def test_a_dead_letter_that_is_junk_is_logged_and_deleted(recovery, queue, outpu
     assert list(outputs.keys("")) == []
 
 
-def test_a_complete_request_is_closed(recovery, open_requests, outputs, ask, work):
-    ask(ONE, 2)
+def test_a_marker_of_which_nothing_waits_is_deleted_once_no_process_can_rely_on_it(
+    recovery, theirs, ask, work, passed
+):
+    ask(2)
     work()
-    assert recovery.settle([ONE]) == {}
-    assert open_requests.ids() == []
+    assert recovery.settle() == {}
+    assert len(theirs.markers()) == 1
+    passed[0] += ABANDONED_AFTER + timedelta(seconds=1)
+    assert recovery.settle() == {}
+    assert theirs.markers() == []
+    assert timedelta(seconds=RENEW_SECONDS) < ABANDONED_AFTER / 2
 
 
-def test_a_request_that_waits_stays_open(recovery, open_requests, ask):
-    ask(ONE, 2)
-    assert recovery.settle([ONE]) == {ONE: 2}
-    assert open_requests.ids() == [ONE]
+def test_a_marker_of_which_something_waits_is_never_deleted(recovery, theirs, ask, passed):
+    one = ask(2)
+    passed[0] += timedelta(days=1)
+    assert recovery.settle() == {one: 2}
+    assert len(theirs.markers()) == 1
 
 
-def test_a_request_that_somebody_else_closed_does_not_wait(recovery):
-    assert recovery.settle([ONE]) == {}
+def test_where_no_request_is_noted_nothing_waits(recovery):
+    assert recovery.settle() == {}
 
 
-def test_images_that_were_lost_on_the_way_are_sent_again(recovery, queue, outputs, ask):
-    ask(ONE, 3, sent=0, seconds=RESEND_AFTER_SECONDS + 1)
-    outputs.put_prediction(Prediction.classified(image(ONE, 1), [("tabby", 0.9)]))
-    assert recovery.settle([ONE]) == {ONE: 2}
-    assert bodies(queue) == [image(ONE, 0), image(ONE, 2)]
+def test_the_requests_of_several_processes_are_found(recovery, ask, inputs, outputs, state, theirs):
+    one, other = ask(2), Journal(state, inputs, outputs)
+    left = other.new_request_id()
+    inputs.put_image(image(left, 0), BytesIO(b"x"), "image/png")
+    other.hold(left)
+    assert recovery.settle() == {one: 2, left: 1}
 
 
-def test_what_was_sent_lately_is_not_sent_again_since_the_counts_may_lag(recovery, queue, ask):
-    ask(ONE, 2, sent=0, seconds=RESEND_AFTER_SECONDS - 5)
-    assert recovery.settle([ONE]) == {ONE: 2}
+def test_images_whose_messages_were_lost_are_sent_again(recovery, queue, outputs, ask, passed):
+    one = ask(3, sent=0)
+    outputs.put_prediction(Prediction.classified(image(one, 1), [("tabby", 0.9)]))
+    passed[0] += LATE
+    assert recovery.settle() == {one: 2}
+    passed[0] += WATCH_FOR
+    assert recovery.settle() == {one: 2}
+    assert bodies(queue) == [image(one, 0), image(one, 2)]
+
+
+def test_an_image_that_was_stored_lately_is_not_sent_again_since_the_counts_may_lag(
+    recovery, queue, ask, passed
+):
+    one = ask(2, sent=0)
+    for seconds in (5, 10, 10):
+        passed[0] += timedelta(seconds=seconds)
+        assert recovery.settle() == {one: 2}
     assert bodies(queue) == []
 
 
-def test_while_a_request_is_being_uploaded_nothing_of_it_is_sent_again(recovery, queue, ask):
-    ask(ONE, 3, uploaded=2, sent=0, seconds=RESEND_AFTER_SECONDS + 1)
-    assert recovery.settle([ONE]) == {ONE: 0}
+def test_an_image_that_waits_only_until_its_process_has_copied_a_prediction_is_not_sent(
+    recovery, queue, outputs, ask, passed
+):
+    """Its request was sent long ago, and the image with the same bytes has just been answered."""
+    one = ask(2, sent=0)
+    outputs.put_prediction(Prediction.classified(image(one, 0), [("tabby", 0.9)]))
+    passed[0] += timedelta(hours=1)
+    recovery.settle()
+    outputs.put_prediction(Prediction.classified(image(one, 1), [("tabby", 0.9)]))
+    passed[0] += WATCH_FOR
+    recovery.settle()
     assert bodies(queue) == []
 
 
-def test_what_was_sent_again_is_not_sent_at_each_look(recovery, queue, ask, work):
-    """The counts may lag, so that the queue looks quiet for a minute yet."""
-    ask(ONE, 2, sent=0, seconds=RESEND_AFTER_SECONDS + 1)
-    for _ in range(3):
-        assert recovery.settle([ONE]) == {ONE: 2}
-    assert bodies(queue) == [image(ONE, 0), image(ONE, 1)]
+def test_an_image_that_was_sent_again_is_not_sent_at_each_run(recovery, queue, ask, passed):
+    """The counts may lag, so that the queue looks empty for a minute yet."""
+    one = ask(2, sent=0)
+    passed[0] += LATE
+    for _ in range(4):
+        assert recovery.settle() == {one: 2}
+        passed[0] += WATCH_FOR
+    assert bodies(queue) == [image(one, 0), image(one, 1)]
 
 
-def test_when_nobody_comes_all_that_wait_get_the_reason(recovery, queue, outputs, ask):
-    requests = [ask(ONE, 2), ask(OTHER, 12)]
-    outputs.put_prediction(Prediction.classified(image(ONE, 0), [("tabby", 0.9)]))
-    assert recovery.fail_all(requests, "Workers fail to start.") == 13
-    assert outputs.get_prediction(image(ONE, 0)).label == "tabby"
-    failed = outputs.get_prediction(image(OTHER, 11))
+def test_if_no_worker_comes_all_images_that_wait_get_the_reason(recovery, outputs, ask):
+    one, other = ask(2), ask(12)
+    outputs.put_prediction(Prediction.classified(image(one, 0), [("tabby", 0.9)]))
+    assert recovery.fail_all("Workers fail to start.") == 13
+    assert outputs.get_prediction(image(one, 0)).label == "tabby"
+    failed = outputs.get_prediction(image(other, 11))
     assert (failed.error.code, failed.error.message) == ("no_workers", "Workers fail to start.")
 
 
-def test_when_nobody_comes_the_queue_is_emptied_of_what_was_answered(recovery, queue, ask):
-    """Else the messages would call for workers again."""
-    requests = [ask(ONE, 25)]
-    recovery.fail_all(requests, "Workers fail to start.")
+def test_if_no_worker_comes_the_messages_of_what_was_answered_are_deleted(recovery, queue, ask):
+    """Else they would call for workers again."""
+    ask(25)
+    recovery.fail_all("Workers fail to start.")
     assert queue.counts().backlog == 0
 
 
-def test_when_nobody_comes_a_message_of_nobody_does_not_shield_those_behind_it(recovery, queue, ask):
-    queue.send([image(OTHER, n) for n in range(10)])
-    requests = [ask(ONE, 5)]
-    recovery.fail_all(requests, "Workers fail to start.")
-    assert bodies(queue) == [image(OTHER, n) for n in range(10)], "it may be of a request that just begins"
+def test_if_no_worker_comes_a_message_of_nobody_does_not_shield_those_behind_it(recovery, queue, ask):
+    other = "2" * 32
+    queue.send([image(other, n) for n in range(10)])
+    ask(5)
+    recovery.fail_all("Workers fail to start.")
+    assert bodies(queue) == [image(other, n) for n in range(10)], "it may be of a request that just begins"
