@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from threading import Event
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SPACING_SECONDS = 0.2  # the least pause between two runs: one run serves all that has happened meanwhile
 PROCESSOR_SHARE = 0.04  # the most of a processor that the runs may take
+BURST_SECONDS = 0.1  # of the processor, that runs may take at once when there were none for a while
 DEAD_LETTERS_SECONDS = 10.0  # between two looks into the dead-letter queue while the request queue is busy
 LEASE_WAIT_SECONDS = 5.0
 
@@ -45,6 +47,23 @@ class Run:
     def left(self) -> list[Instance]:
         """The observed instances that this run has not terminated."""
         return [i for i in self.observed.instances if i.instance_id not in self.terminated]
+
+
+class Budget:
+    """Limits the share of a processor that a thread uses."""
+
+    def __init__(self, share: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`share` is from 0 to 1. At most `burst` seconds of the processor are saved up."""
+        self.share, self.burst, self.clock = share, burst, clock
+        self._left = burst
+        self._at, self._used = clock(), 0.0
+
+    def pause(self, used: float) -> float:
+        """Returns the seconds for which the thread must pause. It has used the processor for `used` so far."""
+        now = self.clock()
+        self._left = min(self.burst, self._left + (now - self._at) * self.share) - (used - self._used)
+        self._at, self._used = now, used
+        return max(0.0, -self._left / self.share)
 
 
 class Autoscaler:
@@ -69,8 +88,9 @@ class Autoscaler:
 
     def run(self, stop: Event) -> None:
         """Runs when woken, and from time to time, until `stop` is set. Set `wake` too to end it at once."""
+        budget = Budget(PROCESSOR_SHARE, BURST_SECONDS)
         while not stop.is_set():
-            seconds, started = BUSY_SECONDS, time.thread_time()
+            seconds = BUSY_SECONDS
             try:
                 seconds = self.reconcile()
             except Busy:
@@ -79,7 +99,7 @@ class Autoscaler:
                 log.warning("the autoscaler's run failed: %s", error)
             except Exception:
                 log.exception("the autoscaler's run failed")
-            stop.wait(max(SPACING_SECONDS, (time.thread_time() - started) / PROCESSOR_SHARE))
+            stop.wait(max(SPACING_SECONDS, budget.pause(time.thread_time())))
             self.wake.wait(seconds)
             self.wake.clear()
 

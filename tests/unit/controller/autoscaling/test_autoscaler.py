@@ -7,6 +7,7 @@ import pytest
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport
+from controller.autoscaling.autoscaler import Budget
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
@@ -355,3 +356,16 @@ def test_a_history_that_cannot_be_written_hinders_no_look(world, monkeypatch, ca
     assert len(world.fleet.instances()) == 1
     assert "could not write the history" in caplog.text
     assert world.shared.peek().sampled is None
+
+
+def test_runs_take_no_more_than_their_share_of_the_processor():
+    clock, used = [0.0], 0.0
+    budget = Budget(0.04, 0.1, lambda: clock[0])
+    pauses = []
+    for _ in range(1000):
+        clock[0] += 0.02
+        used += 0.02
+        pauses.append(budget.pause(used))
+        clock[0] += pauses[-1]
+    assert pauses[:4] == [0.0] * 4, "the first runs after a quiet time follow each other"
+    assert used / clock[0] == pytest.approx(0.04, rel=0.02)
