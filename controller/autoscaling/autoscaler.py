@@ -59,7 +59,7 @@ class Budget:
         self._at, self._used = clock(), 0.0
 
     def pause(self, used: float) -> float:
-        """Returns the seconds for which the thread must pause. It has used the processor for `used` so far."""
+        """Returns the seconds that the thread must pause. It has used the processor for `used` so far."""
         now = self.clock()
         self._left = min(self.burst, self._left + (now - self._at) * self.share) - (used - self._used)
         self._at, self._used = now, used

@@ -16,8 +16,8 @@ from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
 from controller.autoscaling.instance_ledger import billed
 from controller.dashboard.fleet_chart import since
+from controller.dashboard.shared_reading import SharedReading
 from controller.image_requests.results import model_in_words
-from controller.image_requests.shared_reading import SharedReading
 
 ENDED = {"terminated", "stopped"}
 FRESH_SECONDS = 1.0  # an answer is reused for at least this long

@@ -8,7 +8,7 @@ from time import monotonic
 
 from cloud.errors import CloudError
 from controller.autoscaling.fleet_state import FleetState, SharedState
-from controller.image_requests.shared_reading import SharedReading
+from controller.dashboard.shared_reading import SharedReading
 
 log = logging.getLogger(__name__)
 

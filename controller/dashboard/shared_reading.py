@@ -23,14 +23,14 @@ class SharedReading(Generic[T]):
         self._read_again_at = float("-inf")
         self._value: T
 
-    def get(self, read: Callable[[], T], fits: Callable[[T], bool] = lambda value: True) -> T:
-        """Returns the last value that was read, or calls `read` if it is too old or does not fit.
+    def get(self, read: Callable[[], T]) -> T:
+        """Returns the last value that was read, or calls `read` if it is too old.
 
         Callers wait while another one reads. What `read` raises goes to its caller alone; the next one reads
         again.
         """
         with self._lock:
-            if self.clock() >= self._read_again_at or not fits(self._value):
+            if self.clock() >= self._read_again_at:
                 started = self.clock()
                 self._value = read()
                 ended = self.clock()

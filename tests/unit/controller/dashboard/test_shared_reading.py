@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from controller.image_requests.shared_reading import SharedReading
+from controller.dashboard.shared_reading import SharedReading
 
 
 class Source:
