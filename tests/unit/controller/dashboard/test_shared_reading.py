@@ -64,13 +64,6 @@ def test_threads_that_ask_at_once_share_a_reading(shared, source):
         assert set(pool.map(lambda _: shared.get(source.read), range(100))) == {1}
 
 
-def test_a_value_that_does_not_fit_is_read_again(shared, source):
-    shared.get(source.read)
-    assert shared.get(source.read, lambda value: value == 1) == 1
-    assert shared.get(source.read, lambda value: value > 1) == 2
-    assert shared.get(source.read, lambda value: value > 1) == 2
-
-
 def test_what_a_reading_raises_is_not_kept(shared, source, clock):
     def fail():
         raise RuntimeError("a bug")
