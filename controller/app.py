@@ -14,6 +14,7 @@ from controller.web.routes.requests import requests
 from controller.web.routes.sign_in import sign_in
 from controller.web.routes.upload import upload
 from controller.web.services import Services
+from controller.web.spool import SpooledRequest
 from controller.web.token_guard import guard
 
 CONTENT_SECURITY_POLICY = (
@@ -24,6 +25,7 @@ CONTENT_SECURITY_POLICY = (
 
 def create_app(services: Services) -> Flask:
     app = Flask(__name__)
+    app.request_class = SpooledRequest
     settings = services.settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_mb * 1_000_000
     # The margin lets `read_form` refuse too many files itself, with a clearer message than Flask's.

@@ -1,0 +1,94 @@
+"""Keeps large uploads on disk, with one temporary file for all images of a request.
+
+By default, each file of a form that is smaller than half a megabyte would stay in memory, however many there
+are, and each larger one would take a file descriptor.
+"""
+
+import io
+import os
+import tempfile
+from threading import Lock
+from typing import IO, cast
+
+from flask import Request
+
+IN_MEMORY = 1_000_000  # the most bytes of a request whose files stay in memory
+
+
+class Spool:
+    """A temporary file that is gone when all its parts are closed."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - the last part closes it
+        self.size = self.parts = 0
+        self._lock = Lock()
+
+    def part(self) -> "Part":
+        """Returns a new part at the end. Only the last part may be written to."""
+        self.parts += 1
+        return Part(self)
+
+    def leave(self) -> None:
+        with self._lock:
+            self.parts -= 1
+            if not self.parts:
+                self.file.close()
+
+
+class Part(io.RawIOBase):
+    """A part of a spool. Several threads may each read a part of their own."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool, self.start = spool, spool.size
+        self.size = self.position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Appends bytes, wherever the position is."""
+        os.pwrite(self.spool.file.fileno(), data, self.start + self.size)
+        self.size += len(data)
+        self.spool.size += len(data)
+        return len(data)
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        wanted = memoryview(buffer)[: max(0, self.size - self.position)]
+        found = os.preadv(self.spool.file.fileno(), [wanted], self.start + self.position)
+        self.position += found
+        return found
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        self.position = max(0, base + offset)
+        return self.position
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self.spool.leave()
+
+
+class SpooledRequest(Request):
+    """A request whose files are in memory if they are small together, and in a spool otherwise."""
+
+    _spool: Spool | None = None
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        if total_content_length is not None and total_content_length <= IN_MEMORY:
+            return io.BytesIO()
+        if self._spool is None:
+            self._spool = Spool()
+        return cast(IO[bytes], self._spool.part())

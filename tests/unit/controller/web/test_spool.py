@@ -1,0 +1,90 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from hashlib import file_digest, sha256
+from io import BytesIO
+
+import pytest
+from flask import Flask, request
+from PIL import Image
+from werkzeug.test import EnvironBuilder
+
+from controller.web.spool import IN_MEMORY, Part, Spool, SpooledRequest
+from tests.support.pictures import picture
+
+
+@pytest.fixture
+def spool():
+    spool = Spool()
+    yield spool
+    spool.file.close()
+
+
+def part_with(spool: Spool, *chunks: bytes) -> Part:
+    part = spool.part()
+    for chunk in chunks:
+        part.write(chunk)
+    return part
+
+
+def test_each_part_has_its_own_bytes_and_position(spool):
+    first, second = part_with(spool, b"abc", b"def"), part_with(spool, b"ghi")
+    for part, expected in ((first, b"abcdef"), (second, b"ghi")):
+        part.seek(0)
+        assert part.read() == expected
+        assert part.read() == b""
+        assert part.seek(-2, os.SEEK_END) == len(expected) - 2
+        assert part.read(1) == expected[-2:-1]
+        assert part.seek(-1, os.SEEK_CUR) == len(expected) - 2
+        assert part.tell() == len(expected) - 2
+
+
+def test_a_part_is_a_file_for_those_who_read_it(spool):
+    before = part_with(spool, b"something else")
+    data = picture("PNG")
+    part = part_with(spool, data)
+    part.seek(0)
+    assert file_digest(part, "sha256").hexdigest() == sha256(data).hexdigest()
+    part.seek(0)
+    assert Image.open(part).format == "PNG"
+    before.close()
+
+
+def test_many_threads_read_their_parts_at_once(spool):
+    bodies = [bytes([number]) * 100_000 for number in range(50)]
+    parts = [part_with(spool, body) for body in bodies]
+
+    def read(part: Part) -> bytes:
+        part.seek(0)
+        return b"".join(iter(lambda: part.read(1000), b""))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, parts)) == bodies
+
+
+def test_the_file_is_gone_with_its_last_part(spool):
+    parts = [part_with(spool, b"abc") for _ in range(2)]
+    parts[0].close()
+    parts[0].close()
+    assert not spool.file.closed
+    parts[1].close()
+    assert spool.file.closed
+
+
+@pytest.mark.parametrize(("size", "kind"), [(1000, BytesIO), (IN_MEMORY, Part)])
+def test_only_small_requests_stay_in_memory(size, kind):
+    app = Flask(__name__)
+    app.request_class = SpooledRequest
+    bodies = [os.urandom(size), b"", os.urandom(size)]
+    data = {"image_file": [(BytesIO(body), f"{number}.png") for number, body in enumerate(bodies)]}
+    seen = []
+
+    @app.post("/")
+    def receive() -> str:
+        files = request.files.getlist("image_file")
+        seen.extend((type(file.stream), file.filename, file.read()) for file in files)
+        return ""
+
+    with closing(EnvironBuilder(path="/", method="POST", data=data)) as builder:
+        app.test_client().open(builder)
+    assert seen == [(kind, f"{number}.png", body) for number, body in enumerate(bodies)]
