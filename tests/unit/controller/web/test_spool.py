@@ -1,13 +1,12 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from hashlib import file_digest, sha256
 from io import BytesIO
 
 import pytest
 from flask import Flask, request
 from PIL import Image
-from werkzeug.test import EnvironBuilder
+from werkzeug.test import encode_multipart
 
 from controller.web.spool import IN_MEMORY, Part, Spool, SpooledRequest
 from tests.support.pictures import picture
@@ -85,6 +84,6 @@ def test_only_small_requests_stay_in_memory(size, kind):
         seen.extend((type(file.stream), file.filename, file.read()) for file in files)
         return ""
 
-    with closing(EnvironBuilder(path="/", method="POST", data=data)) as builder:
-        app.test_client().open(builder)
+    boundary, body = encode_multipart(data)
+    app.test_client().post("/", data=body, content_type=f"multipart/form-data; boundary={boundary}")
     assert seen == [(kind, f"{number}.png", body) for number, body in enumerate(bodies)]
