@@ -6,6 +6,7 @@ from io import BytesIO
 import pytest
 from flask import Flask, request
 from PIL import Image
+from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 from controller.web.spool import IN_MEMORY, Part, Spool, SpooledRequest
@@ -75,7 +76,7 @@ def test_only_small_requests_stay_in_memory(size, kind):
     app = Flask(__name__)
     app.request_class = SpooledRequest
     bodies = [os.urandom(size), b"", os.urandom(size)]
-    data = {"image_file": [(BytesIO(body), f"{number}.png") for number, body in enumerate(bodies)]}
+    files = [FileStorage(BytesIO(body), f"{number}.png") for number, body in enumerate(bodies)]
     seen = []
 
     @app.post("/")
@@ -84,6 +85,6 @@ def test_only_small_requests_stay_in_memory(size, kind):
         seen.extend((type(file.stream), file.filename, file.read()) for file in files)
         return ""
 
-    boundary, body = encode_multipart(data)
+    boundary, body = encode_multipart({"image_file": files})
     app.test_client().post("/", data=body, content_type=f"multipart/form-data; boundary={boundary}")
     assert seen == [(kind, f"{number}.png", body) for number, body in enumerate(bodies)]
