@@ -174,7 +174,7 @@ class ControllerSettings(WorkerSettings):
     max_files: int = Field(1000, ge=1, description="the most images in one request")
     max_upload_mb: int = Field(1024, ge=1, description="the most megabytes in one request")
     web_threads: int = Field(
-        256, ge=8, description="threads of a controller process; whoever waits for answers holds one"
+        640, ge=8, description="threads of a controller process; whoever waits for answers holds one"
     )
     api_tokens: Annotated[SecretStr, AfterValidator(check_tokens)] = Field(
         SecretStr(""),

@@ -15,6 +15,8 @@ from local.driver import System, eventually, running
 
 FILES = [(f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()]
 
+MARKERS_SECONDS = 120  # the marker of a process that was killed stays for at least a minute
+
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
@@ -85,7 +87,7 @@ def test_a_key_with_other_files_is_refused_in_every_process(system: System):
 
 
 def test_controllers_that_are_killed_in_an_upload_leave_a_key_that_works(system: System):
-    eventually(lambda: not keys(system, "output-predictions-state", "open/"))
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"), MARKERS_SECONDS)
     before, sent = request_ids(system), calls(system, "sqs", "SendMessageBatch")
     key, files = str(uuid4()), fresh(4)
     with ThreadPoolExecutor(1) as pool:
@@ -99,7 +101,7 @@ def test_controllers_that_are_killed_in_an_upload_leave_a_key_that_works(system:
     assert answer["counts"]["classified"] == 4
     assert request_ids(system) - before == {answer["request_id"]}
     assert calls(system, "sqs", "SendMessageBatch") - sent == 1
-    eventually(lambda: not keys(system, "output-predictions-state", "open/"))
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"), MARKERS_SECONDS)
 
 
 def test_photos_that_were_classified_before_are_answered_without_an_instance(system: System):
@@ -115,7 +117,7 @@ def test_photos_that_were_classified_before_are_answered_without_an_instance(sys
             for name in ("label", "confidence", "predictions", "model", "instance_id", "answered_at"):
                 assert one[name] == other[name]
     assert requests.get(system.url.rstrip("/") + again["url"], timeout=10).json() == again
-    eventually(lambda: not keys(system, "output-predictions-state", "open/"))
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"), MARKERS_SECONDS)
     assert (launched(system), calls(system, "sqs", "SendMessageBatch")) == (instances, sent)
 
 
@@ -135,7 +137,7 @@ def test_equal_photos_are_answered_though_their_controllers_are_killed(system: S
         process.kill()
     address = system.url.rstrip("/") + reply.headers["Location"]
     eventually(lambda: reached(address) and reached(address)["counts"]["classified"] == 5, 90, every=0.2)
-    eventually(lambda: not keys(system, "output-predictions-state", "open/"), 60)
+    eventually(lambda: not keys(system, "output-predictions-state", "open/"), MARKERS_SECONDS)
 
 
 def reached(address: str) -> dict[str, Any] | None:
