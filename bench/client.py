@@ -51,10 +51,11 @@ def send(url: str, post: Post) -> Reply:
 
 
 def send_all(url: str, posts: Sequence[Post], clients: int) -> tuple[list[Reply], float]:
-    """Sends the POSTs from so many clients, each of which sends one after the other.
+    """Sends the POSTs from at most so many clients, each of which sends one after the other.
 
     Returns the replies, in the order of the POSTs, and the seconds from the first POST to the last reply.
     """
+    clients = min(clients, len(posts))
     together = Barrier(clients + 1)
     with ThreadPoolExecutor(clients, initializer=together.wait) as pool:
         replies = [pool.submit(send, url, post) for post in posts]
