@@ -29,7 +29,7 @@ from bench.processes import cpu_seconds, peak_megabytes
 from local.driver import ROOT
 
 CLIENTS, BURST = 100, 200
-WARM, SINGLES, MANY = 50, 30, 200
+WARM, SINGLES, MANY = 100, 20, 200
 AT_ONCE = 32  # requests of the one client with many photos, where a request has one
 WORKERS = (1, 2)
 START_SECONDS = 60

@@ -66,7 +66,13 @@ def contenders(python: str) -> list[Contender]:
         Contender(
             "LitServe", server("predict", "bench.servers.litserve_server"), form("image"), label, "litserve"
         ),
-        Contender("Mosec", server("inference", "bench.servers.mosec_server"), only_photo, label, "mosec"),
+        Contender(
+            "Mosec",
+            server("inference", "bench.servers.mosec_server", "--timeout", "60000"),
+            only_photo,
+            label,
+            "mosec",
+        ),
         Contender(
             "BentoML",
             server("classify", "bentoml", "serve", "bench.servers.bentoml_server:Classify"),
