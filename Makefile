@@ -4,7 +4,7 @@ PORT ?= 8000
 CLOUD_PORT ?= 4566
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
-# run, worker and so on are modules of bench/. All of them together take about three quarters of an hour.
+# Modules of bench/. All of them together take about an hour.
 BENCHES := run worker bill growth compare queue streams simulate faults
 
 .PHONY: run test lint bench lock clean
