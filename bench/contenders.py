@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -60,11 +61,14 @@ def contenders(python: str) -> list[Contender]:
     def server(path: str, *arguments: str) -> Callable[[Environment], AbstractContextManager[Serving]]:
         return lambda environment: serving(path, [[python, "-m", *arguments]], environment)
 
-    form = lambda field: lambda photos: form_of(photos, field)  # noqa: E731
     return [
         Contender("the system", the_system, form_of, labels_of_system, many=True),
         Contender(
-            "LitServe", server("predict", "bench.servers.litserve_server"), form("image"), label, "litserve"
+            "LitServe",
+            server("predict", "bench.servers.litserve_server"),
+            partial(form_of, field="image"),
+            label,
+            "litserve",
         ),
         Contender(
             "Mosec",
@@ -76,7 +80,7 @@ def contenders(python: str) -> list[Contender]:
         Contender(
             "BentoML",
             server("classify", "bentoml", "serve", "bench.servers.bentoml_server:Classify"),
-            form("images"),
+            partial(form_of, field="images"),
             json.loads,
             "bentoml",
         ),
