@@ -1,10 +1,13 @@
-# The two commands: `make run` and `make test`. Settings are environment variables (README.md).
+# The commands: `make run`, `make test` and `make bench`. Settings are environment variables (README.md).
 PYTHON ?= python3.11
 PORT ?= 8000
 CLOUD_PORT ?= 4566
 STAMP := .venv/.installed
+BENCH_STAMP := .venv-bench/.installed
+# Modules of bench/. All of them together take about an hour.
+BENCHES := run worker bill growth compare queue streams simulate faults
 
-.PHONY: run test lint lock clean
+.PHONY: run test lint bench lock clean
 .SILENT:
 
 run: $(STAMP)
@@ -17,6 +20,11 @@ lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# engines has its own interpreter, because .venv has no ONNX Runtime.
+bench: $(STAMP) $(BENCH_STAMP)
+	for name in $(BENCHES); do echo "\n== bench.$$name"; .venv/bin/python -m bench.$$name || exit 1; done
+	echo "\n== bench.engines"; .venv-bench/bin/python -m bench.engines
 
 # The newest that pyproject.toml allows; a tier's lock has the versions of the developer's. The hashes of Terraform's
 # provider are taken from its registry, for all these systems; without the registry, from a folder that has some:
@@ -41,5 +49,11 @@ $(STAMP): requirements.txt
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	touch $(STAMP)
 
+$(BENCH_STAMP): bench/requirements.txt
+	echo "Installing what the benches compare with into .venv-bench (once; some minutes) ..."
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+	touch $(BENCH_STAMP)
+
 clean:
-	rm -rf .venv .local
+	rm -rf .venv .venv-bench .local

@@ -1,0 +1,157 @@
+"""How bench/compare.py starts and asks the system, and what a user would pick instead of it."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import psutil
+
+from bench.client import Post, form_of
+from bench.queue import KEY, local_sqs, served
+from local.driver import ROOT, free_port, marked, running
+
+STOP_SECONDS = 10.0
+MARK = "BENCH_CONTENDER"  # the environment variable by which the processes of a server are found
+BUCKET = "celery"
+
+Environment = dict[str, str]
+
+
+class CannotServe(Exception):
+    """A server has ended. The message says why."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A contender that has been started."""
+
+    url: str
+    processes: Callable[[], list[psutil.Process]]
+    """Returns its processes, without those of the local AWS."""
+    check: Callable[[], None] = lambda: None
+    """Raises CannotServe when it has ended."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    start: Callable[[Environment], AbstractContextManager[Serving]]
+    """Runs it for the duration of a block. The environment has MODEL, ENGINE and WORKERS for its server."""
+    post_of: Callable[[Sequence[bytes]], Post]
+    """Returns a request with these photos."""
+    labels: Callable[[bytes], list[str]]
+    """Returns the labels in the body of a reply."""
+    package: str = ""
+    """What the interpreter of the servers must have for it."""
+    many: bool = False
+    """Whether a request may have many photos."""
+
+
+def contenders(python: str) -> list[Contender]:
+    """Returns all of them. `python` is the interpreter of the servers."""
+
+    def server(path: str, *arguments: str) -> Callable[[Environment], AbstractContextManager[Serving]]:
+        return lambda environment: serving(path, [[python, "-m", *arguments]], environment)
+
+    return [
+        Contender("the system", the_system, form_of, labels_of_system, many=True),
+        Contender(
+            "LitServe",
+            server("predict", "bench.servers.litserve_server"),
+            partial(form_of, field="image"),
+            label,
+            "litserve",
+        ),
+        Contender(
+            "Mosec",
+            server("inference", "bench.servers.mosec_server", "--timeout", "60000"),
+            only_photo,
+            label,
+            "mosec",
+        ),
+        Contender(
+            "BentoML",
+            server("classify", "bentoml", "serve", "bench.servers.bentoml_server:Classify"),
+            partial(form_of, field="images"),
+            json.loads,
+            "bentoml",
+        ),
+        Contender("Ray Serve", server("", "bench.servers.ray_server"), only_photo, label, "ray"),
+        Contender("Celery with SQS", lambda env: celery(python, env), only_photo, label, "celery"),
+    ]
+
+
+def only_photo(photos: Sequence[bytes]) -> Post:
+    (photo,) = photos
+    return Post(photo, "image/jpeg")
+
+
+def label(body: bytes) -> list[str]:
+    return [json.loads(body)["label"]]
+
+
+def labels_of_system(body: bytes) -> list[str]:
+    return [image["label"] for image in json.loads(body)["images"]]
+
+
+@contextmanager
+def the_system(environment: Environment) -> Iterator[Serving]:
+    """Runs the system as `make run` does, with at most WORKERS instances, and without its answer cache."""
+    settings = {"MAX_INSTANCES": environment["WORKERS"], "MODEL": environment["MODEL"]}
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "output", **settings) as system:
+        yield Serving(system.url, system.children)
+
+
+@contextmanager
+def celery(python: str, environment: Environment) -> Iterator[Serving]:
+    """Runs the worker of Celery and a web process, with a local AWS of their own."""
+    app = "bench.servers.celery_server"
+    worker = [python, "-m", "celery", "-A", f"{app}:tasks", "worker", "-c", environment["WORKERS"]]
+    web = [python, "-m", "gunicorn", "--threads=128", f"{app}:web"]  # its port is in the variable PORT
+    with served(local_sqs) as url:
+        keys = {"aws_access_key_id": KEY.id, "aws_secret_access_key": KEY.secret}
+        s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+        s3.create_bucket(Bucket=BUCKET)
+        aws = {"AWS_ENDPOINT_URL": url, **KEY.environment()}
+        with serving("", [worker, web], environment | aws) as found:
+            yield found
+
+
+@contextmanager
+def serving(path: str, commands: list[list[str]], environment: Environment) -> Iterator[Serving]:
+    """Runs the commands, which serve at the port in the variable PORT, for the duration of the block."""
+    port, mark = str(free_port()), uuid4().hex
+    environment = {**os.environ, **environment, "PORT": port, "PYTHONPATH": str(ROOT), MARK: mark}
+    environment |= {"MOSEC_PORT": port, "BENTOML_PORT": port}
+    with tempfile.TemporaryFile("w+") as log, ExitStack() as stack:
+        stack.callback(stop, mark)
+        started = [
+            subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            for command in commands
+        ]
+
+        def check() -> None:
+            if any(process.poll() is not None for process in started):
+                log.seek(0)
+                raise CannotServe(" ".join(log.read().split())[-300:])
+
+        yield Serving(f"http://127.0.0.1:{port}/{path}", lambda: marked(mark), check)
+
+
+def stop(mark: str) -> None:
+    """Ends all processes with this mark, the hard way if they are slow."""
+    processes = marked(mark)
+    for process in processes:
+        with suppress(psutil.Error):
+            process.terminate()
+    for process in {*psutil.wait_procs(processes, STOP_SECONDS)[1], *marked(mark)}:
+        with suppress(psutil.Error):
+            process.kill()

@@ -1,0 +1,73 @@
+"""Runs the system as `make run` does, but with instances that are ready once launched and run nothing.
+
+Whoever starts it answers in their place: see bench/simulated_worker.py.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import local.__main__ as make_run
+from cloud.buckets import Bucket
+from cloud.clients import make_worker_clients
+from cloud.clock import now
+from cloud.settings import WorkerSettings
+from cloud.worker_reports import WorkerReport, WorkerReports
+from local.driver import ROOT, System, eventually, free_port, started
+from local.endpoint import Endpoint
+
+
+@contextmanager
+def simulated(output: Path, **settings: str) -> Iterator[System]:
+    """Does what local.driver.running does, with such instances."""
+    port, cloud_port = free_port(), free_port()
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
+        "PORT": str(port),
+        "CLOUD_PORT": str(cloud_port),
+        **settings,
+    }
+    command = [sys.executable, "-m", "bench.simulated"]
+    with output.open("w") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True
+        )
+    system = System(port, cloud_port, process, output, environment)
+    try:
+        eventually(lambda: started(system), 90)
+        yield system
+    finally:
+        if process.poll() is None:
+            system.stop()
+
+
+class SimulatedMachines:
+    """Has those methods of local.machines.Machines that `make run` uses."""
+
+    def __init__(self, endpoint: Endpoint, *_: Any, **__: Any) -> None:
+        self.mark: dict[str, str] = {}
+        self.instances = endpoint.instances
+        self.instances.on_launch = self.launch
+        state_bucket = WorkerSettings.from_environment().state_bucket
+        self.reports = WorkerReports(Bucket(make_worker_clients().s3, state_bucket))
+
+    def launch(self, instance_id: str, user_data: bytes) -> None:
+        Thread(target=self.boot, args=[instance_id]).start()
+
+    def boot(self, instance_id: str) -> None:
+        self.instances.booted(instance_id)
+        report = WorkerReport(instance_id=instance_id, model="simulated", ready_at=now(), seen_at=now())
+        self.reports.put(report)
+
+    def stop_all(self) -> None:
+        """Does nothing, because nothing runs."""
+
+
+if __name__ == "__main__":
+    make_run.Machines = SimulatedMachines  # type: ignore[assignment, misc]
+    sys.exit(make_run.main())
