@@ -3,11 +3,8 @@
 Whoever starts it answers in their place: see bench/simulated_worker.py.
 """
 
-import os
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,32 +15,13 @@ from cloud.clients import make_worker_clients
 from cloud.clock import now
 from cloud.settings import WorkerSettings
 from cloud.worker_reports import WorkerReport, WorkerReports
-from local.driver import ROOT, System, eventually, free_port, started
+from local.driver import System, running
 from local.endpoint import Endpoint
 
 
-@contextmanager
-def simulated(output: Path, **settings: str) -> Iterator[System]:
-    """Does what local.driver.running does, with such instances."""
-    port, cloud_port = free_port(), free_port()
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
-        "PORT": str(port),
-        "CLOUD_PORT": str(cloud_port),
-        **settings,
-    }
-    command = [sys.executable, "-m", "bench.simulated"]
-    with output.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True
-        )
-    system = System(port, cloud_port, process, output, environment)
-    try:
-        eventually(lambda: started(system), 90)
-        yield system
-    finally:
-        if process.poll() is None:
-            system.stop()
+def simulated(output: Path, **settings: str) -> AbstractContextManager[System]:
+    """Does what local.driver.running does, with such instances and with the answer cache."""
+    return running(output, "bench.simulated", **{"ANSWER_CACHE": "on", **settings})
 
 
 class SimulatedMachines:

@@ -108,17 +108,20 @@ class PredictionCache:
         with self._reading:
             if self.clock() - self._read_at.get(version, float("-inf")) < READ_SECONDS:
                 return
-            try:
-                keys = list(islice(self.state.keys(f"{PREFIX}{version}/"), LISTED))
-            except CloudError as error:
-                log.warning("the cached predictions are not known: %s", error)
-                keys = []
-            new = [key for key in keys if key not in self._read_keys.get(version, ())]
-            for batch in self.pool.map(self._read_batch, reversed(new)):  # the newest are kept the longest
-                for sha256, prediction in batch.items():
-                    self.put(version, sha256, prediction)
-            self._read_keys = {version: set(keys)}
+            self._read_new(version)
             self._read_at = {version: self.clock()}
+
+    def _read_new(self, version: str) -> None:
+        try:
+            keys = list(islice(self.state.keys(f"{PREFIX}{version}/"), LISTED))
+        except CloudError as error:
+            log.warning("the cached predictions are not known: %s", error)
+            return
+        new = [key for key in keys if key not in self._read_keys.get(version, ())]
+        for batch in self.pool.map(self._read_batch, reversed(new)):  # the newest are kept the longest
+            for sha256, prediction in batch.items():
+                self.put(version, sha256, prediction)
+        self._read_keys = {version: set(keys)}
 
     def _read_batch(self, key: str) -> dict[str, Prediction]:
         try:

@@ -203,10 +203,10 @@ def eventually(what: Callable[[], Any], seconds: float = 30, every: float = 0.05
 
 
 @contextmanager
-def running(output: Path, **settings: str) -> Iterator[System]:
+def running(output: Path, module: str = "local", **settings: str) -> Iterator[System]:
     """Runs `python -m local` with these settings for the duration of the block.
 
-    What it prints goes to the file `output`.
+    What it prints goes to the file `output`. Another `module` may stand in for `local`.
     """
     port, cloud_port = free_port(), free_port()
     environment = {
@@ -218,7 +218,7 @@ def running(output: Path, **settings: str) -> Iterator[System]:
     }
     with output.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "local"],
+            [sys.executable, "-m", module],
             cwd=ROOT,
             env=environment,
             stdout=out,
