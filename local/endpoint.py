@@ -21,7 +21,6 @@ The metadata service of an instance is at ``/_local/instances/<instance-id>/<sec
 
 import functools
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -35,10 +34,9 @@ from moto.core.request import Request
 from moto.core.utils import camelcase_to_underscores
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.moto_api._internal.models import moto_api_backend
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sqs.models import Message, Queue, SQSBackend, sqs_backends
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
-from werkzeug.serving import make_server
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
@@ -48,6 +46,7 @@ from local.calls import Calls
 from local.ec2 import LocalEC2
 from local.instances import MARKETS, Instances
 from local.metadata import Metadata
+from local.server import CLIENT, Server, has_gone
 
 
 def _locked(operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,6 +93,7 @@ class LocalQueue(Queue):
 class LocalSQS(SQSBackend):
     """Handles one operation per queue at a time. A long poll releases the lock while it waits."""
 
+    serving = True
     _url_module = moto.sqs.urls  # moto would look for it in the module of this class
     send_message = _locked(SQSBackend.send_message)
     send_message_batch = _locked(SQSBackend.send_message_batch)
@@ -101,13 +101,23 @@ class LocalSQS(SQSBackend):
     purge_queue = _locked(SQSBackend.purge_queue)
     get_queue_attributes = _locked(SQSBackend.get_queue_attributes)
 
+    @classmethod
+    def end_long_polls(cls) -> None:
+        """Lets all that wait for messages answer at once that there are none."""
+        cls.serving = False
+        for account in sqs_backends.values():
+            for backend in account.values():
+                for queue in backend.queues.values():
+                    with queue._messages_lock:
+                        queue._messages_lock.notify_all()
+
     def receive_message(
         self, queue_name: str, count: int, wait_seconds_timeout: int, *args: Any, **kwargs: Any
     ) -> list[Message]:
         queue = self.get_queue(queue_name)
         end = time.monotonic() + wait_seconds_timeout
         with queue._messages_lock:
-            while not _client_has_gone():
+            while self.serving and not _client_has_gone():
                 messages = super().receive_message(queue_name, count, 0, *args, **kwargs)
                 left = end - time.monotonic()
                 if messages or left <= 0:
@@ -140,13 +150,8 @@ def _client_has_gone() -> bool:
 
     A message for it would be in flight although nobody has it.
     """
-    client = flask.request.environ.get("werkzeug.socket") if flask.has_request_context() else None
-    try:
-        return client is not None and client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
+    client = flask.request.environ.get(CLIENT) if flask.has_request_context() else None
+    return client is not None and has_gone(client)
 
 
 def _use_backends(sqs: type[SQSBackend], ec2: type[EC2Backend]) -> None:
@@ -154,11 +159,6 @@ def _use_backends(sqs: type[SQSBackend], ec2: type[EC2Backend]) -> None:
     for backends, backend in ((sqs_backends, sqs), (ec2_backends, ec2)):
         backends.backend = backend
         backends.clear()
-
-
-class _Handler(MotoRequestHandler):
-    def log_request(self, *_: Any) -> None:
-        """Does nothing, because requests are counted in the record and need not be printed."""
 
 
 class Endpoint:
@@ -179,11 +179,9 @@ class Endpoint:
         self._moto.get_backend_for_host = find  # type: ignore[method-assign]
         self._calls = Calls()
         self._delays: dict[str, float] = {}
-        serve = functools.partial(make_server, threaded=True, request_handler=_Handler)
-        with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
-            self._server = serve("127.0.0.1", port, self._app, fd=listening.fileno())
+        self._server = Server(port, self._app)
         self.url = f"http://127.0.0.1:{self._server.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="local-aws", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve, name="local-aws", daemon=True)
 
     def start(self) -> None:
         """Replaces parts of moto and starts to serve.
@@ -191,6 +189,7 @@ class Endpoint:
         The first EC2 call takes more than a second, so one is made here.
         """
         LocalEC2.instances = self.instances
+        LocalSQS.serving = True
         moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
         moto.moto_server.werkzeug_app.DISABLE_GLOBAL_CORS = True
         moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
@@ -208,8 +207,8 @@ class Endpoint:
         return self.url + self.key.metadata_path(instance_id)
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        LocalSQS.end_long_polls()
+        self._server.stop()
         self._thread.join()
         _use_backends(SQSBackend, EC2Backend)
         self.reset()
