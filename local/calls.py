@@ -20,12 +20,13 @@ class Calls:
     def clear(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def count(self, environ: dict[str, Any]) -> str:
+    def count(self, environ: dict[str, Any], s3_operation: str = "") -> str:
         """Counts the call and returns its operation, e.g. `GetObject`.
 
         `environ` is the WSGI environment. The body of the request can still be read afterwards.
+        `s3_operation` is the operation if it is known to be one of S3.
         """
-        call = _service_and_operation(environ)
+        call = ("s3", s3_operation) if s3_operation else _service_and_operation(environ)
         with self._lock:
             self._counts[call] += 1
         return call[1]

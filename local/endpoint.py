@@ -21,7 +21,6 @@ The metadata service of an instance is at ``/_local/instances/<instance-id>/<sec
 
 import functools
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -35,19 +34,20 @@ from moto.core.request import Request
 from moto.core.utils import camelcase_to_underscores
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.moto_api._internal.models import moto_api_backend
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sqs.exceptions import ReceiptHandleIsInvalid
 from moto.sqs.models import Message, Queue, SQSBackend, sqs_backends
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
-from werkzeug.serving import make_server
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from local import budgets, s3
+from local import budgets, s3, s3_direct
 from local.access import AccessKey, refusal
 from local.calls import Calls
 from local.ec2 import LocalEC2
 from local.instances import MARKETS, Instances
 from local.metadata import Metadata
+from local.server import CLIENT, Server, has_gone
 
 
 def _locked(operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,6 +80,22 @@ class LocalQueue(Queue):
         return sum(m.visible_at >= now for m in self._messages)
 
     @property
+    def pending_message_groups(self) -> set[str]:
+        return super().pending_message_groups if self.fifo_queue else set()
+
+    def delete_message(self, receipt_handle: str) -> None:
+        """Deletes a message. moto compares the handle with those of the whole queue twice."""
+        if receipt_handle in self.deleted_messages:
+            return
+        for position, message in enumerate(self._messages):
+            if message.had_receipt_handle(receipt_handle):
+                self.pending_messages.discard(message)
+                self.deleted_messages.update(message.all_receipt_handles)  # type: ignore[arg-type]
+                del self._messages[position]
+                return
+        raise ReceiptHandleIsInvalid()
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """The attributes, with the redrive policy without spaces, as SQS has it.
 
@@ -94,12 +110,29 @@ class LocalQueue(Queue):
 class LocalSQS(SQSBackend):
     """Handles one operation per queue at a time. A long poll releases the lock while it waits."""
 
+    serving = True
     _url_module = moto.sqs.urls  # moto would look for it in the module of this class
     send_message = _locked(SQSBackend.send_message)
     send_message_batch = _locked(SQSBackend.send_message_batch)
     delete_message = _locked(SQSBackend.delete_message)
     purge_queue = _locked(SQSBackend.purge_queue)
-    get_queue_attributes = _locked(SQSBackend.get_queue_attributes)
+
+    def get_queue_attributes(self, queue_name: str, attribute_names: list[str]) -> dict[str, Any]:
+        """Returns the attributes. moto would count the messages anew for each name."""
+        asked = ["All", *attribute_names] if attribute_names else []
+        with self.get_queue(queue_name)._messages_lock:
+            found = super().get_queue_attributes(queue_name, asked)
+        return {name: value for name, value in found.items() if {"All", name} & set(attribute_names)}
+
+    @classmethod
+    def end_long_polls(cls) -> None:
+        """Lets all that wait for messages answer at once that there are none."""
+        cls.serving = False
+        for account in sqs_backends.values():
+            for backend in account.values():
+                for queue in backend.queues.values():
+                    with queue._messages_lock:
+                        queue._messages_lock.notify_all()
 
     def receive_message(
         self, queue_name: str, count: int, wait_seconds_timeout: int, *args: Any, **kwargs: Any
@@ -107,7 +140,7 @@ class LocalSQS(SQSBackend):
         queue = self.get_queue(queue_name)
         end = time.monotonic() + wait_seconds_timeout
         with queue._messages_lock:
-            while not _client_has_gone():
+            while self.serving and not _client_has_gone():
                 messages = super().receive_message(queue_name, count, 0, *args, **kwargs)
                 left = end - time.monotonic()
                 if messages or left <= 0:
@@ -140,13 +173,8 @@ def _client_has_gone() -> bool:
 
     A message for it would be in flight although nobody has it.
     """
-    client = flask.request.environ.get("werkzeug.socket") if flask.has_request_context() else None
-    try:
-        return client is not None and client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
+    client = flask.request.environ.get(CLIENT) if flask.has_request_context() else None
+    return client is not None and has_gone(client)
 
 
 def _use_backends(sqs: type[SQSBackend], ec2: type[EC2Backend]) -> None:
@@ -154,11 +182,6 @@ def _use_backends(sqs: type[SQSBackend], ec2: type[EC2Backend]) -> None:
     for backends, backend in ((sqs_backends, sqs), (ec2_backends, ec2)):
         backends.backend = backend
         backends.clear()
-
-
-class _Handler(MotoRequestHandler):
-    def log_request(self, *_: Any) -> None:
-        """Does nothing, because requests are counted in the record and need not be printed."""
 
 
 class Endpoint:
@@ -179,11 +202,9 @@ class Endpoint:
         self._moto.get_backend_for_host = find  # type: ignore[method-assign]
         self._calls = Calls()
         self._delays: dict[str, float] = {}
-        serve = functools.partial(make_server, threaded=True, request_handler=_Handler)
-        with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
-            self._server = serve("127.0.0.1", port, self._app, fd=listening.fileno())
+        self._server = Server(port, self._app)
         self.url = f"http://127.0.0.1:{self._server.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="local-aws", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve, name="local-aws", daemon=True)
 
     def start(self) -> None:
         """Replaces parts of moto and starts to serve.
@@ -191,6 +212,7 @@ class Endpoint:
         The first EC2 call takes more than a second, so one is made here.
         """
         LocalEC2.instances = self.instances
+        LocalSQS.serving = True
         moto.sqs.models.Queue = LocalQueue  # type: ignore[misc]
         moto.moto_server.werkzeug_app.DISABLE_GLOBAL_CORS = True
         moto.sqs.models.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
@@ -208,8 +230,8 @@ class Endpoint:
         return self.url + self.key.metadata_path(instance_id)
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        LocalSQS.end_long_polls()
+        self._server.stop()
         self._thread.join()
         _use_backends(SQSBackend, EC2Backend)
         self.reset()
@@ -238,10 +260,12 @@ class Endpoint:
                 return self._control(Request(environ))(environ, start_response)
             except HTTPException as error:
                 return error(environ, start_response)
-        operation = self._calls.count(environ)
+        direct = s3_direct.direct_operation(environ)
+        operation = self._calls.count(environ, direct)
         if operation in self._delays:
             threading.Event().wait(self._delays[operation])
-        return self._moto(environ, start_response)
+        answer = s3_direct.answer(operation, environ) if direct else None
+        return (answer or self._moto)(environ, start_response)
 
     def _control(self, request: Request) -> Response:
         match request.method, *request.path.split("/", 5)[2:]:

@@ -1,35 +1,96 @@
-"""Makes moto handle one S3 call at a time, because its S3 is not thread-safe.
+"""Makes moto handle one S3 call at a time, because its S3 is not thread-safe, and keeps the keys sorted.
 
 moto checks a condition (If-Match, If-None-Match) before it writes and takes no lock, so two writers can both
 succeed. It may also read an object that another thread has closed, or compute an ETag while two threads read
-the same file in turns.
+the same file in turns. For each page of a listing, it would copy and sort all keys of the bucket.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
 
 import functools
 import threading
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
+import moto.s3.models
+from moto.s3.models import FakeBucket, FakeKey, S3Backend
 from moto.s3.responses import S3Response
+from moto.s3.utils import _VersionedKeyStore
 
 # moto calls these once the body of a request has been read, so a slow upload does not hold the lock.
 RESPONSES = {name: getattr(S3Response, name) for name in ("_bucket_response", "_key_response")}
 
-_lock = threading.Lock()
+lock = threading.Lock()
+"""Is held during each S3 call."""
+
+
+class SortedKeys(_VersionedKeyStore):
+    """The objects of a bucket by key, as moto keeps them, with the keys also in sorted order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sorted: list[str] = []
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._place(key)
+        super().__setitem__(key, value)
+
+    def setlist(self, key: str, list_: Any) -> None:
+        self._place(key)
+        super().setlist(key, list_)
+
+    def pop(self, key: str) -> None:  # type: ignore[override]
+        super().pop(key)
+        del self._sorted[bisect_left(self._sorted, key)]
+
+    def after(self, prefix: str, last: str) -> Iterator[FakeKey]:
+        """Yields in sorted order the objects whose keys begin with `prefix` and sort after `last`."""
+        start = max(bisect_left(self._sorted, prefix), bisect_right(self._sorted, last))
+        for position in range(start, len(self._sorted)):
+            key = self._sorted[position]
+            if not key.startswith(prefix):
+                return
+            if isinstance(stored := self[key], FakeKey):  # and not the marker of a deleted one
+                yield stored
+
+    def _place(self, key: str) -> None:
+        if key not in self:
+            insort(self._sorted, key)
+
+
+list_all = S3Backend.list_objects_v2
+
+
+def list_sorted(
+    self: S3Backend,
+    bucket: FakeBucket,
+    prefix: str | None,
+    delimiter: str | None,
+    continuation_token: str | None,
+    start_after: str | None,
+    max_keys: int,
+) -> Any:
+    """Does what `S3Backend.list_objects_v2` does, but looks only at the keys that it returns."""
+    last = self._pagination_tokens.get(continuation_token) if continuation_token else start_after or ""
+    if delimiter or last is None or not isinstance(bucket.keys, SortedKeys):
+        return list_all(self, bucket, prefix, delimiter, continuation_token, start_after, max_keys)
+    return self._truncate_result(list(islice(bucket.keys.after(prefix or "", last), max_keys + 1)), max_keys)
 
 
 def _locked(response: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(response)
     def answer(*args: Any, **kwargs: Any) -> Any:
-        with _lock:
+        with lock:
             return response(*args, **kwargs)
 
     return answer
 
 
 def mend_moto() -> None:
-    """Replaces the response methods of moto's S3. May be called more than once."""
+    """Replaces the response methods of moto's S3, and how it keeps the keys. May be called more than once."""
     for name, response in RESPONSES.items():
         setattr(S3Response, name, _locked(response))
+    moto.s3.models._VersionedKeyStore = SortedKeys  # type: ignore[assignment, misc]
+    S3Backend.list_objects_v2 = list_sorted  # type: ignore[method-assign]

@@ -161,6 +161,30 @@ def test_a_queue_counts_what_is_visible_in_flight_and_delayed(sqs: Any, queue: s
     assert found == ["7", "3", "1"]
 
 
+def test_only_the_attributes_that_are_asked_for_are_told(sqs: Any, queue: str) -> None:
+    names = ["ApproximateNumberOfMessages", "VisibilityTimeout"]
+    sqs.send_message(QueueUrl=queue, MessageBody="photo")
+    found = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    assert found == {"ApproximateNumberOfMessages": "1", "VisibilityTimeout": "30"}
+    assert "Attributes" not in sqs.get_queue_attributes(QueueUrl=queue)
+    with pytest.raises(ClientError, match="InvalidAttributeName"):
+        sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["Colour"])
+
+
+def test_a_message_can_be_deleted_twice_but_only_with_a_handle_that_sqs_gave(sqs: Any, queue: str) -> None:
+    send(sqs, queue, ["one", "two"], 10)
+    receipts = [sqs.receive_message(QueueUrl=queue)["Messages"][0]["ReceiptHandle"] for _ in range(2)]
+    for _ in range(2):
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipts[1])
+    with pytest.raises(ClientError, match="ReceiptHandleIsInvalid"):
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle="another")
+    sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=receipts[0], VisibilityTimeout=0)
+    assert [m["Body"] for m in sqs.receive_message(QueueUrl=queue)["Messages"]] == ["one"]
+    sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipts[0])
+    counts = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert [counts["ApproximateNumberOfMessages" + name] for name in ("", "NotVisible")] == ["0", "0"]
+
+
 def test_a_long_poll_gets_a_message_as_soon_as_it_is_given_back(
     sqs: Any, endpoint: Endpoint, queue: str
 ) -> None:
