@@ -3,13 +3,15 @@
 An image waits if it is in the input bucket and not in the output bucket. Markers say where to look. A marker
 is an empty object in the state bucket that is written before the messages are sent:
 
-* `open/<shard><time>` means that requests of a process wait. Their request-ids begin with this shard, and
-  were made at this time or later. It is deleted when none waits any more.
+* `open/<shard><time>-<random>` means that requests of a process wait. Their request-ids begin with this shard,
+  and were made at this time or later. It is deleted when none waits any more. Each has a name of its own, so
+  that whoever deletes an old one cannot delete the one that replaces it.
 * `open/<request-id>` means that this request waits, whatever its age. It is for requests that are sent again
   or that have waited for too long.
 """
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ RENEW_SECONDS = 20  # a process relies on its marker for this long, and then wri
 @dataclass(frozen=True)
 class Marker:
     name: str
-    """`<shard><time>`, or a request-id."""
+    """`<shard><time>-<random>`, or a request-id."""
     written_at: datetime
 
     @property
@@ -48,7 +50,7 @@ class Marker:
     @property
     def after(self) -> str:
         """What the image-ids sort after."""
-        return "" if self.of_one_request else self.name
+        return "" if self.of_one_request else shard_and_time(self.name)
 
 
 class Journal:
@@ -85,7 +87,7 @@ class Journal:
             return
         with self._lock:
             stays = self._marker and self.clock() - self._written_at < RENEW_SECONDS
-            if not stays or request_id < self._marker:
+            if not stays or request_id < shard_and_time(self._marker):
                 self._write(min([request_id, *self._open]))
             self._open.add(request_id)
 
@@ -97,8 +99,9 @@ class Journal:
                 return
             self._open.discard(request_id)
             if not self._open:
-                self.state.delete(PREFIX + self._marker)
-                self._marker = ""
+                # If this fails, S3 may have deleted it nevertheless.
+                marker, self._marker = self._marker, ""
+                self.state.delete(PREFIX + marker)
 
     def hold(self, request_id: str, **condition: str) -> None:
         """Writes a marker for one request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
@@ -141,14 +144,14 @@ class Journal:
 
     def _write(self, oldest: str) -> None:
         """Writes the marker of this process. `oldest` is the oldest of its requests that wait."""
-        before, self._marker = self._marker, shard_and_time(oldest)
+        before, self._marker = self._marker, f"{shard_and_time(oldest)}-{secrets.token_hex(4)}"
         try:
             self.state.write(PREFIX + self._marker, b"")
         except CloudError:
             self._marker = before
             raise
         self._written_at = self.clock()
-        if before and before != self._marker:
+        if before:
             try:
                 self.state.delete(PREFIX + before)
             except CloudError as error:

@@ -15,7 +15,7 @@ from controller.autoscaling.fleet_state import SharedState
 from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observer import Observer
 from controller.autoscaling.planner import IDLE_SECONDS, Policy
-from controller.image_requests.journal import Journal
+from controller.image_requests.journal import Journal, Marker
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.waiting import Waiting
 from tests.support.launch_plan import plan
@@ -118,9 +118,9 @@ class World:
         self.passed += ago
 
     @property
-    def markers(self) -> list[str]:
-        """The names of the markers of all controllers."""
-        return [marker.name for marker in self.controllers[0].journal.markers()]
+    def markers(self) -> list[Marker]:
+        """The markers of all controllers."""
+        return self.controllers[0].journal.markers()
 
     @property
     def active(self) -> list[str]:

@@ -130,7 +130,7 @@ def test_of_what_an_answered_request_leaves_only_as_many_stay_as_others_need(wor
     counts.append(0)
     world.reconcile()
     assert len(world.active) == 1
-    assert [second.startswith(marker) for marker in world.markers] == [True]
+    assert [second.startswith(marker.after) for marker in world.markers] == [True]
 
 
 def test_a_controller_that_starts_reaps_what_nobody_needs(world, work):

@@ -93,7 +93,7 @@ def test_a_marker_says_that_a_request_waits_before_its_messages_are_sent(
         lambda params: markers.extend(Journal(state, inputs, outputs).markers()),
     )
     watched = submit(make(), "a.png")
-    assert [watched.request_id.startswith(marker.name) for marker in markers] == [True]
+    assert [watched.request_id.startswith(marker.after) for marker in markers] == [True]
 
 
 def test_the_files_are_closed_while_the_request_waits(make):
