@@ -23,8 +23,8 @@ lint: $(STAMP)
 
 # engines has its own interpreter, because .venv has no ONNX Runtime.
 bench: $(STAMP) $(BENCH_STAMP)
-	for name in $(BENCHES); do echo "\n== bench.$$name"; .venv/bin/python -m bench.$$name || exit 1; done
-	echo "\n== bench.engines"; .venv-bench/bin/python -m bench.engines
+	for name in $(BENCHES); do echo; echo "== bench.$$name"; .venv/bin/python -m bench.$$name || exit 1; done
+	echo; echo "== bench.engines"; .venv-bench/bin/python -m bench.engines
 
 # The newest that pyproject.toml allows; a tier's lock has the versions of the developer's. The hashes of Terraform's
 # provider are taken from its registry, for all these systems; without the registry, from a folder that has some:

@@ -4,8 +4,9 @@
 
 The others run in an interpreter of their own (--python), which has the packages of bench/requirements.txt,
 and each as its documentation has a user write it (bench/servers/). In the first table they run the network
-with torch, in the second with the engine of the workers. Each contender runs with one worker and with two, in
-turns with the others, and the better run counts. bench/README.md says how to read the tables.
+with torch, in the second with the engine of the workers. Each contender runs with one worker and with two
+(the slow Celery with two), in turns with the others, and the better run counts. bench/README.md says how to
+read the tables.
 """
 
 import argparse
@@ -31,7 +32,6 @@ from local.driver import ROOT
 CLIENTS, BURST = 100, 200
 WARM, SINGLES, MANY = 100, 20, 200
 AT_ONCE = 32  # requests of the one client with many photos, where a request has one
-WORKERS = (1, 2)
 START_SECONDS = 60
 
 
@@ -93,8 +93,8 @@ def is_installed(contender: Contender, python: str) -> bool:
 
 
 def runs(found: Sequence[Contender], engine: str, photos: Sequence[bytes]) -> Iterator[Run]:
-    for workers in WORKERS:
-        for contender in found:
+    for workers in sorted({number for contender in found for number in contender.workers}):
+        for contender in [one for one in found if workers in one.workers]:
             try:
                 yield measure(contender, workers, engine, photos)
             except CannotServe as error:

@@ -2,24 +2,21 @@
 
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
 import boto3
 import psutil
 
 from bench.client import Post, form_of
 from bench.queue import KEY, local_sqs, served
-from local.driver import ROOT, free_port, marked, running
+from local.driver import ROOT, free_port, running
 
 STOP_SECONDS = 10.0
-MARK = "BENCH_CONTENDER"  # the environment variable by which the processes of a server are found
 BUCKET = "celery"
 
 Environment = dict[str, str]
@@ -53,6 +50,8 @@ class Contender:
     """What the interpreter of the servers must have for it."""
     many: bool = False
     """Whether a request may have many photos."""
+    workers: Sequence[int] = (1, 2)
+    """The numbers of workers to try."""
 
 
 def contenders(python: str) -> list[Contender]:
@@ -85,7 +84,9 @@ def contenders(python: str) -> list[Contender]:
             "bentoml",
         ),
         Contender("Ray Serve", server("", "bench.servers.ray_server"), only_photo, label, "ray"),
-        Contender("Celery with SQS", lambda env: celery(python, env), only_photo, label, "celery"),
+        Contender(
+            "Celery with SQS", lambda env: celery(python, env), only_photo, label, "celery", workers=(2,)
+        ),
     ]
 
 
@@ -128,30 +129,39 @@ def celery(python: str, environment: Environment) -> Iterator[Serving]:
 @contextmanager
 def serving(path: str, commands: list[list[str]], environment: Environment) -> Iterator[Serving]:
     """Runs the commands, which serve at the port in the variable PORT, for the duration of the block."""
-    port, mark = str(free_port()), uuid4().hex
-    environment = {**os.environ, **environment, "PORT": port, "PYTHONPATH": str(ROOT), MARK: mark}
-    environment |= {"MOSEC_PORT": port, "BENTOML_PORT": port}
+    port = str(free_port())
+    ports = {"PORT": port, "MOSEC_PORT": port, "BENTOML_PORT": port}
+    environment = {**os.environ, **environment, **ports, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as log, ExitStack() as stack:
-        stack.callback(stop, mark)
         started = [
-            subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-            for command in commands
+            psutil.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) for command in commands
         ]
+        stack.callback(stop, started)
 
         def check() -> None:
             if any(process.poll() is not None for process in started):
                 log.seek(0)
                 raise CannotServe(" ".join(log.read().split())[-300:])
 
-        yield Serving(f"http://127.0.0.1:{port}/{path}", lambda: marked(mark), check)
+        yield Serving(f"http://127.0.0.1:{port}/{path}", lambda: with_children(started), check)
 
 
-def stop(mark: str) -> None:
-    """Ends all processes with this mark, the hard way if they are slow."""
-    processes = marked(mark)
+def with_children(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    found = list(processes)
     for process in processes:
         with suppress(psutil.Error):
+            found += process.children(recursive=True)
+    return found
+
+
+def stop(started: Sequence[psutil.Process]) -> None:
+    """Ends the processes, and then those of their children that are still there."""
+    every = with_children(started)
+    for process in started:
+        with suppress(psutil.Error):
             process.terminate()
-    for process in {*psutil.wait_procs(processes, STOP_SECONDS)[1], *marked(mark)}:
+    psutil.wait_procs(started, STOP_SECONDS)
+    for process in every:
         with suppress(psutil.Error):
             process.kill()
+    psutil.wait_procs(every, STOP_SECONDS)

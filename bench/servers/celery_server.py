@@ -22,7 +22,7 @@ tasks = Celery("classify", broker=f"sqs://{ID}:{SECRET}@{urlsplit(ENDPOINT).netl
 tasks.conf.update(
     broker_transport_options={"region": "us-east-1", "is_secure": False},
     worker_enable_remote_control=False,
-    worker_prefetch_multiplier=64,  # "if you have many tasks with a short duration"
+    worker_prefetch_multiplier=64,  # the default of 4 starves workers whose tasks are this short
     s3_endpoint_url=ENDPOINT,
     s3_region="us-east-1",
     s3_access_key_id=ID,
