@@ -3,9 +3,9 @@
 An image waits if it is in the input bucket and not in the output bucket. Markers say where to look. A marker
 is an empty object in the state bucket that is written before the messages are sent:
 
-* `open/<shard><time>-<random>` means that requests of a process wait. Their request-ids begin with this shard,
-  and were made at this time or later. It is deleted when none waits any more. Each has a name of its own, so
-  that whoever deletes an old one cannot delete the one that replaces it.
+* `open/<shard><time>-<random>` means that requests of a process wait. Their request-ids begin with this
+  shard, and were made at this time or later. It is deleted when none waits any more. Each has a name of its
+  own, so that whoever deletes an old one cannot delete the one that replaces it.
 * `open/<request-id>` means that this request waits, whatever its age. It is for requests that are sent again
   or that have waited for too long.
 """

@@ -132,9 +132,7 @@ def test_a_marker_that_cannot_be_written_refuses_the_request_and_no_other(journa
     assert names(journal) == [shard_and_time(request(journal, 1))]
 
 
-def test_a_marker_that_cannot_be_deleted_is_replaced_since_s3_may_have_deleted_it(
-    journal, aws, on_call, puts
-):
+def test_a_marker_that_cannot_be_deleted_is_replaced_as_s3_may_have_deleted_it(journal, aws, on_call, puts):
     failures = []
 
     def refuse(params):
