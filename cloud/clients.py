@@ -3,12 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, NoRegionError
 from botocore.handlers import add_expect_header
+from botocore.utils import parse_timestamp
 
 from cloud.metrics import count_calls
 from cloud.settings import SettingsError
@@ -83,10 +87,31 @@ def s3_client(session: boto3.session.Session) -> S3Client:
 def a_session() -> Iterator[boto3.session.Session]:
     """Yields a session whose calls are counted. Turns errors of the block into SettingsError."""
     try:
-        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))  # boto3 does not read it
+        core = botocore.session.get_session()
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=timestamp)
+        region = os.environ.get("AWS_REGION")  # boto3 does not read it
+        session = boto3.session.Session(region_name=region, botocore_session=core)
         count_calls(session.events)
         yield session
     except NoRegionError:
         raise SettingsError("AWS_REGION (AWS region of buckets, queue and instances) is not set") from None
     except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is not a URL
         raise SettingsError(f"boto3 cannot be used as it is set up: {error}") from None
+
+
+def timestamp(value: Any) -> datetime:
+    """Parses a time in a reply of AWS: Unix time, ISO 8601 or the format of HTTP's headers.
+
+    botocore's own parser guesses the format, which takes a tenth of the time of a call. Raises ValueError
+    when the value is none of these.
+    """
+    if isinstance(value, str):
+        for parse in (datetime.fromisoformat, parsedate_to_datetime):
+            try:
+                parsed = parse(value)
+            except ValueError:
+                continue
+            if parsed.tzinfo:
+                return parsed
+    other: datetime = parse_timestamp(value)
+    return other

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Callable
 
 LONE_SECONDS = 0.012  # the shortest pause while one image waits
-SHARED_SECONDS = 0.05  # the shortest pause while several do
+SHARED_SECONDS = 0.075  # the shortest pause while several do
 SLOWEST_SECONDS = 1.0
-WAITED_SHARE = 0.1  # the pause as a share of the time without news, which limits the delay due to the pause
+WAITED_SHARE = 0.2  # the pause as a share of the time without news, which limits the delay due to the pause
 PER_LISTING = 8  # the predictions that a listing should find if so many are due
 RATE_SECONDS = 3.0  # over which the rate of predictions is measured
 DUE_SHARE = 0.8  # of the time that an image has lately taken, after which its prediction may be there

@@ -1,6 +1,8 @@
 import pytest
+from botocore.utils import parse_timestamp
+from moto import mock_aws
 
-from cloud.clients import make_clients, make_worker_clients
+from cloud.clients import make_clients, make_worker_clients, timestamp
 from cloud.settings import SettingsError
 
 
@@ -62,3 +64,37 @@ def test_the_body_of_a_put_is_sent_without_a_question_to_s3_first(environment, a
     s3.put_object(Bucket=s3.list_buckets()["Buckets"][0]["Name"], Key="key", Body=b"body")
     assert len(headers) == 1
     assert "Expect" not in headers[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Thu, 26 Nov 2026 20:34:04 GMT",
+        "2026-11-26T20:34:04.000Z",
+        "2026-11-26T20:34:04+00:00",
+        "2026-11-26T20:34:04",
+        "20261126T203404Z",
+        "1795725244",
+        1795725244,
+        1795725244.25,
+    ],
+)
+def test_a_time_is_what_boto3_makes_of_it(value):
+    assert timestamp(value) == parse_timestamp(value)
+
+
+def test_what_is_no_time_is_an_error():
+    with pytest.raises(ValueError, match="soon"):
+        timestamp("soon")
+
+
+def test_the_times_in_replies_are_parsed_in_this_way(environment):
+    environment.setenv("AWS_REGION", "us-east-1")
+    environment.setattr("cloud.clients.timestamp", lambda value: f"parsed: {value}")
+    with mock_aws():
+        s3 = make_clients().s3
+        s3.create_bucket(Bucket="photos")
+        s3.put_object(Bucket="photos", Key="cat.jpg", Body=b"cat")
+        (listed,) = s3.list_objects_v2(Bucket="photos")["Contents"]
+        for found in (s3.get_object(Bucket="photos", Key="cat.jpg"), listed):
+            assert found["LastModified"].startswith("parsed: ")

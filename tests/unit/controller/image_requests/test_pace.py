@@ -36,7 +36,7 @@ def test_one_image_is_looked_for_often_at_first_and_seldom_after_a_long_time(pac
     pauses = [after - before for before, after in pairwise(times)]
     assert pauses[0] == pytest.approx(LONE_SECONDS)
     assert max(pauses) == pytest.approx(SLOWEST_SECONDS)
-    assert pauses == sorted(pauses)
+    assert pauses == pytest.approx(sorted(pauses))
     assert len(times) < 110
 
 
@@ -75,4 +75,4 @@ def test_the_last_images_are_not_waited_for_longer_than_they_take(pace, clock):
     for _ in range(20):
         clock[0] += 0.1
         pace.note_listing(10)
-    assert pace.pause(2, clock[0]) <= SHARED_SECONDS
+    assert pace.pause(2, clock[0]) <= SHARED_SECONDS + 0.001
