@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, NoRegionError
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
+from cloud.clock import clock
 from cloud.metrics import count_calls
 from cloud.settings import SettingsError
 
@@ -85,13 +86,17 @@ def s3_client(session: boto3.session.Session) -> S3Client:
 
 @contextmanager
 def a_session() -> Iterator[boto3.session.Session]:
-    """Yields a session whose calls are counted. Turns errors of the block into SettingsError."""
+    """Yields a session whose calls are counted and tell the time of AWS.
+
+    Turns errors of the block into SettingsError.
+    """
     try:
         core = botocore.session.get_session()
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=timestamp)
         region = os.environ.get("AWS_REGION")  # boto3 does not read it
         session = boto3.session.Session(region_name=region, botocore_session=core)
         count_calls(session.events)
+        clock.follow(session.events)
         yield session
     except NoRegionError:
         raise SettingsError("AWS_REGION (AWS region of buckets, queue and instances) is not set") from None

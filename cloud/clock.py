@@ -1,5 +1,51 @@
-from datetime import UTC, datetime
+"""The time by the clock of AWS, so that those of the hosts do not matter.
+
+The times in AWS, such as when an object was written, are compared with the time in this process. Each reply
+of AWS says what time it is there. If the clock of the host is off by more than a few seconds, the difference
+is made up for.
+"""
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# A reply gives the time to the second, and takes a while to arrive.
+TOLERANCE = timedelta(seconds=3)
+LOOK_SECONDS = 10.0  # between two comparisons of the clocks
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
+class Clock:
+    def __init__(self) -> None:
+        self._ahead_of_host = timedelta()
+        self._compare_at = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead_of_host
+
+    def follow(self, events: Any) -> None:
+        """Compares the clocks whenever a boto3 session, whose event emitter is `events`, has a reply."""
+        events.register("after-call", self.compare)
+
+    def compare(self, parsed: dict[str, Any], **_: object) -> None:
+        """Compares the clocks. `parsed` is boto3's reply."""
+        date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        if not date or time.monotonic() < self._compare_at:
+            return
+        self._compare_at = time.monotonic() + LOOK_SECONDS
+        ahead = parsedate_to_datetime(date) - datetime.now(UTC)
+        if abs(ahead - self._ahead_of_host) <= TOLERANCE:
+            return
+        self._ahead_of_host = ahead if abs(ahead) > TOLERANCE else timedelta()
+        log.warning(
+            "the clock of this host is %.0f s %s that of AWS, which is used instead",
+            abs(ahead.total_seconds()),
+            "behind" if ahead > timedelta() else "ahead of",
+        )
+
+
+clock = Clock()
+now = clock.now

@@ -14,6 +14,7 @@ from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
 from controller.image_requests.recovery import ABANDONED_AFTER, RESEND_AFTER, WATCH_FOR
 from tests.support.aws_errors import refusal
+from tests.support.clocks import set_host_clock
 from tests.support.world import BOOT_TIMEOUT, MAXIMUM, PER_INSTANCE, World
 
 
@@ -217,6 +218,18 @@ def test_dead_letters_become_answers(world, queue, outputs, settings):
     queue.receive(10, 0)
     world.reconcile()
     assert outputs.get_prediction(f"{request_id}/0000-cat.jpg").error.code == "gave_up"
+
+
+@pytest.mark.parametrize("ahead", [-180, 180])
+def test_a_host_whose_clock_is_wrong_terminates_no_worker(world, monkeypatch, ahead):
+    world.ask(5)
+    set_host_clock(monkeypatch, ahead)
+    for _ in range(3):
+        world.reconcile()
+        (instance_id,) = world.active
+        world.ready(instance_id)
+    assert world.active == [instance_id]
+    assert "stopped reporting" not in "".join(world.reasons)
 
 
 # What is noted, and the loop around it

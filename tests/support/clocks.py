@@ -1,0 +1,20 @@
+"""Sets the clock of the host wrong, while that of AWS stays right."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+import cloud.clock
+
+
+def set_host_clock(monkeypatch: pytest.MonkeyPatch, ahead: float) -> None:
+    """From now on, the clock of this host is so many seconds ahead."""
+
+    class HostClock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=ahead)
+
+    monkeypatch.setattr(cloud.clock, "datetime", HostClock)
+    monkeypatch.setattr(cloud.clock.clock, "_ahead_of_host", timedelta())
+    monkeypatch.setattr(cloud.clock.clock, "_compare_at", 0.0)
