@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from email.utils import formatdate
 from io import BytesIO
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from flask import Flask
 from moto import mock_aws
 
+import cloud.clock
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import Client, Clients, make_clients
 from cloud.prediction import Prediction
@@ -131,9 +133,10 @@ class S3Clock:
 
 
 @pytest.fixture
-def s3_clock(clients: Clients, on_reply: OnReply) -> S3Clock:
+def s3_clock(clients: Clients, on_reply: OnReply, monkeypatch: pytest.MonkeyPatch) -> S3Clock:
     """S3 says the date with each reply; moto in this process does not."""
     clock = S3Clock()
+    monkeypatch.setattr(cloud.clock.clock, "_ahead_of_host", timedelta())
 
     def say_the_date(reply: dict[str, Any]) -> None:
         reply["ResponseMetadata"]["HTTPHeaders"]["date"] = formatdate(time.time() + clock.ahead, usegmt=True)

@@ -31,6 +31,7 @@ PROCESSOR_SHARE = 0.04  # the most of a processor that the runs may take
 BURST_SECONDS = 0.1  # of the processor, that runs may take at once when there were none for a while
 DEAD_LETTERS_SECONDS = 10.0  # between two looks into the dead-letter queue while the request queue is busy
 LEASE_WAIT_SECONDS = 5.0
+TOO_LATE = "this run took too long to act safely; the next one does"
 
 
 @dataclass
@@ -118,16 +119,23 @@ class Autoscaler:
             finally:
                 self._record(run, lease.state)
                 self._sample(run, lease.state)
+        if lease.saved:
+            self.observer.ledger.delete_reports()
         return run.plan.next_run_in
 
     def _apply(self, run: Run, lease: Lease) -> None:
+        """Does what was planned while the lease lasts. After that, another process may run."""
         self._answer_dead_letters(run)
-        if run.plan.terminate:
-            self._terminate(run, lease.state)
-        if run.plan.fail:
-            self._fail_what_waits(run, lease.state)
-        if run.plan.launch:
-            self._launch(run, lease)
+        for planned, act in [
+            (run.plan.terminate, self._terminate),
+            (run.plan.fail, self._fail_what_waits),
+            (run.plan.launch, self._launch),
+        ]:
+            if planned and not lease.may_act():
+                run.reasons.append(TOO_LATE)
+                return
+            if planned:
+                act(run, lease)
         self.fleet.number(run.left, run.launched)
 
     def _answer_dead_letters(self, run: Run) -> None:
@@ -138,8 +146,8 @@ class Autoscaler:
             self._dead_letters_at = time.monotonic() + DEAD_LETTERS_SECONDS
             self.recovery.answer_dead_letters()
 
-    def _terminate(self, run: Run, state: FleetState) -> None:
-        planned = run.plan.terminate
+    def _terminate(self, run: Run, lease: Lease) -> None:
+        state, planned = lease.state, run.plan.terminate
         run.terminated = self.fleet.terminate(planned)
         metrics.TERMINATED.inc(len(run.terminated))
         if len(run.terminated) < len(planned):
@@ -152,10 +160,10 @@ class Autoscaler:
             launched.protected = not launched.ending
         state.not_ready += [i for i in run.plan.late if i in run.terminated]
 
-    def _fail_what_waits(self, run: Run, state: FleetState) -> None:
+    def _fail_what_waits(self, run: Run, lease: Lease) -> None:
         failed = self.recovery.fail_all(run.plan.fail)
         run.reasons.append(f"{some(failed, 'image', 'images')} answered failed: {run.plan.fail}")
-        state.launch_failures, state.not_ready = 0, []
+        lease.state.launch_failures, lease.state.not_ready = 0, []
 
     def _launch(self, run: Run, lease: Lease) -> None:
         request_id = next(iter(run.observed.waiting.requests), "")

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 KEY = "fleet/state"
 LEASE_SECONDS = 20
-# A launch that starts this early in the lease ends within it: EC2's calls take up to 11 s (cloud/clients.py).
-LAUNCH_BEFORE_SECONDS = 8
+# A call of EC2 that starts this early in the lease ends within it: it takes up to 11 s (cloud/clients.py).
+ACT_BEFORE_SECONDS = 8
 TRY_AGAIN_SECONDS = 0.1
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
@@ -126,10 +126,12 @@ class Lease:
     def __init__(self, state: FleetState, clock: Callable[[], float]) -> None:
         self.state, self.clock = state, clock
         self.taken_at = clock()
+        self.saved = False
+        """Whether the state was written at the end of the lease."""
 
-    def may_launch(self) -> bool:
-        """Returns whether a launch that starts now ends before the lease does."""
-        return self.clock() - self.taken_at < LAUNCH_BEFORE_SECONDS
+    def may_act(self) -> bool:
+        """Returns whether a call of EC2 that starts now ends before the lease does."""
+        return self.clock() - self.taken_at < ACT_BEFORE_SECONDS
 
 
 class Busy(Exception):
@@ -159,6 +161,7 @@ class SharedState:
             lease.state.holder = None
             try:
                 self._write(lease.state, IfMatch=etag)
+                lease.saved = True
             except Conflict:
                 log.warning(
                     "a run of the autoscaler took longer than its lease; its notes are lost, and the next run"

@@ -12,6 +12,7 @@ from controller.autoscaling.observation import ObservedInstance
 
 log = logging.getLogger(__name__)
 
+STRAY_SECONDS = 600  # after which a report of an instance that is in no books is deleted
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance earlier
 CAPACITY_AGAIN_SECONDS = 15  # until the next launch when EC2 had no capacity
 
@@ -19,12 +20,15 @@ CAPACITY_AGAIN_SECONDS = 15  # until the next launch when EC2 had no capacity
 class InstanceLedger:
     def __init__(self, reports: WorkerReports) -> None:
         self.reports = reports
+        self._ended: set[str] = set()
 
     def update(self, state: FleetState, instances: Sequence[Instance]) -> list[ObservedInstance]:
         """Records what has happened to the instances since the last run. Returns those that are active.
 
-        `instances` are all that EC2 shows, the oldest first. Raises CloudError when S3 fails.
+        `instances` are all that EC2 shows, the oldest first. Once the state has been saved, delete_reports
+        must be called. Raises CloudError when S3 fails.
         """
+        self._ended = set()
         active = [i for i in instances if i.active]
         for instance in active:
             state.launched.setdefault(
@@ -33,9 +37,17 @@ class InstanceLedger:
         reported = self.reports.seen() if state.launched else {}
         self._note_ready(state, reported)
         self._note_ends(state, instances, reported)
+        self._ended |= {
+            i for i, at in reported.items() if i not in state.launched and since(at) > STRAY_SECONDS
+        }
         if any(i.instance_id in reported for i in active):
             state.not_ready = []
         return [observed(i, state.launched[i.instance_id], reported) for i in active]
+
+    def delete_reports(self) -> None:
+        """Deletes the reports of the instances whose end the state has recorded. Raises CloudError."""
+        for instance_id in self._ended:
+            self.reports.delete(instance_id)
 
     def unseen(self, state: FleetState, instances: Sequence[Instance]) -> int:
         """Returns the number of launched instances that DescribeInstances does not show yet."""
@@ -71,7 +83,7 @@ class InstanceLedger:
             report = self.reports.get(instance_id)
             state.ended_images += report.images if report else 0
             state.ended_busy_seconds += report.busy_seconds if report else 0
-            self.reports.delete(instance_id)
+            self._ended.add(instance_id)
         elif not expected:
             state.not_ready.append(instance_id)
             log.error("%s ended before its worker was ready", instance_id)

@@ -7,8 +7,9 @@ import pytest
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport
-from controller.autoscaling.autoscaler import Budget
+from controller.autoscaling.autoscaler import TOO_LATE, Budget
 from controller.autoscaling.fleet_history import FleetHistory
+from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
@@ -218,6 +219,47 @@ def test_dead_letters_become_answers(world, queue, outputs, settings):
     queue.receive(10, 0)
     world.reconcile()
     assert outputs.get_prediction(f"{request_id}/0000-cat.jpg").error.code == "gave_up"
+
+
+def test_a_run_that_outlives_its_lease_terminates_nothing(world, work, on_reply, aws):
+    request_id = world.ask(5)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    controller = world.controllers[0]
+
+    def be_slow(reply):
+        controller.clock += LEASE_SECONDS
+
+    on_reply(aws.ec2, "DescribeInstances", be_slow)
+    world.reconcile()
+    assert len(world.active) == 1
+    assert TOO_LATE in world.why
+
+
+def test_an_instance_whose_end_could_not_be_saved_does_not_count_as_one_that_failed_to_start(
+    world, work, on_call, aws, s3_clock
+):
+    request_id = world.ask(5)
+    world.reconcile()
+    world.ready(*world.active)
+    work()
+    world.close(request_id)
+    world.reconcile()
+    writes = []
+
+    def refuse_the_end_of_the_run(params):
+        writes.append(params["Key"])
+        if writes.count("fleet/state") == 2:
+            raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse_the_end_of_the_run)
+    with pytest.raises(CloudError, match="SlowDown"):
+        world.reconcile()
+    s3_clock.ahead = LEASE_SECONDS + 2
+    world.reconcile()
+    assert world.shared.peek().not_ready == []
+    assert list(world.reports.seen()) == []
 
 
 @pytest.mark.parametrize("ahead", [-180, 180])

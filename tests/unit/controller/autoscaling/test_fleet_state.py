@@ -230,7 +230,7 @@ def test_a_launch_must_start_early_enough_to_end_within_the_lease(bucket, second
     time_ = [1000.0]
     with SharedState(bucket, lambda: time_[0]).hold(0) as lease:
         time_[0] += seconds
-        assert lease.may_launch() is may
+        assert lease.may_act() is may
 
 
 def test_the_last_decisions_are_kept():

@@ -170,7 +170,7 @@ def test_a_look_that_took_long_leaves_the_launch_to_the_next_one(world, launches
     world.ask(5)
     world.reconcile()
     assert launches == []
-    assert "took too long to launch safely" in world.why
+    assert "took too long to act safely" in world.why
     world.reconcile()
     assert launches == [1]
 
