@@ -10,7 +10,8 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from threading import Event
+from datetime import timedelta
+from threading import Event, Thread
 
 from cloud.clock import now
 from cloud.errors import CloudError
@@ -30,6 +31,7 @@ SPACING_SECONDS = 0.2  # the least pause between two runs: one run serves all th
 PROCESSOR_SHARE = 0.04  # the most of a processor that the runs may take
 BURST_SECONDS = 0.1  # of the processor, that runs may take at once when there were none for a while
 DEAD_LETTERS_SECONDS = 10.0  # between two looks into the dead-letter queue while the request queue is busy
+SWEEP_AFTER = timedelta(seconds=60)  # between two looks for lost messages while the request queue is busy
 LEASE_WAIT_SECONDS = 5.0
 TOO_LATE = "this run took too long to act safely; the next one does"
 
@@ -86,6 +88,8 @@ class Autoscaler:
         """Set to start the next run at once: a request was sent or answered, or the process ends."""
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters_at = 0.0
+        self._sweep = Thread()
+        """Looks for lost messages, which takes too long for a run."""
 
     def run(self, stop: Event) -> None:
         """Runs when woken, and from time to time, until `stop` is set. Set `wake` too to end it at once."""
@@ -114,6 +118,7 @@ class Autoscaler:
             run = Run(observed, plan(observed.observation, self.policy))
             run.reasons += run.plan.reasons
             lease.state.demand.note_called_for(run.plan.called_for, observed.observation.now)
+            self._start_sweep(run, lease.state)
             try:
                 self._apply(run, lease)
             finally:
@@ -137,6 +142,24 @@ class Autoscaler:
             if planned:
                 act(run, lease)
         self.fleet.number(run.left, run.launched)
+
+    def _start_sweep(self, run: Run, state: FleetState) -> None:
+        """Starts to look for lost messages if that is due. A quiet queue has it done by the observer."""
+        at = now()
+        due = state.swept_at is None or at - state.swept_at > SWEEP_AFTER
+        if run.observed.observation.quiet or not due or self._sweep.is_alive():
+            return
+        state.swept_at = at
+        self._sweep = Thread(target=self._sweep_once, name="sweep", daemon=True)
+        self._sweep.start()
+
+    def _sweep_once(self) -> None:
+        try:
+            self.recovery.sweep()
+        except CloudError as error:
+            log.warning("lost messages were not looked for: %s", error)
+        except Exception:
+            log.exception("lost messages were not looked for")
 
     def _answer_dead_letters(self, run: Run) -> None:
         """Answers dead letters now and then while requests wait, and always if nothing else may be left."""

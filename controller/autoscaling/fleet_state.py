@@ -86,6 +86,8 @@ class FleetState(BaseModel):
     """The number of images that these instances have processed."""
     ended_busy_seconds: float = 0
     """The seconds in which they had images in hand."""
+    swept_at: datetime | None = None
+    """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)
     decisions: list[Decision] = []
     """The last decisions, the oldest first."""

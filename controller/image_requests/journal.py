@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from threading import Lock
 
 from cloud.buckets import Bucket, InputBucket, OutputBucket
@@ -51,6 +51,16 @@ class Marker:
     def after(self) -> str:
         """What the image-ids sort after."""
         return "" if self.of_one_request else shard_and_time(self.name)
+
+
+@dataclass(frozen=True)
+class MarkedImages:
+    """The images that a marker is about, as they are in the buckets."""
+
+    waiting: dict[ImageId, datetime]
+    """Those without a prediction, and since when they wait: when they were stored or sent again."""
+    answered_until: datetime | None
+    """When the newest of those that have a prediction was stored, or None if there are none."""
 
 
 class Journal:
@@ -123,18 +133,23 @@ class Journal:
         """Returns the markers of all processes."""
         return [Marker(key.removeprefix(PREFIX), at) for key, at in self.state.listing(PREFIX)]
 
-    def waiting(self, marker: Marker) -> dict[ImageId, datetime]:
-        """Returns the images that wait according to a marker, and since when: when they were stored or sent.
+    def images(self, marker: Marker) -> MarkedImages:
+        """Returns the images that a marker is about.
 
-        An image that is being uploaded is among them although it has no message yet.
+        An image that is being uploaded is among those that wait although it has no message yet.
         """
         # List the inputs first: between the two, a prediction may come, and a cancelled image may go.
         stored = self.inputs.stored(marker.prefix, marker.after)
         answered = set(self.outputs.answered(marker.prefix, marker.after))
-        waiting = {image_id: at for image_id, at in stored.items() if image_id not in answered}
-        if marker.of_one_request:
-            return {image_id: max(at, marker.written_at) for image_id, at in waiting.items()}
-        return waiting
+        sent_at = marker.written_at if marker.of_one_request else datetime.min.replace(tzinfo=UTC)
+        return MarkedImages(
+            waiting={i: max(at, sent_at) for i, at in stored.items() if i not in answered},
+            answered_until=max((at for i, at in stored.items() if i in answered), default=None),
+        )
+
+    def waiting(self, marker: Marker) -> dict[ImageId, datetime]:
+        """Returns the images of a marker that wait, and since when."""
+        return self.images(marker).waiting
 
     def forget(self, marker: Marker) -> None:
         """Deletes a marker of which nothing waits, unless it is that of this process."""

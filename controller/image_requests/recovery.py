@@ -1,8 +1,10 @@
 """Makes sure that every image gets a prediction, even if a process dies. The autoscaler calls it."""
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from cloud.buckets import OutputBucket
@@ -10,12 +12,16 @@ from cloud.clock import now
 from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
-from controller.image_requests.journal import Journal
+from controller.image_requests.journal import Journal, MarkedImages, Marker
 
 log = logging.getLogger(__name__)
 
 # SQS's counts may not include messages that were sent more recently, and an upload stores image after image.
-RESEND_AFTER = timedelta(seconds=30)
+RESEND_AFTER = timedelta(seconds=60)
+# Messages are received in about the order in which they were sent. One whose worker has died comes later.
+OVERTAKEN_AFTER = timedelta(minutes=5)
+DEAD_LETTERS_SECONDS = 3.0  # the longest that one run of the autoscaler spends on dead letters
+READERS = 8  # threads that read markers
 # An image seems to wait until its process has found the prediction of another image with the same bytes.
 WATCH_FOR = timedelta(seconds=5)
 
@@ -37,18 +43,25 @@ class Recovery:
     def answer_dead_letters(self) -> int:
         """Writes a `failed` prediction for each dead letter: a message that was received too often.
 
-        Returns the number of dead letters. Raises CloudError when AWS fails.
+        Returns the number of dead letters; the next call answers what is left after DEAD_LETTERS_SECONDS.
+        Raises CloudError when AWS fails.
         """
-        letters = self.queue.dead_letters()
-        for letter in letters:
-            try:
-                image_id = ImageId(letter.body)
-            except ValueError as error:
-                log.error("a dead letter that nobody can answer is deleted: %s", error)
-                continue
-            self._fail(image_id, FailureCode.GAVE_UP, "Every worker that took this image died or hung.")
-        self.queue.delete_dead_letters(letters)
-        return len(letters)
+        count = 0
+        until = time.monotonic() + DEAD_LETTERS_SECONDS
+        while time.monotonic() < until and (letters := self.queue.dead_letters()):
+            for letter in letters:
+                self._answer_dead_letter(letter)
+            self.queue.delete_dead_letters(letters)
+            count += len(letters)
+        return count
+
+    def _answer_dead_letter(self, letter: Message) -> None:
+        try:
+            image_id = ImageId(letter.body)
+        except ValueError as error:
+            log.error("a dead letter that nobody can answer is deleted: %s", error)
+            return
+        self._fail(image_id, FailureCode.GAVE_UP, "Every worker that took this image died or hung.")
 
     def settle(self) -> dict[str, int]:
         """Deletes the markers of which nothing waits, and sends again the messages that were lost.
@@ -59,14 +72,35 @@ class Recovery:
         markers = self.journal.markers()
         if markers:
             self.answer_dead_letters()
-        waiting: dict[ImageId, datetime] = {}
-        for marker in markers:
-            found = self.journal.waiting(marker)
-            waiting |= found
-            if not found and self.clock() - marker.written_at > ABANDONED_AFTER:
+        found = self._read(markers)
+        for marker, images in zip(markers, found, strict=True):
+            if not images.waiting and self.clock() - marker.written_at > ABANDONED_AFTER:
                 self.journal.forget(marker)
+        waiting = all_waiting(found)
         self._send_lost(waiting)
         return Counter(image_id.request_id for image_id in waiting)
+
+    def sweep(self) -> int:
+        """Sends again the messages that were lost, even while the queue is busy. Returns their number.
+
+        A message is lost if images that were stored OVERTAKEN_AFTER its own are answered. Each request that
+        is sent again gets a marker, so that its images count as sent now. Raises CloudError when AWS fails.
+        """
+        found = self._read(self.journal.markers())
+        answered_until = max((f.answered_until for f in found if f.answered_until), default=None)
+        if answered_until is None:
+            return 0
+        lost = sorted(i for i, at in all_waiting(found).items() if answered_until - at > OVERTAKEN_AFTER)
+        for request_id in sorted({image_id.request_id for image_id in lost}):
+            self.journal.hold(request_id)
+        if lost:
+            log.warning("%d images were overtaken by later ones: sent again", len(lost))
+        self.queue.send(lost)
+        return len(lost)
+
+    def _read(self, markers: Sequence[Marker]) -> list[MarkedImages]:
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(self.journal.images, markers))
 
     def _send_lost(self, waiting: dict[ImageId, datetime]) -> None:
         """Sends the messages of images that have waited for so long that theirs must be lost.
@@ -89,7 +123,7 @@ class Recovery:
 
         Returns the number of images. Raises CloudError when AWS fails.
         """
-        failed = {i for marker in self.journal.markers() for i in self.journal.waiting(marker)}
+        failed = set(all_waiting(self._read(self.journal.markers())))
         for image_id in sorted(failed):
             self._fail(image_id, FailureCode.NO_WORKERS, reason)
         self.take_back(failed)
@@ -114,3 +148,12 @@ class Recovery:
     def _fail(self, image_id: ImageId, code: FailureCode, reason: str) -> None:
         if self.outputs.put_prediction(Prediction.failed(image_id, code, reason)):
             log.error(reason, extra={"image_id": image_id, "code": code})
+
+
+def all_waiting(found: Iterable[MarkedImages]) -> dict[ImageId, datetime]:
+    """Returns the images that wait, and since when. Two markers may be about the same image."""
+    waiting: dict[ImageId, datetime] = {}
+    for images in found:
+        for image_id, at in images.waiting.items():
+            waiting[image_id] = max(at, waiting.get(image_id, at))
+    return waiting

@@ -1,21 +1,25 @@
 import logging
 from collections import Counter
+from datetime import timedelta
 from threading import Event, Thread
 
 import pytest
 
 from cloud.clock import now
 from cloud.errors import CloudError
+from cloud.image_id import ImageId
+from cloud.prediction import Prediction
 from cloud.worker_reports import WorkerReport
-from controller.autoscaling.autoscaler import TOO_LATE, Budget
+from controller.autoscaling.autoscaler import SWEEP_AFTER, TOO_LATE, Budget
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
-from controller.image_requests.recovery import ABANDONED_AFTER, RESEND_AFTER, WATCH_FOR
+from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER, RESEND_AFTER, WATCH_FOR
 from tests.support.aws_errors import refusal
 from tests.support.clocks import set_host_clock
+from tests.support.submissions import bodies
 from tests.support.world import BOOT_TIMEOUT, MAXIMUM, PER_INSTANCE, World
 
 
@@ -219,6 +223,27 @@ def test_dead_letters_become_answers(world, queue, outputs, settings):
     queue.receive(10, 0)
     world.reconcile()
     assert outputs.get_prediction(f"{request_id}/0000-cat.jpg").error.code == "gave_up"
+
+
+def test_what_a_dead_process_has_not_sent_is_sent_while_the_queue_stays_busy(world, aws, on_reply):
+    """Else an upload whose process died would wait as long as others keep the queue busy."""
+    lost = world.ask(3, world.controller(), send=False)
+
+    def stored_earlier(reply):
+        for item in reply.get("Contents", []):
+            if item["Key"].startswith(lost):
+                item["LastModified"] -= OVERTAKEN_AFTER + timedelta(seconds=5)
+
+    on_reply(aws.s3, "ListObjectsV2", stored_earlier)
+    for _ in range(3):
+        request_id = world.ask(2)
+        world.outputs.put_prediction(Prediction.failed(ImageId(f"{request_id}/0000-cat.jpg"), "broken", "…"))
+        world.reconcile()
+        world.controllers[0].autoscaler._sweep.join(10)
+        world.pass_seconds(SWEEP_AFTER.total_seconds() + 1)
+    assert sorted(body for body in bodies(world.queue) if body.startswith(lost)) == [
+        f"{lost}/{n:04d}-cat.jpg" for n in range(3)
+    ]
 
 
 def test_a_run_that_outlives_its_lease_terminates_nothing(world, work, on_reply, aws):

@@ -52,7 +52,10 @@ def ask(theirs, inputs, queue):
 def bury(queue, settings):
     """Receives everything too often."""
     for _ in range(settings.max_receives):
-        queue.give_back(queue.receive(10, 0))
+        received = []
+        while messages := queue.receive(10, 0):
+            received += messages
+        queue.give_back(received)
     assert queue.receive(10, 0) == []
 
 
@@ -65,6 +68,13 @@ def test_a_dead_letter_becomes_an_answer(recovery, queue, outputs, ask, settings
         assert (prediction.status, prediction.error.code) == ("failed", "gave_up")
         assert "worker" in prediction.error.message
     assert recovery.answer_dead_letters() == 0
+
+
+def test_many_dead_letters_are_answered_at_once(recovery, queue, outputs, ask, settings):
+    one = ask(25)
+    bury(queue, settings)
+    assert recovery.answer_dead_letters() == 25
+    assert all(outputs.get_prediction(image(one, n)) for n in range(25))
 
 
 def test_a_request_whose_images_are_dead_letters_is_settled_by_them_and_not_sent_again(
