@@ -114,6 +114,7 @@ class Autoscaler:
         Raises Busy while another process holds the lease, and CloudError when AWS fails.
         """
         with self.shared.hold(LEASE_WAIT_SECONDS) as lease:
+            self._try_new_settings(lease.state)
             observed = self.observer.observe(lease.state)
             run = Run(observed, plan(observed.observation, self.policy))
             run.reasons += run.plan.reasons
@@ -127,6 +128,12 @@ class Autoscaler:
         if lease.saved:
             self.observer.ledger.delete_reports()
         return run.plan.next_run_in
+
+    def _try_new_settings(self, state: FleetState) -> None:
+        """With other settings, launches may succeed that have failed before."""
+        if state.given_up and state.given_up.settings != self.fleet.plan.fingerprint:
+            state.given_up = None
+            state.forget_failures()
 
     def _apply(self, run: Run, lease: Lease) -> None:
         """Does what was planned while the lease lasts. After that, another process may run."""
@@ -186,7 +193,7 @@ class Autoscaler:
     def _fail_what_waits(self, run: Run, lease: Lease) -> None:
         failed = self.recovery.fail_all(run.plan.fail)
         run.reasons.append(f"{some(failed, 'image', 'images')} answered failed: {run.plan.fail}")
-        lease.state.launch_failures, lease.state.not_ready = 0, []
+        lease.state.give_up(run.plan.fail, self.fleet.plan.fingerprint, now())
 
     def _launch(self, run: Run, lease: Lease) -> None:
         request_id = next(iter(run.observed.waiting.requests), "")

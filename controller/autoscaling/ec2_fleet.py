@@ -1,5 +1,6 @@
 """The worker instances on EC2. Only this module calls EC2 to list, launch, name and terminate them."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,11 @@ class LaunchPlan:
     user_data: str
     launch_template: str = ""
     """The name of a launch template. The other parameters take precedence over the template's."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes whenever one of the parameters does."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     def choices(self) -> Iterator[tuple[str, str, str]]:
         """Returns the combinations of market, instance type and subnet, the best first."""

@@ -29,6 +29,8 @@ LEASE_SECONDS = 20
 # A call of EC2 that starts this early in the lease ends within it: it takes up to 11 s (cloud/clients.py).
 ACT_BEFORE_SECONDS = 8
 TRY_AGAIN_SECONDS = 0.1
+GIVEN_UP_SECONDS = 60  # the first pause after no worker came
+LONGEST_GIVEN_UP_SECONDS = 3600
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
 NEW_BOOT_SHARE = 0.3  # the weight of the newest boot in the average
@@ -63,6 +65,18 @@ class Launched(BaseModel):
     """Whether its worker has reported."""
 
 
+class GivenUp(BaseModel):
+    """No worker came, again and again, so that the images that waited were answered `failed`."""
+
+    reason: str
+    until: datetime
+    """The time before which nothing is launched, unless the settings change."""
+    rounds: int
+    """How often in succession the fleet was given up."""
+    settings: str
+    """What identifies the settings of the launches."""
+
+
 class FleetState(BaseModel):
     holder: str | None = None
     """The random name of the process that holds the lease, or None."""
@@ -78,6 +92,8 @@ class FleetState(BaseModel):
     """The reason that EC2 gave if the last launch failed for lack of capacity, else ""."""
     no_launch_before: datetime | None = None
     """The time before which no launch may be tried, or None if the last launch did not fail."""
+    given_up: GivenUp | None = None
+    """Set from when no worker came until one is ready, or until there are other settings."""
     boot_seconds: float | None = None
     """The average time from launch until the worker is ready, or None before the first."""
     ended_seconds: float = 0
@@ -113,6 +129,19 @@ class FleetState(BaseModel):
         """Updates the average time of a boot. Recent boots count most."""
         known = self.boot_seconds
         self.boot_seconds = seconds if known is None else known + NEW_BOOT_SHARE * (seconds - known)
+
+    def give_up(self, reason: str, settings: str, now: datetime) -> None:
+        """Notes that no worker comes. Each time in succession, the pause that follows is twice as long."""
+        if self.given_up and now < self.given_up.until:
+            return
+        rounds = self.given_up.rounds + 1 if self.given_up else 1
+        seconds = min(GIVEN_UP_SECONDS * 2 ** (rounds - 1), LONGEST_GIVEN_UP_SECONDS)
+        until = now + timedelta(seconds=seconds)
+        self.given_up = GivenUp(reason=reason, until=until, rounds=rounds, settings=settings)
+        self.forget_failures()
+
+    def forget_failures(self) -> None:
+        self.launch_failures, self.not_ready = 0, []
 
     def remember(self, decision: Decision) -> bool:
         """Keeps the decision. Returns False if it repeats the one before, which then stays alone."""

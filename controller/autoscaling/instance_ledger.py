@@ -41,7 +41,7 @@ class InstanceLedger:
             i for i, at in reported.items() if i not in state.launched and since(at) > STRAY_SECONDS
         }
         if any(i.instance_id in reported for i in active):
-            state.not_ready = []
+            state.not_ready, state.given_up = [], None
         return [observed(i, state.launched[i.instance_id], reported) for i in active]
 
     def delete_reports(self) -> None:

@@ -90,3 +90,6 @@ class Observation:
     launch_error: str = ""
     not_ready: Sequence[str] = ()
     """The ids of the last consecutive instances that ended without ever being ready."""
+    given_up: str = ""
+    """The reason for which nothing is launched before `given_up_until`, or "" if there is none."""
+    given_up_until: float = 0.0

@@ -80,6 +80,8 @@ class Observer:
             launch_failures=state.launch_failures,
             launch_error=state.launch_error,
             not_ready=tuple(state.not_ready),
+            given_up=state.given_up.reason if state.given_up else "",
+            given_up_until=state.given_up.until.timestamp() if state.given_up else 0.0,
         )
         return Observed(observation, [i for i in instances if i.active], waiting)
 

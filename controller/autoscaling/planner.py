@@ -143,6 +143,12 @@ def why_no_worker_comes(observation: Observation) -> str:
     """Returns the reason for which no worker will ever take what waits, or "" if one still may."""
     if observation.instances:
         return ""
+    if observation.given_up and observation.now < observation.given_up_until:
+        again = datetime.fromtimestamp(observation.given_up_until, UTC)
+        return (
+            f"{observation.given_up} The next try is at {again:%H:%M:%S} UTC, or when the controller starts"
+            " with other settings."
+        )
     if observation.launch_failures >= MAX_LAUNCH_FAILURES:
         return f"Workers cannot be launched: {observation.launch_error}"
     count = len(observation.not_ready)

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 RESEND_AFTER = timedelta(seconds=60)
 # Messages are received in about the order in which they were sent. One whose worker has died comes later.
 OVERTAKEN_AFTER = timedelta(minutes=5)
+TAKE_BACK_WAIT_SECONDS = 1  # a receive that does not wait may miss messages, as it asks few of SQS's servers
 DEAD_LETTERS_SECONDS = 3.0  # the longest that one run of the autoscaler spends on dead letters
 READERS = 8  # threads that read markers
 # An image seems to wait until its process has found the prediction of another image with the same bytes.
@@ -130,20 +131,27 @@ class Recovery:
         return len(failed)
 
     def take_back(self, image_ids: Container[ImageId]) -> None:
-        """Deletes the messages of these images from the queue, except those that are in flight.
+        """Deletes the messages of these images, and of those that are answered, unless they are in flight.
 
         To find them, all visible messages are received, and SQS counts each receive: a message that was
         received too often becomes a dead letter. Messages of other images that were received here for the
         first time are therefore replaced by new ones. The rest are made visible again.
         """
         others: list[Message] = []
-        while messages := self.queue.receive(MAX_BATCH, 0):
-            self.queue.delete([m for m in messages if m.body in image_ids])
-            others += [m for m in messages if m.body not in image_ids]
+        while messages := self.queue.receive(MAX_BATCH, TAKE_BACK_WAIT_SECONDS):
+            needless = [m for m in messages if m.body in image_ids or self._is_answered(m)]
+            self.queue.delete(needless)
+            others += [m for m in messages if m not in needless]
         untried = [m for m in others if m.receives == 1]
         self.queue.send(m.body for m in untried)
         self.queue.delete(untried)
         self.queue.give_back([m for m in others if m.receives > 1])
+
+    def _is_answered(self, message: Message) -> bool:
+        try:
+            return self.outputs.get_prediction(ImageId(message.body)) is not None
+        except ValueError:
+            return False
 
     def _fail(self, image_id: ImageId, code: FailureCode, reason: str) -> None:
         if self.outputs.put_prediction(Prediction.failed(image_id, code, reason)):

@@ -115,6 +115,8 @@ class World:
                 lease.state.no_launch_before -= ago
             if lease.state.swept_at:
                 lease.state.swept_at -= ago
+            if lease.state.given_up:
+                lease.state.given_up.until -= ago
             for noted in (*lease.state.demand.sent, *lease.state.demand.called_for):
                 noted.at -= seconds
         self.passed += ago
