@@ -21,12 +21,13 @@ from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Busy, Decision, FleetState, Lease, SharedState
 from controller.autoscaling.launcher import Launcher, LaunchFailed
 from controller.autoscaling.observer import Observed, Observer
-from controller.autoscaling.planner import BUSY_SECONDS, Plan, Policy, plan
+from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS, Plan, Policy, plan
 from controller.autoscaling.wording import some
 from controller.image_requests.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
+LONGEST_IDLE_SECONDS = 450.0  # between two looks at an idle fleet, of which there are some 8 an hour
 SPACING_SECONDS = 0.2  # the least pause between two runs: one run serves all that has happened meanwhile
 PROCESSOR_SHARE = 0.04  # the most of a processor that the runs may take
 BURST_SECONDS = 0.1  # of the processor, that runs may take at once when there were none for a while
@@ -88,16 +89,19 @@ class Autoscaler:
         """Set to start the next run at once: a request was sent or answered, or the process ends."""
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters_at = 0.0
+        self._pause = 0.0
+        """Seconds between the last run and the next one."""
         self._sweep = Thread()
         """Looks for lost messages, which takes too long for a run."""
 
     def run(self, stop: Event) -> None:
         """Runs when woken, and from time to time, until `stop` is set. Set `wake` too to end it at once."""
         budget = Budget(PROCESSOR_SHARE, BURST_SECONDS)
+        woken = True
         while not stop.is_set():
             seconds = BUSY_SECONDS
             try:
-                seconds = self.reconcile()
+                seconds = self.reconcile() if woken else self.look()
             except Busy:
                 log.info("another process runs its autoscaler; this one tries again soon")
             except CloudError as error:
@@ -105,8 +109,20 @@ class Autoscaler:
             except Exception:
                 log.exception("the autoscaler's run failed")
             stop.wait(max(SPACING_SECONDS, budget.pause(time.thread_time())))
-            self.wake.wait(seconds)
+            woken = self.wake.wait(seconds)
             self.wake.clear()
+
+    def look(self) -> float:
+        """Does what `reconcile` does, unless there is nothing to do or another process has just done it.
+
+        An idle fleet is looked at ever more seldom, without a write. Raises the same errors.
+        """
+        if self._pause >= IDLE_SECONDS and self.observer.sees_nothing():
+            self._pause = min(2 * self._pause, LONGEST_IDLE_SECONDS)
+            return self._pause
+        if self._pause < IDLE_SECONDS and self.shared.changed_within(self._pause):
+            return self._pause
+        return self.reconcile()
 
     def reconcile(self) -> float:
         """Observes, plans and applies the plan once. Returns the seconds until the next run.
@@ -127,7 +143,8 @@ class Autoscaler:
                 self._sample(run, lease.state)
         if lease.saved:
             self.observer.ledger.delete_reports()
-        return run.plan.next_run_in
+        self._pause = run.plan.next_run_in
+        return self._pause
 
     def _try_new_settings(self, state: FleetState) -> None:
         """With other settings, launches may succeed that have failed before."""

@@ -178,6 +178,11 @@ class SharedState:
         """Reads the state without the lease. It must not be changed."""
         return self._read()[0]
 
+    def changed_within(self, seconds: float) -> bool:
+        """Returns whether a process that no longer holds the lease wrote the state within these seconds."""
+        state, etag, age = self._read()
+        return bool(etag) and state.holder is None and age < timedelta(seconds=seconds)
+
     @contextmanager
     def hold(self, wait_seconds: float) -> Iterator[Lease]:
         """Takes the lease for the block, and writes at its end what the block has changed in `lease.state`.

@@ -43,6 +43,15 @@ class Observer:
         self.waiting, self.count_again_seconds = waiting, count_again_seconds
         self._noted = Waiting()
 
+    def sees_nothing(self) -> bool:
+        """Returns whether nothing waits and no instance is active. Raises CloudError when AWS fails."""
+        return not (
+            self.waiting().requests
+            or self.queue.counts().backlog
+            or any(instance.active for instance in self.fleet.instances())
+            or self.journal.markers()
+        )
+
     def observe(self, state: FleetState) -> Observed:
         """Observes everything, and brings `state` up to date with it. Raises CloudError when AWS fails.
 

@@ -71,6 +71,8 @@ class Polling:
         Raises CloudError when S3 cannot be read.
         """
         until, found = time.monotonic() + seconds, None
+        if not self.watched(request_id):
+            self.wake_autoscaler()  # the process that has sent its images may have died
         while (left := until - time.monotonic()) > 0:
             if watched := self.watched(request_id):
                 watched.finished.wait(left)

@@ -10,11 +10,11 @@ from cloud.errors import CloudError
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from cloud.worker_reports import WorkerReport
-from controller.autoscaling.autoscaler import SWEEP_AFTER, TOO_LATE, Budget
+from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, SWEEP_AFTER, TOO_LATE, Budget
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
-from controller.autoscaling.planner import IDLE_SECONDS
+from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
 from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER, RESEND_AFTER, WATCH_FOR
 from tests.support.aws_errors import refusal
@@ -387,6 +387,54 @@ def test_an_idle_fleet_costs_few_calls(world, aws, on_call):
     assert calls["ec2"] == 1
     assert calls["sqs"] == 1
     assert calls["s3"] <= 4
+
+
+def counted(aws, on_call) -> Counter[str]:
+    """The number of further calls, by operation."""
+    calls: Counter[str] = Counter()
+    for client in aws:
+        for operation in client.meta.service_model.operation_names:
+            on_call(client, operation, lambda params, operation=operation: calls.update([operation]))
+    return calls
+
+
+def test_an_idle_fleet_is_looked_at_ever_more_seldom_without_a_write(world, aws, on_call):
+    autoscaler = world.controllers[0].autoscaler
+    autoscaler.reconcile()
+    calls = counted(aws, on_call)
+    pauses = [autoscaler.look() for _ in range(6)]
+    assert pauses == [60, 120, 240, LONGEST_IDLE_SECONDS, LONGEST_IDLE_SECONDS, LONGEST_IDLE_SECONDS]
+    assert calls == {"GetQueueAttributes": 6, "DescribeInstances": 6, "ListObjectsV2": 6}
+    assert 2 * 3 * 3600 / LONGEST_IDLE_SECONDS < 60, "calls an hour of two processes"
+
+
+@pytest.mark.parametrize("what", ["message", "instance", "marker"])
+def test_a_look_that_sees_something_is_followed_by_a_run(world, what):
+    autoscaler = world.controllers[0].autoscaler
+    autoscaler.reconcile()
+    if what == "message":
+        world.queue.send(["2" * 32 + "/0000-cat.jpg"])
+    elif what == "instance":
+        world.fleet.launch(1, "", "t" * 32)
+    else:
+        world.ask(3, world.controller(), send=False)
+    assert autoscaler.look() < IDLE_SECONDS
+    assert len(world.shared.peek().decisions) == 2
+
+
+def test_a_process_that_nothing_woke_leaves_the_run_to_another_that_has_just_run(
+    world, aws, on_call, s3_clock
+):
+    world.ask(5)
+    one, other = world.controllers[0].autoscaler, world.controller().autoscaler
+    other.reconcile()
+    one.reconcile()
+    calls = counted(aws, on_call)
+    assert other.look() == BUSY_SECONDS
+    assert calls == {"GetObject": 1}
+    s3_clock.ahead = BUSY_SECONDS + 1
+    other.look()
+    assert calls["PutObject"] > 0
 
 
 def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):
