@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Event, Lock, Thread
+from types import MappingProxyType
 
 from cloud.errors import CloudError
 from cloud.image_id import ImageId, shard_of
@@ -140,14 +141,14 @@ class Polling:
     def _poll_with_others(self, watched: WatchedRequest) -> None:
         """Takes what the common listing finds, until nothing is missing or the time is over."""
         found: set[ImageId] = set()
-        with self.listing.follow(watched.request_id, len(watched.in_queue)) as followed:
+        with self.listing.follow(watched.request_id, watched.in_queue) as followed:
             while watched.unanswered and (left := self.request_timeout - watched.seconds) > 0:
                 unread = found - watched.predictions.keys()
                 new = followed.wait(min(left, AGAIN_SECONDS if unread else LOOK_SECONDS))
                 if new is None:
                     return
                 found.update(new)
-                self._poll(watched, lambda: found)
+                self._poll(watched, lambda: found, followed.read)
 
     def _poll_alone(self, watched: WatchedRequest) -> None:
         """Lists the request itself from time to time. The last poll takes place after the timeout."""
@@ -158,9 +159,15 @@ class Polling:
                 return
             Event().wait(self._pause(watched.seconds))
 
-    def _poll(self, watched: WatchedRequest, answered: Callable[[], Iterable[ImageId]]) -> None:
+    def _poll(
+        self,
+        watched: WatchedRequest,
+        answered: Callable[[], Iterable[ImageId]],
+        read: Mapping[ImageId, Prediction] = MappingProxyType({}),
+    ) -> None:
+        """Learns the predictions of the images that are answered, of which some are read already."""
         try:
-            self._learn(watched, answered())
+            self._learn(watched, answered(), read)
             for prediction in self.deduplication.answer_copies(watched):
                 note_answer(prediction, "cached")
         except CloudError as error:
@@ -168,10 +175,16 @@ class Polling:
         except Exception:
             log.exception("a poll failed", extra={"request_id": watched.request_id})
 
-    def _learn(self, watched: WatchedRequest, answered: Iterable[ImageId]) -> None:
+    def _learn(
+        self,
+        watched: WatchedRequest,
+        answered: Iterable[ImageId],
+        read: Mapping[ImageId, Prediction] = MappingProxyType({}),
+    ) -> None:
         new = [image_id for image_id in answered if image_id not in watched.predictions]
         if new:
-            learned = watched.learn(self.stored.fetch(new))
+            unread = [image_id for image_id in new if image_id not in read]
+            learned = watched.learn({**read, **self.stored.fetch(unread)})
             for prediction in learned:
                 note_answer(prediction, prediction.status)
                 ANSWER_SECONDS.observe(watched.seconds)

@@ -1,8 +1,11 @@
-"""Finds the images that have predictions, with one listing for all requests that wait in this process."""
+"""Finds the images that have predictions, with one listing for all requests that wait in this process.
+
+While a single image waits, its prediction is read instead, which costs a twelfth of a listing.
+"""
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
@@ -10,6 +13,7 @@ from threading import Condition, Thread
 from cloud.buckets import OutputBucket
 from cloud.errors import CloudError
 from cloud.image_id import ImageId, shard_and_time
+from cloud.prediction import Prediction
 from controller.image_requests.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -22,16 +26,18 @@ LONG_SECONDS, NEEDLESS = 30, 1000
 class Followed:
     """A request whose predictions the listing finds."""
 
-    def __init__(self, request_id: str, images: int) -> None:
-        self.request_id, self.images = request_id, images
+    def __init__(self, request_id: str, image_ids: Sequence[ImageId]) -> None:
+        self.request_id, self.image_ids = request_id, image_ids
         self.sent_at = time.monotonic()
         self.found: set[ImageId] = set()
+        self.read: dict[ImageId, Prediction] = {}
+        """The predictions of those of them that were read."""
         self.new: SimpleQueue[list[ImageId] | None] = SimpleQueue()
         """What each listing has found, or None when the listing leaves the request out from now on."""
 
     @property
     def unanswered(self) -> int:
-        return self.images - len(self.found)
+        return len(self.image_ids) - len(self.found)
 
     def wait(self, seconds: float) -> list[ImageId] | None:
         """Waits for new predictions for at most `seconds`. Returns their image-ids.
@@ -60,9 +66,9 @@ class PredictionListing:
         self._runs = False
 
     @contextmanager
-    def follow(self, request_id: str, images: int) -> Iterator[Followed]:
-        """Looks for predictions for the request inside the block. `images` have none yet."""
-        followed = Followed(request_id, images)
+    def follow(self, request_id: str, image_ids: Sequence[ImageId]) -> Iterator[Followed]:
+        """Looks for predictions for these images of the request inside the block."""
+        followed = Followed(request_id, image_ids)
         with self._changed:
             self._followed[request_id] = followed
             if not self._runs:
@@ -79,7 +85,7 @@ class PredictionListing:
     def _run(self) -> None:
         while followed := self._next():
             try:
-                found = self._list(followed)
+                found = self._look(followed)
             except CloudError as error:
                 log.warning("%s", error)
                 found = 0
@@ -104,8 +110,28 @@ class PredictionListing:
             self._runs = False
             return []
 
+    def _look(self, waiting: list[Followed]) -> int:
+        """Lists or reads once. Returns the number of new predictions."""
+        unanswered = [one for one in waiting if one.unanswered]
+        if len(unanswered) == 1 and unanswered[0].unanswered == 1:
+            return self._read(unanswered[0])
+        return self._list(waiting)
+
+    def _read(self, one: Followed) -> int:
+        (image_id,) = (image_id for image_id in one.image_ids if image_id not in one.found)
+        prediction = self.outputs.get_prediction(image_id)
+        if prediction is None:
+            return 0
+        one.read[image_id] = prediction
+        self._hand_out(one, [image_id], alone=True)
+        return 1
+
+    def _hand_out(self, one: Followed, new: list[ImageId], alone: bool) -> None:
+        one.found.update(new)
+        one.new.put(new)
+        self.pace.note_answer(time.monotonic() - one.sent_at, alone)
+
     def _list(self, waiting: list[Followed]) -> int:
-        """Lists once. Returns the number of new predictions."""
         by_request: dict[str, list[ImageId]] = {one.request_id: [] for one in waiting}
         needless = 0
         for image_id in self.outputs.answered(self.shard, after=shard_and_time(waiting[0].request_id)):
@@ -117,10 +143,8 @@ class PredictionListing:
         for one in waiting:
             new = [image_id for image_id in by_request[one.request_id] if image_id not in one.found]
             if new:
-                one.found.update(new)
-                one.new.put(new)
+                self._hand_out(one, new, alone=len(waiting) == 1)
                 count += len(new)
-                self.pace.note_answer(time.monotonic() - one.sent_at, alone=len(waiting) == 1)
         if needless > NEEDLESS and time.monotonic() - waiting[0].sent_at > LONG_SECONDS:
             self._leave_out(waiting[0])
         return count

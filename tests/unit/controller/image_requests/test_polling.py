@@ -93,7 +93,7 @@ def test_polling_outlives_what_fails_for_a_while(make, work, aws, on_call, caplo
 
     on_call(aws.s3, "ListObjectsV2", refuse)
     process.polling.wake_autoscaler = work
-    watched = submit(process, "a.png")
+    watched = submit(process, "a.png", "b.png")
     assert watched.finished.wait(10)
     assert not watched.unanswered
     assert "InternalError" in caplog.text

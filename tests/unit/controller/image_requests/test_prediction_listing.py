@@ -1,12 +1,13 @@
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from threading import Event
 
 import pytest
 
 from cloud.errors import CloudError
 from cloud.image_id import ImageId, new_request_id, shard_and_time
+from cloud.prediction import Prediction
 from controller.image_requests import prediction_listing
-from controller.image_requests.prediction_listing import PredictionListing
+from controller.image_requests.prediction_listing import Followed, PredictionListing
 from local.driver import eventually
 
 SHARD = "abcdef"
@@ -18,7 +19,14 @@ class Outputs:
     def __init__(self):
         self.there: set[ImageId] = set()
         self.listings: list[tuple[str, str]] = []
+        self.reads: list[ImageId] = []
         self.errors: list[Exception] = []
+
+    def get_prediction(self, image_id):
+        self.reads.append(image_id)
+        if self.errors:
+            raise self.errors.pop()
+        return Prediction.classified(image_id, [("tabby", 0.9)]) if image_id in self.there else None
 
     def answered(self, prefix, after=""):
         self.listings.append((prefix, after))
@@ -46,11 +54,22 @@ def request(second: int, rest: str = "ab") -> str:
     return f"{SHARD}{0x6B000000 + second:08x}{rest * 9}"
 
 
+def images(request_id: str, number: int) -> list[ImageId]:
+    return [ImageId.make(request_id, n, "cat.jpg") for n in range(number)]
+
+
+def follow(listing: PredictionListing, request_id: str, number: int) -> AbstractContextManager[Followed]:
+    return listing.follow(request_id, images(request_id, number))
+
+
 def test_a_request_gets_its_own_predictions_and_no_others(listing, outputs):
     one, other = request(1), request(2)
     outputs.answer(request(2, "cd"), 0)
     keys, others = outputs.answer(one, 0, 1), outputs.answer(other, 5)
-    with listing.follow(one, 2) as followed, listing.follow(other, 6) as followed_too:
+    with (
+        follow(listing, one, 2) as followed,
+        follow(listing, other, 6) as followed_too,
+    ):
         assert followed.wait(10) == keys
         assert followed_too.wait(10) == others
 
@@ -58,11 +77,32 @@ def test_a_request_gets_its_own_predictions_and_no_others(listing, outputs):
 def test_each_prediction_is_handed_out_once(listing, outputs):
     one = request(1)
     first = outputs.answer(one, 0)
-    with listing.follow(one, 2) as followed:
+    with follow(listing, one, 2) as followed:
         assert followed.wait(10) == first
         second = outputs.answer(one, 1)
         assert followed.wait(10) == second
         assert followed.wait(0.3) == []
+
+
+def test_the_prediction_of_an_image_that_waits_alone_is_read_and_not_listed(listing, outputs):
+    (key,) = images(request(1), 1)
+    with listing.follow(request(1), [key]) as followed:
+        eventually(lambda: len(outputs.reads) > 1)
+        outputs.answer(request(1), 0)
+        assert followed.wait(10) == [key]
+        assert followed.read[key].label == "tabby"
+    assert outputs.listings == []
+
+
+def test_the_last_image_of_a_request_is_read_too(listing, outputs):
+    keys = images(request(1), 3)
+    outputs.answer(request(1), 0, 2)
+    with listing.follow(request(1), keys) as followed:
+        assert followed.wait(10) == [keys[0], keys[2]]
+        outputs.answer(request(1), 1)
+        assert followed.wait(10) == [keys[1]]
+        assert list(followed.read) == [keys[1]]
+    assert len(outputs.listings) == 1
 
 
 def test_one_listing_serves_all_that_wait(listing, outputs):
@@ -70,7 +110,7 @@ def test_one_listing_serves_all_that_wait(listing, outputs):
     for request_id in waiting:
         outputs.answer(request_id, 0)
     with ExitStack() as stack:
-        followed = [stack.enter_context(listing.follow(request_id, 1)) for request_id in waiting]
+        followed = [stack.enter_context(follow(listing, request_id, 1)) for request_id in waiting]
         assert all(one.wait(10) for one in followed)
     assert len(outputs.listings) < 10
 
@@ -78,21 +118,24 @@ def test_one_listing_serves_all_that_wait(listing, outputs):
 def test_what_is_listed_begins_with_the_oldest_that_waits(listing, outputs):
     outputs.answer(request(0), *range(500))
     keys = outputs.answer(request(2), 0)
-    with listing.follow(request(2), 1) as followed, listing.follow(request(3), 1):
+    with (
+        follow(listing, request(2), 1) as followed,
+        follow(listing, request(3), 1),
+    ):
         assert followed.wait(10) == keys
     assert set(outputs.listings) == {(SHARD, shard_and_time(request(2)))}
 
 
 def test_of_two_requests_of_one_second_the_one_that_sorts_first_may_come_later(listing, outputs):
     early, late = request(1, "11"), request(1, "ee")
-    with listing.follow(late, 1), listing.follow(early, 1) as followed:
+    with follow(listing, late, 1), follow(listing, early, 1) as followed:
         assert followed.wait(10 if outputs.answer(early, 0) else 0)
 
 
 def test_the_listings_end_when_nothing_waits_and_begin_again(listing, outputs):
     for second in range(2):
         keys = outputs.answer(request(second), 0)
-        with listing.follow(request(second), 1) as followed:
+        with follow(listing, request(second), 1) as followed:
             assert followed.wait(10) == keys
         eventually(lambda: not listing._runs)
     before = len(outputs.listings)
@@ -104,7 +147,7 @@ def test_the_listings_end_when_nothing_waits_and_begin_again(listing, outputs):
 def test_a_listing_that_fails_is_made_again(listing, outputs, error, caplog):
     outputs.errors = [error]
     keys = outputs.answer(request(1), 0)
-    with listing.follow(request(1), 1) as followed:
+    with follow(listing, request(1), 1) as followed:
         assert followed.wait(10) == keys
     assert "SlowDown" in caplog.text
 
@@ -113,7 +156,10 @@ def test_a_request_that_holds_the_listings_back_is_left_out(listing, outputs, mo
     monkeypatch.setattr(prediction_listing, "NEEDLESS", 10)
     monkeypatch.setattr(prediction_listing, "LONG_SECONDS", 0.2)
     outputs.answer(request(2), *range(20))
-    with listing.follow(request(1), 1) as slow, listing.follow(request(3), 1) as other:
+    with (
+        follow(listing, request(1), 1) as slow,
+        follow(listing, request(3), 2) as other,
+    ):
         assert slow.wait(10) is None
         keys = outputs.answer(request(3), 0)
         assert other.wait(10) == keys
@@ -121,7 +167,7 @@ def test_a_request_that_holds_the_listings_back_is_left_out(listing, outputs, mo
 
 
 def test_a_wait_can_be_ended(listing):
-    with listing.follow(request(1), 1) as followed:
+    with follow(listing, request(1), 1) as followed:
         listing.wake(request(1))
         assert followed.wait(10) == []
     listing.wake(request(1))
