@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-LONE_SECONDS = 0.012  # the shortest pause while one image waits
+LONE_SECONDS = 0.006  # the shortest pause while one image waits
 SHARED_SECONDS = 0.075  # the shortest pause while several do
 SLOWEST_SECONDS = 1.0
 WAITED_SHARE = 0.2  # the pause as a share of the time without news, which limits the delay due to the pause
