@@ -1,4 +1,4 @@
-"""Whether open streams slow uploads down: the time of an upload with 0, 100 and 300 of them, in one run.
+"""Whether open streams slow uploads down: the time of an upload with 0, 100 and 400 of them, in one run.
 
     .venv/bin/python -m bench.streams
 
@@ -22,7 +22,7 @@ from bench.run import percentile
 from local.driver import System, ask, running, stream
 
 GONE_SECONDS = 30.0  # twice the interval at which the controller writes to each stream
-STREAMS = (0, 100, 300)
+STREAMS = (0, 100, 400)
 ROUNDS, UPLOADS = 3, 60  # uploads of each round, one after the other
 
 
