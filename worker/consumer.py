@@ -174,7 +174,7 @@ class Consumer:
             with self.step(work.message):
                 try:
                     self.go_on()
-                    failure = self.steps.decode(work)
+                    failure = self.steps.decode(work, apart=self.heartbeat.holds_again())
                 finally:
                     self.steps.forget_file(work)
                 if failure:

@@ -120,14 +120,15 @@ class Steps:
         self.note(work, "fetch", started)
         return None
 
-    def decode(self, work: Work) -> Prediction | None:
+    def decode(self, work: Work, apart: bool) -> Prediction | None:
         """Decodes the file and prepares the image for the model. If that is impossible, returns why.
 
-        Raises InterruptedError when the decoding process was stopped.
+        With `apart`, a child process decodes it, so that nothing in the file can kill this process. Raises
+        InterruptedError when the child process was stopped.
         """
         started = time.perf_counter()
         try:
-            image = decode(work.data) if work.message.receives == 1 else decode_in_a_child(work.data)
+            image = decode_in_a_child(work.data) if apart else decode(work.data)
         except BadImage as error:
             return self.failed(work, error.code, error.message)
         work.pixels = self.classifier.prepare(image)

@@ -12,13 +12,14 @@ from PIL import Image
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
+from cloud.image_file import decode
 from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
 from cloud.request_queue import RequestQueue
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
-from worker import metrics
+from worker import metrics, steps
 from worker.consumer import Consumer
 from worker.heartbeat import Heartbeat
 from worker.steps import MOST_FETCHES, Steps
@@ -225,6 +226,29 @@ def test_a_redelivered_image_is_decoded_apart_and_answered_all_the_same(make_loo
     queue.give_back(queue.receive(1, 0))
     make_loop().run(Event())
     assert outputs.get_prediction(one).label == "white"
+
+
+def test_beside_an_image_that_was_received_before_every_image_is_decoded_apart(
+    make_loop, ask, outputs, queue, aws, on_call, monkeypatch
+):
+    """A new image that crashes its decoder would otherwise count as another try of the old one."""
+    decoded_here = []
+    monkeypatch.setattr(steps, "decode", lambda data: decoded_here.append(data) or decode(data))
+    [old] = ask(grey(3))
+    queue.give_back(queue.receive(1, 0))
+    [new] = ask(grey(250))
+
+    def delay(params):
+        if params["Key"] == old:
+            eventually(lambda: outputs.get_prediction(new), 20)
+
+    on_call(aws.s3, "GetObject", delay)
+    make_loop().run(Event())
+    assert [outputs.get_prediction(one).label for one in (old, new)] == ["black", "white"]
+    assert decoded_here == []
+    ask(grey(7))
+    make_loop().run(Event())
+    assert decoded_here == [grey(7)]
 
 
 @pytest.fixture
