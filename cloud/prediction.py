@@ -32,12 +32,18 @@ class FailureCode(StrEnum):
     CANCELLED = "cancelled"
     GAVE_UP = "gave_up"
     NO_WORKERS = "no_workers"
+    STORAGE_FAILED = "storage_failed"
     BROKEN_ANSWER = "broken_answer"
 
     @property
     def retryable(self) -> bool:
         """Whether the same image may be classified if it is tried again."""
-        return self in (FailureCode.GAVE_UP, FailureCode.NO_WORKERS, FailureCode.BROKEN_ANSWER)
+        return self in (
+            FailureCode.GAVE_UP,
+            FailureCode.NO_WORKERS,
+            FailureCode.STORAGE_FAILED,
+            FailureCode.BROKEN_ANSWER,
+        )
 
 
 class Label(BaseModel):

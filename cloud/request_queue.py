@@ -1,7 +1,7 @@
 """Sends and receives the messages in the request queue, each of which has an image-id as its body."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -17,6 +17,12 @@ MAX_BATCH = 10
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 """
 
+LONGEST_DELAY = 900
+"""The most seconds for which SQS delays a message."""
+
+POSTPONED = "Postponed"
+"""The name of the message attribute with the number of times that a message was postponed."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -25,6 +31,8 @@ class Message:
     receipt_handle: str
     receives: int
     """How often the message has been received, including this time (SQS's ApproximateReceiveCount)."""
+    postponed: int = 0
+    """How often the message has been postponed."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,17 @@ class RequestQueue:
         """Makes received messages visible again at once."""
         self.extend(messages, 0)
 
+    def renew(self, messages: Sequence[Message]) -> None:
+        """Does what `give_back` does, but SQS then counts the receives of these messages from zero."""
+        self._replace(messages, 0, 0)
+
+    def postpone(self, messages: Sequence[Message], seconds: float) -> None:
+        """Makes received messages visible again in `seconds`, or in 15 minutes if that is sooner.
+
+        SQS then counts their receives from zero.
+        """
+        self._replace(messages, min(round(seconds), LONGEST_DELAY), 1)
+
     def counts(self) -> QueueCounts:
         return self._counts(self.url)
 
@@ -136,11 +155,41 @@ class RequestQueue:
                 MaxNumberOfMessages=most,
                 WaitTimeSeconds=wait_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageAttributeNames=[POSTPONED],
             )
         return [
-            Message(m["Body"], m["ReceiptHandle"], int(m["Attributes"]["ApproximateReceiveCount"]))
+            Message(
+                m["Body"],
+                m["ReceiptHandle"],
+                int(m["Attributes"]["ApproximateReceiveCount"]),
+                times_postponed(m.get("MessageAttributes", {})),
+            )
             for m in reply.get("Messages", [])
         ]
+
+    def _replace(self, messages: Sequence[Message], seconds: int, postponed: int) -> None:
+        """Replaces received messages by new ones that are visible in `seconds`.
+
+        The old ones are deleted last. A process that dies in between leaves both, which is harmless, because
+        the first prediction of an image stays.
+        """
+        for batch in batches(messages):
+            new: list[dict[str, Any]] = [
+                {
+                    "Id": str(n),
+                    "MessageBody": message.body,
+                    "DelaySeconds": seconds,
+                    "MessageAttributes": {
+                        POSTPONED: {
+                            "DataType": "Number",
+                            "StringValue": str(message.postponed + postponed),
+                        }
+                    },
+                }
+                for n, message in enumerate(batch)
+            ]
+            self._call_batch("send_message_batch", new)
+            self._call_batch("delete_message_batch", entries(batch))
 
     def _call_batch(self, operation: str, batch: list[dict[str, Any]], url: str = "") -> None:
         """Calls a batch operation of SQS, and once more for the entries that SQS refuses.
@@ -161,6 +210,12 @@ class RequestQueue:
         raise CloudError(
             f"{self.name} refused {len(refused)} messages of {operation}: {refused[0].get('Message')}"
         )
+
+
+def times_postponed(attributes: Mapping[str, Any]) -> int:
+    """Returns what the message attributes say about that. Anyone who may send can write anything there."""
+    value = attributes.get(POSTPONED, {}).get("StringValue", "")
+    return int(value) if value.isdecimal() else 0
 
 
 def entries(messages: Sequence[Message], **more: int) -> list[Any]:

@@ -104,6 +104,9 @@ class WorkerSettings(BaseSettings):
         description="seconds without work after which a worker that still runs shuts its machine down;"
         " 0: never",
     )
+    boot_timeout: int = Field(
+        300, ge=1, description="seconds after which a worker that is not ready is replaced"
+    )
     metrics_port: int = Field(
         0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
     )
@@ -167,9 +170,6 @@ class ControllerSettings(WorkerSettings):
     )
     request_timeout: int = Field(
         300, ge=1, le=3600, description="seconds that a POST waits for its answers, at most"
-    )
-    boot_timeout: int = Field(
-        300, ge=1, description="seconds after which a worker that is not ready is replaced"
     )
     max_files: int = Field(1000, ge=1, description="the most images in one request")
     max_upload_mb: int = Field(1024, ge=1, description="the most megabytes in one request")

@@ -28,6 +28,7 @@ from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter
 from worker.steps import Classifier, Steps
+from worker.systemd import notify_ready
 
 log = logging.getLogger("worker")
 
@@ -98,6 +99,7 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         cache.write_if_due()
 
     log.info("ready", extra=steps.origin())
+    notify_ready()
     Consumer(
         queue,
         steps,

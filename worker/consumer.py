@@ -41,8 +41,10 @@ class Fate(Enum):
     """Its image has a prediction, or can never have one."""
     GIVEN_BACK = "given back"
     """This worker ends, and another one should receive the message at once."""
+    POSTPONED = "postponed"
+    """AWS failed, and the image is not to blame. It should be tried again in a while."""
     LEFT = "left"
-    """Something failed. Another worker receives the message after the visibility timeout."""
+    """Its image was tried in vain. Another worker receives the message after the visibility timeout."""
 
 
 class Draining(Exception):
@@ -172,7 +174,7 @@ class Consumer:
             with self.step(work.message):
                 try:
                     self.go_on()
-                    failure = self.steps.decode(work)
+                    failure = self.steps.decode(work, apart=self.heartbeat.holds_again())
                 finally:
                     self.steps.forget_file(work)
                 if failure:
@@ -219,7 +221,7 @@ class Consumer:
             self.settle_all(messages, Fate.GIVEN_BACK)
         except (CloudError, InterruptedError) as error:
             log.warning("%s", error, extra={"image_id": messages[0].body})
-            self.settle_all(messages, Fate.LEFT)
+            self.settle_all(messages, Fate.POSTPONED)
         except Exception:
             log.exception("a step failed; its messages come back after the visibility timeout")
             self.settle_all(messages, Fate.LEFT)
@@ -234,13 +236,15 @@ class Consumer:
         self.held.settle()
 
     def settle_some(self) -> bool:
-        """Deletes the next settled messages, at most ten. Returns whether there were any."""
+        """Deletes or postpones the next settled messages, at most ten. Returns whether there were any."""
         found = list(self.next_settled())
         by_fate = {fate: [one.message for one in found if one.fate is fate] for fate in Fate}
         if by_fate[Fate.DELETED]:
             self.s3.submit(self.delete, by_fate[Fate.DELETED])
+        if by_fate[Fate.POSTPONED]:
+            self.s3.submit(self.postpone, by_fate[Fate.POSTPONED])
         self.returning += by_fate[Fate.GIVEN_BACK]
-        self.heartbeat.drop(by_fate[Fate.DELETED] + by_fate[Fate.LEFT])
+        self.heartbeat.drop([one.message for one in found if one.fate is not Fate.GIVEN_BACK])
         metrics.IMAGES.labels("returned").inc(len(found) - len(by_fate[Fate.DELETED]))
         seconds = self.held.busy_seconds()
         metrics.BUSY_SECONDS.inc(seconds)
@@ -268,14 +272,23 @@ class Consumer:
         except CloudError as error:
             log.warning("%s; the messages come back after the visibility timeout", error)
 
+    def postpone(self, messages: list[Message]) -> None:
+        try:
+            self.queue.postpone(messages, self.heartbeat.visibility_timeout)
+        except CloudError as error:
+            log.warning("%s; the messages come back after the visibility timeout", error)
+
     def give_back(self) -> None:
-        """Makes the messages visible to other workers at once that this one will not finish."""
+        """Makes the messages visible to other workers at once that this one will not finish.
+
+        That this worker received them counts as no try of their images.
+        """
         messages, self.returning = self.returning, []
         if not messages:
             return
         log.info("draining: %d messages go back to the queue", len(messages))
         self.heartbeat.drop(messages)
         try:
-            self.queue.give_back(messages)
+            self.queue.renew(messages)
         except CloudError as error:
             log.warning("%s; they come back after the visibility timeout", error)

@@ -14,11 +14,7 @@ log = logging.getLogger(__name__)
 
 LINK_LOCAL = "http://169.254.169.254"
 TOKEN_SECONDS = 21600  # how long a token is valid; the maximum
-# The metadata items that announce an interruption, with their names for the log.
-NOTICES = {
-    "spot/instance-action": "spot interruption notice",
-    "events/recommendations/rebalance": "rebalance recommendation",
-}
+NOTICE = "spot/instance-action"  # comes two minutes before the interruption
 POLL_SECONDS = 5  # the interval that AWS recommends to check for interruption notices
 
 
@@ -71,13 +67,12 @@ def watch(metadata: Metadata, stop: Event, every: float = POLL_SECONDS) -> None:
 
 def _watch(metadata: Metadata, stop: Event, every: float) -> None:
     while not stop.wait(every):
-        for path, name in NOTICES.items():
-            try:
-                notice = metadata.get(path)
-            except OSError as error:
-                log.warning("the instance metadata service does not answer: %s", error)
-                continue
-            if notice:
-                log.warning("%s: draining", name, extra={"notice": notice})
-                stop.set()
-                return
+        try:
+            notice = metadata.get(NOTICE)
+        except OSError as error:
+            log.warning("the instance metadata service does not answer: %s", error)
+            continue
+        if notice:
+            log.warning("spot interruption notice: draining", extra={"notice": notice})
+            stop.set()
+            return

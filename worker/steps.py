@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from cloud.buckets import InputBucket, OutputBucket
-from cloud.errors import NotFound
+from cloud.errors import CloudError, NotFound
 from cloud.image_file import BadImage, decode, decode_in_a_child
 from cloud.image_id import ImageId
 from cloud.prediction import FailureCode, Prediction
@@ -21,6 +21,7 @@ from worker.held import ByteBudget
 log = logging.getLogger(__name__)
 
 BYTES_AHEAD = 64_000_000  # of files that are fetched and not decoded
+MOST_FETCHES = 10  # how often S3 may fail to return an image, at least a visibility timeout apart
 
 
 class Classifier(Protocol):
@@ -60,8 +61,9 @@ class Work:
 class Steps:
     """Fetches, decodes and classifies images, and stores their predictions. Any thread may do any step.
 
-    A message that has been received `max_receives` times gets a failed prediction. Predictions say which
-    `model_version` they are of, unless it is "".
+    A message that has been received `max_receives` times gets a failed prediction. SQS counts receives, not
+    tries, so the receives must be counted anew when a message is returned whose image is not to blame.
+    Predictions say which `model_version` they are of, unless it is "".
     """
 
     def __init__(
@@ -94,13 +96,11 @@ class Steps:
     def fetch(self, work: Work) -> Prediction | None:
         """Reads the file, as soon as there is room for it. If it cannot be classified, returns why.
 
-        Raises CloudError when S3 fails.
+        Raises CloudError when S3 fails and the message may be postponed.
         """
         if work.message.receives >= self.max_receives:
-            tried = f"It was tried {work.message.receives - 1} times and its worker never finished."
-            return self.failed(
-                work, FailureCode.GAVE_UP, f"{tried} The image may be one that crashes its decoder."
-            )
+            reason = "Every worker that took this image died or failed."
+            return self.failed(work, FailureCode.GAVE_UP, reason)
 
         def admit(size: int) -> None:
             self.budget.take(size)
@@ -111,17 +111,24 @@ class Steps:
             work.data, _ = self.inputs.read(work.image_id, admit)
         except NotFound:
             return self.failed(work, FailureCode.IMAGE_MISSING, "The image is no longer in the input bucket.")
+        except CloudError as error:
+            if work.message.postponed + 1 < MOST_FETCHES:
+                raise
+            log.error("%s", error, extra={"image_id": work.image_id})
+            reason = f"S3 did not return this image in {MOST_FETCHES} attempts ({error.code or 'no reply'})."
+            return self.failed(work, FailureCode.STORAGE_FAILED, f"{reason} Try it again later.")
         self.note(work, "fetch", started)
         return None
 
-    def decode(self, work: Work) -> Prediction | None:
+    def decode(self, work: Work, apart: bool) -> Prediction | None:
         """Decodes the file and prepares the image for the model. If that is impossible, returns why.
 
-        Raises InterruptedError when the decoding process was stopped.
+        With `apart`, a child process decodes it, so that nothing in the file can kill this process. Raises
+        InterruptedError when the child process was stopped.
         """
         started = time.perf_counter()
         try:
-            image = decode(work.data) if work.message.receives == 1 else decode_in_a_child(work.data)
+            image = decode_in_a_child(work.data) if apart else decode(work.data)
         except BadImage as error:
             return self.failed(work, error.code, error.message)
         work.pixels = self.classifier.prepare(image)

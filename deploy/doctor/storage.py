@@ -20,9 +20,8 @@ from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown,
 
 PROVISION = "run `python -m cloud.provision` or `terraform apply`"
 
-SEND = "SendMessageBatch"  # needs the permission sqs:SendMessage
 REFUSED: dict[str, dict[str, Any]] = {  # arguments with which the operations do nothing
-    SEND: {"Entries": []},
+    "SendMessageBatch": {"Entries": []},  # needs the permission sqs:SendMessage
     "ReceiveMessage": {"MaxNumberOfMessages": 0},
     "DeleteMessage": {"ReceiptHandle": "doctor"},
     "ChangeMessageVisibility": {"ReceiptHandle": "doctor", "VisibilityTimeout": 0},
@@ -104,8 +103,7 @@ def check_queue(sqs: SQSClient, settings: WorkerSettings, controller: bool) -> l
     if url.code:
         return [wrong(f"REQUEST_QUEUE: there is no queue {name} ({url.message})", PROVISION)]
     queue = url.content["QueueUrl"]
-    actions = [action for action in REFUSED if controller or action != SEND]
-    found = [*check_queue_calls(sqs, queue, name, actions)]
+    found = [*check_queue_calls(sqs, queue, name, REFUSED)]
     if controller:
         found += check_attributes(sqs, queue, settings)
     return found or [ok(f"REQUEST_QUEUE: {name}")]

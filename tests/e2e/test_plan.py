@@ -212,10 +212,12 @@ def busy(plan: Plan) -> Plan:
     requests.post(f"{page}{place}/cancel", timeout=30).raise_for_status()
     capacity(plan, settings, None)
 
-    # Photos that take longer than the visibility timeout allows.
+    # Photos that take longer than the visibility timeout allows. One of their workers is told to end.
     large = large_png()
-    answer = post(plan, *((f"{n}.png", fresh(large)) for n in range(36)))
-    assert {image["status"] for image in answer["images"]} == {"classified"}
+    place = post_async(page, files=[("image_file", (f"{n}.png", fresh(large))) for n in range(36)])
+    eventually(lambda: in_flight(sqs, queue) >= 10, 60)
+    plan.client("ec2").terminate_instances(InstanceIds=[workers(plan, "running")[0]["InstanceId"]])
+    assert {image["status"] for image in settled(page + place)["images"]} == {"classified"}
     eventually(lambda: not workers(plan, *PRESENT), 60)
     eventually(
         lambda: any(c.operation == "DeleteObject" and "/workers/" in c.path for c in plan.endpoint.calls), 60
@@ -226,6 +228,12 @@ def busy(plan: Plan) -> Plan:
 def capacity(plan: Plan, settings: ControllerSettings, available: int | None) -> None:
     for instance_type in settings.instance_type:
         plan.endpoint.instances.limit(instance_type, None, available)
+
+
+def in_flight(sqs: Any, queue: str) -> int:
+    name = "ApproximateNumberOfMessagesNotVisible"
+    found = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"]
+    return int(found[name])
 
 
 def move_to_dead_letters(sqs: Any, queue: str) -> list[str]:

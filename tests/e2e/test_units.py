@@ -68,6 +68,28 @@ def test_a_machine_whose_settings_are_wrong_switches_itself_off(machine: Machine
     eventually(machine.off, 30)
 
 
+DEAD_MAN = "image-classifier-dead-man"
+
+
+def test_a_machine_whose_worker_never_gets_ready_switches_itself_off(machine: Machine, cloud: Cloud):
+    hangs = "[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n"
+    folder = f"/etc/systemd/system/{WORKER}.service.d"
+    machine.run("install", "-D", "/dev/stdin", f"{folder}/hangs.conf", given=hangs)
+    machine.run("systemctl", "daemon-reload")
+    launch(machine, cloud, BOOT_TIMEOUT="2")
+    eventually(machine.off, 30)
+
+
+def test_a_machine_whose_worker_is_ready_stays_on(machine: Machine, cloud: Cloud):
+    launch(machine, cloud, BOOT_TIMEOUT="5", IDLE_SHUTDOWN_SECONDS="0")
+    (image,) = cloud.put("cat")
+    assert cloud.label(image) in PHOTOS["cat"][1]
+    looks = "systemctl", "show", "--property=LastTriggerUSecMonotonic", "--value", f"{DEAD_MAN}.timer"
+    first = eventually(lambda: (found := machine.run(*looks)) != "0" and found, 30)
+    eventually(lambda: machine.run(*looks) != first, 30)
+    assert machine.state(WORKER) == "active"
+
+
 def test_the_controller_answers_on_its_socket_and_to_nobody_but_nginx(machine: Machine, cloud: Cloud):
     settings = cloud.worker_environment | {"AMI_ID": "ami-12c6146b"}
     text = "".join(f"{name}={value}\n" for name, value in settings.items())

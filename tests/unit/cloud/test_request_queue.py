@@ -145,3 +145,43 @@ def test_a_queue_that_may_not_be_read_says_so(queue, aws, on_call):
 def test_batches_are_whole_and_in_order():
     assert list(batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(batches([], 3)) == []
+
+
+def test_the_receives_of_a_renewed_message_are_counted_from_zero(queue):
+    queue.send(ids(12))
+    for _ in range(5):
+        queue.renew([m for _ in range(2) for m in queue.receive(10, 0)])
+        assert queue.counts() == QueueCounts(visible=12, in_flight=0, delayed=0)
+    assert {(m.receives, m.postponed) for m in queue.receive(10, 0)} == {(1, 0)}
+
+
+def test_a_postponed_message_comes_back_later_and_says_how_often_it_was_postponed(queue, aws, on_call):
+    queue.send(ids(1))
+    delays = []
+    on_call(aws.sqs, "SendMessageBatch", lambda p: delays.extend(e["DelaySeconds"] for e in p["Entries"]))
+    queue.postpone(queue.receive(1, 0), 0)
+    queue.renew(queue.receive(1, 0))
+    queue.postpone(queue.receive(1, 0), 0.4)
+    (message,) = queue.receive(1, 0)
+    assert (message.body, message.receives, message.postponed) == (ids(1)[0], 1, 2)
+    queue.postpone([message], 43200)
+    assert delays == [0, 0, 0, 900]
+    assert queue.counts() == QueueCounts(visible=0, in_flight=0, delayed=1)
+
+
+def test_a_message_that_could_not_be_replaced_is_not_deleted(queue, aws, on_call):
+    def refuse(params):
+        raise refusal("ServiceUnavailable", "SendMessageBatch")
+
+    queue.send(ids(1))
+    on_call(aws.sqs, "SendMessageBatch", refuse)
+    with pytest.raises(CloudError):
+        queue.renew(queue.receive(1, 0))
+    assert queue.counts().in_flight == 1
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "many", ""])
+def test_an_attribute_that_somebody_else_wrote_does_no_harm(queue, aws, value):
+    kind = {"DataType": "String", "StringValue": value or " "}
+    aws.sqs.send_message(QueueUrl=queue.url, MessageBody=ids(1)[0], MessageAttributes={"Postponed": kind})
+    assert [m.postponed for m in queue.receive(1, 0)] == [0]

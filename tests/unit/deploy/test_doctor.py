@@ -189,9 +189,10 @@ def test_a_queue_that_is_not_there_is_told_with_how_to_make_it(clients, settings
 
 
 @pytest.mark.parametrize("operation", storage.REFUSED)
-def test_a_missing_permission_on_the_queue_is_named(aws, settings, deny, operation):
+@pytest.mark.parametrize("controller", [True, False])
+def test_a_missing_permission_on_the_queue_is_named(aws, settings, deny, operation, controller):
     deny(aws.sqs, operation, "AccessDeniedException")
-    found = wrongs(storage.check_queue(aws.sqs, settings, controller=True))
+    found = wrongs(storage.check_queue(aws.sqs, settings, controller))
     permission = operation.removesuffix("Batch")
     assert f"sqs:{permission} on the queue test-requests is not allowed" in found[0]
 

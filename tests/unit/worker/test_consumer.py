@@ -12,16 +12,17 @@ from PIL import Image
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
+from cloud.image_file import decode
 from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
 from cloud.request_queue import RequestQueue
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
-from worker import metrics
+from worker import metrics, steps
 from worker.consumer import Consumer
 from worker.heartbeat import Heartbeat
-from worker.steps import Steps
+from worker.steps import MOST_FETCHES, Steps
 
 MAX_RECEIVES = 3
 
@@ -130,15 +131,94 @@ def test_the_first_answer_stays(make_loop, ask, outputs):
     assert outputs.read(one) == before
 
 
-def test_an_image_that_was_received_too_often_is_answered_without_being_decoded(
+def test_an_image_whose_workers_all_died_is_answered_without_being_decoded(
     make_loop, ask, outputs, queue, model
 ):
     [one] = ask(grey(250))
     for _ in range(MAX_RECEIVES - 1):
-        queue.give_back(queue.receive(1, 0))
+        queue.give_back(queue.receive(1, 0))  # to SQS, the same as the end of a visibility timeout
     make_loop().run(Event())
     assert outputs.get_prediction(one).error.code == "gave_up"
+    assert outputs.get_prediction(one).error.message == "Every worker that took this image died or failed."
     assert model.batches == []
+
+
+def test_an_image_that_draining_workers_gave_back_is_classified_however_often_they_did(
+    make_loop, ask, outputs, queue, aws, on_call
+):
+    [one] = ask(grey(250))
+    stops = [Event() for _ in range(MAX_RECEIVES)]
+    told = iter(stops)
+    on_call(aws.sqs, "ReceiveMessage", lambda params: next(told, Event()).set())
+    for stop in stops:
+        make_loop().run(stop)
+        assert outputs.get_prediction(one) is None
+        assert queue.counts().visible == 1
+    make_loop().run(Event())
+    assert outputs.get_prediction(one).label == "white"
+    assert queue.counts().backlog == 0
+
+
+@pytest.fixture
+def impatient(make_loop: Callable[[], Consumer]) -> Consumer:
+    """What it puts off comes back at once."""
+    loop = make_loop()
+    loop.idle_seconds, loop.heartbeat.visibility_timeout = 1, 0
+    return loop
+
+
+@pytest.mark.parametrize("operation", ["GetObject", "PutObject"])
+def test_an_outage_of_s3_counts_as_no_try_of_the_image(
+    impatient, ask, outputs, queue, aws, on_call, operation
+):
+    [one] = ask(grey(250))
+    failures = []
+
+    def refuse(params):
+        if len(failures) < 2 * MAX_RECEIVES:
+            failures.append(params["Key"])
+            raise refusal("ServiceUnavailable", operation)
+
+    on_call(aws.s3, operation, refuse)
+    impatient.run(Event())
+    assert failures == [one] * 2 * MAX_RECEIVES
+    assert outputs.get_prediction(one).label == "white"
+    assert queue.counts().backlog == 0
+
+
+def test_an_image_that_s3_never_returns_is_answered_with_a_code_that_does_not_blame_it(
+    impatient, ask, outputs, queue, aws, on_call
+):
+    [one] = ask(grey(250))
+    calls = []
+
+    def refuse(params):
+        calls.append(params["Key"])
+        if len(calls) <= MOST_FETCHES:
+            raise refusal("AccessDenied", "GetObject")
+
+    on_call(aws.s3, "GetObject", refuse)
+    impatient.run(Event())
+    assert len(calls) == MOST_FETCHES
+    error = outputs.get_prediction(one).error
+    assert (error.code, error.retryable) == ("storage_failed", True)
+    assert "AccessDenied" in error.message
+    assert queue.counts().backlog == 0
+
+
+def test_what_aws_refuses_to_take_back_comes_back_after_the_visibility_timeout(
+    impatient, ask, outputs, queue, aws, on_call, caplog
+):
+    def refuse(params):
+        raise refusal("ServiceUnavailable", "SQS or S3")
+
+    [one] = ask(grey(250))
+    on_call(aws.s3, "GetObject", refuse)
+    on_call(aws.sqs, "SendMessageBatch", refuse)
+    impatient.run(Event())
+    assert (queue.counts().visible, queue.counts().in_flight) == (0, 1)
+    assert outputs.answered(one.request_id) == []
+    assert "after the visibility timeout" in caplog.text
 
 
 def test_a_redelivered_image_is_decoded_apart_and_answered_all_the_same(make_loop, ask, outputs, queue):
@@ -146,6 +226,29 @@ def test_a_redelivered_image_is_decoded_apart_and_answered_all_the_same(make_loo
     queue.give_back(queue.receive(1, 0))
     make_loop().run(Event())
     assert outputs.get_prediction(one).label == "white"
+
+
+def test_beside_an_image_that_was_received_before_every_image_is_decoded_apart(
+    make_loop, ask, outputs, queue, aws, on_call, monkeypatch
+):
+    """A new image that crashes its decoder would otherwise count as another try of the old one."""
+    decoded_here = []
+    monkeypatch.setattr(steps, "decode", lambda data: decoded_here.append(data) or decode(data))
+    [old] = ask(grey(3))
+    queue.give_back(queue.receive(1, 0))
+    [new] = ask(grey(250))
+
+    def delay(params):
+        if params["Key"] == old:
+            eventually(lambda: outputs.get_prediction(new), 20)
+
+    on_call(aws.s3, "GetObject", delay)
+    make_loop().run(Event())
+    assert [outputs.get_prediction(one).label for one in (old, new)] == ["black", "white"]
+    assert decoded_here == []
+    ask(grey(7))
+    make_loop().run(Event())
+    assert decoded_here == [grey(7)]
 
 
 @pytest.fixture
@@ -230,7 +333,7 @@ def test_an_image_that_cannot_be_read_now_comes_back_beside_the_good_ones(
     assert grown() == {"classified": 1, "returned": 1}
     assert outputs.answered(unread.request_id) == []
     assert outputs.get_prediction(good).label == "white"
-    assert queue.counts().in_flight == 1
+    assert (queue.counts().in_flight, queue.counts().delayed) == (0, 1)
     [warning] = [record for record in caplog.records if "SlowDown" in record.message]
     assert warning.image_id == unread
 
@@ -244,7 +347,7 @@ def test_a_batch_whose_answers_cannot_be_stored_comes_back(make_loop, ask, queue
     loop = make_loop()
     loop.steps.outputs = FullBucket()
     loop.run(Event())
-    assert queue.counts().in_flight == 1
+    assert (queue.counts().in_flight, queue.counts().delayed) == (0, 1)
 
 
 def test_without_work_it_ends_by_itself(make_loop):

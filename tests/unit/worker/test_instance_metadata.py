@@ -63,10 +63,16 @@ def test_off_ec2_it_goes_by_host_and_process():
     assert name.rpartition("-")[2].isdecimal()
 
 
-@pytest.mark.parametrize("path", sorted(instance_metadata.NOTICES))
-def test_a_notice_drains_the_worker(endpoint: str, items: dict[str, str], path: str):
+def test_an_interruption_notice_drains_the_worker(endpoint: str, items: dict[str, str]):
     stop = Event()
     instance_metadata.watch(instance_metadata.Metadata(endpoint), stop, every=0.02)
     assert not stop.wait(0.2)
-    items[path] = '{"action": "terminate", "time": "2026-01-01T00:00:00Z"}'
+    items["spot/instance-action"] = '{"action": "terminate", "time": "2026-01-01T00:00:00Z"}'
     assert stop.wait(5)
+
+
+def test_a_rebalance_recommendation_drains_nobody(endpoint: str, items: dict[str, str]):
+    stop = Event()
+    items["events/recommendations/rebalance"] = '{"noticeTime": "2026-01-01T00:00:00Z"}'
+    instance_metadata.watch(instance_metadata.Metadata(endpoint), stop, every=0.02)
+    assert not stop.wait(0.5)
