@@ -1,7 +1,7 @@
 """Notes which requests wait for predictions, so that they are answered even if their process dies.
 
 An image waits if it is in the input bucket and not in the output bucket. Markers say where to look. A marker
-is an empty object in the state bucket that is written before the messages are sent:
+is an object in the state bucket that is written before the messages are sent. Its content means nothing:
 
 * `open/<shard><time>-<random>` means that requests of a process wait. Their request-ids begin with this
   shard, and were made at this time or later. It is deleted when none waits any more. Each has a name of its
@@ -105,7 +105,7 @@ class Journal:
 
     def hold(self, request_id: str, **condition: str) -> None:
         """Writes a marker for one request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
-        self.state.write(PREFIX + request_id, b"", **condition)
+        self.state.write(PREFIX + request_id, secrets.token_bytes(8), **condition)
 
     def release(self, request_id: str) -> None:
         """Deletes the marker of one request, if there is one. Raises CloudError when S3 fails."""

@@ -19,6 +19,7 @@ from controller.image_requests.journal import Journal
 from controller.web.errors import STATUSES
 from controller.web.uploads import read_form
 from tests.support.aws_errors import refusal
+from tests.support.conditional_writes import lost_reply
 from tests.support.pictures import picture
 from tests.support.submissions import file, recover
 from tests.support.web_client import post
@@ -167,19 +168,11 @@ def test_a_broken_object_frees_its_key(claim, state, caplog):
     assert "is broken" in caplog.text
 
 
-def test_a_write_that_boto3_repeats_is_still_ones_own(claim, aws, on_call):
-    """S3 has done it, but the connection broke before it said so: the second try finds the first one's."""
-    writes = []
-
-    def write_twice(params):
-        writes.append(1)
-        if len(writes) % 2:
-            aws.s3.put_object(**params)
-
-    on_call(aws.s3, "PutObject", write_twice)
-    first = claim("a.png")
-    assert isinstance(first, Claim)
-    first.accept()
+def test_a_write_whose_reply_was_lost_is_still_ones_own(claim, aws):
+    with lost_reply(aws.s3):
+        first = claim("a.png")
+        assert isinstance(first, Claim)
+        first.accept()
     assert claim("a.png") == first.request_id
 
 
