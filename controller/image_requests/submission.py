@@ -56,6 +56,7 @@ class Submissions:
             [upload.image_id for upload in uploads],
             copies,
             {upload.image_id: upload.sha256 for upload in uploads},
+            sent_before=claim is not None and claim.taken_over,
         )
         with self.outbox.upload():
             try:
@@ -87,7 +88,8 @@ class Submissions:
     def _upload(self, watched: WatchedRequest, uploads: Sequence[Upload]) -> None:
         """Uploads the images, and writes the predictions that are known already."""
         share = self.pool.share()
-        steps = [share.submit(self.journal.open, watched.request_id)]
+        note = self.journal.hold if watched.sent_before else self.journal.open
+        steps = [share.submit(note, watched.request_id)]
         steps += [share.submit(self._store, upload) for upload in uploads]
         known = self.deduplication.find([u for u in uploads if u.image_id not in watched.copies])
         known += [
