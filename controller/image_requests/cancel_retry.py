@@ -18,6 +18,7 @@ from controller.image_requests.watched_request import WatchedRequest
 
 log = logging.getLogger(__name__)
 
+TAKE_BACK_SECONDS = 3.0
 CANCELLED = "This image was cancelled before it was classified."
 
 
@@ -103,13 +104,13 @@ class CancelRetry:
     def _take_back(self, image_ids: Sequence[ImageId]) -> None:
         """Removes the messages of these images from the queue, so that no instance is launched for them.
 
-        Does nothing if the queue holds many other messages. Receiving would keep those from the workers, and
-        workers soon skip the messages of cancelled images anyway.
+        Does nothing if the queue holds many other messages, and gives up after TAKE_BACK_SECONDS. Receiving
+        keeps those from the workers, and workers skip the messages of cancelled images anyway.
         """
         try:
             others = self.queue.counts().visible - len(image_ids)
             if others <= max(len(image_ids), MAX_BATCH):
-                self.recovery.take_back(set(image_ids))
+                self.recovery.take_back(set(image_ids), TAKE_BACK_SECONDS)
         except CloudError as error:
             log.warning("%s; workers will pass over the messages", error)
 

@@ -1,6 +1,8 @@
 """Makes sure that every image gets a prediction, even if a process dies. The autoscaler calls it."""
 
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Container
 from datetime import datetime, timedelta
@@ -95,17 +97,21 @@ class Recovery:
         self.take_back(failed)
         return len(failed)
 
-    def take_back(self, image_ids: Container[ImageId]) -> None:
+    def take_back(self, image_ids: Container[ImageId], seconds: float = math.inf) -> None:
         """Deletes the messages of these images from the queue, except those that are in flight.
 
-        To find them, all visible messages are received, and SQS counts each receive: a message that was
-        received too often becomes a dead letter. Messages of other images that were received here for the
-        first time are therefore replaced by new ones. The rest are made visible again.
+        Stops looking for them after `seconds`, since others may fill the queue as fast as it is read. To find
+        them, all visible messages are received, and SQS counts each receive: a message that was received too
+        often becomes a dead letter. Messages of other images that were received here for the first time are
+        therefore replaced by new ones. The rest are made visible again.
         """
         others: list[Message] = []
+        until = time.monotonic() + seconds
         while messages := self.queue.receive(MAX_BATCH, 0):
             self.queue.delete([m for m in messages if m.body in image_ids])
             others += [m for m in messages if m.body not in image_ids]
+            if time.monotonic() >= until:
+                break
         untried = [m for m in others if m.receives == 1]
         self.queue.send(m.body for m in untried)
         self.queue.delete(untried)
