@@ -59,10 +59,27 @@ class Bucket:
     def write(self, key: str, body: bytes | IO[bytes], **more: Any) -> str:
         """Writes an object and returns its ETag. `more` are further arguments of boto3's put_object.
 
-        Raises Conflict when a condition among them (IfMatch, IfNoneMatch) does not hold.
+        Raises Conflict when a condition among them (IfMatch, IfNoneMatch) does not hold. If a reply is lost,
+        boto3 repeats the write, and S3 refuses the repetition. The write has succeeded nevertheless if
+        `body` is what is stored, so a conditional write should have a body that no other process writes.
+        That cannot be seen without the permission to read the object; the write then counts as refused.
         """
-        with calling(f"write s3://{self.name}/{key}"):
-            return self.s3.put_object(Bucket=self.name, Key=key, Body=body, **more)["ETag"]
+        try:
+            with calling(f"write s3://{self.name}/{key}"):
+                return self.s3.put_object(Bucket=self.name, Key=key, Body=body, **more)["ETag"]
+        except Conflict as conflict:
+            if conflict.repeated and (etag := self._etag_of(key, body)):
+                return etag
+            raise
+
+    def _etag_of(self, key: str, body: bytes | IO[bytes]) -> str | None:
+        """Returns the ETag of the object if `body` is its content and it can be read."""
+        try:
+            stored, etag = self.read(key)
+        except CloudError as error:
+            log.warning("%s", error)
+            return None
+        return etag if stored == body else None
 
     def delete(self, key: str) -> None:
         """Deletes an object, if there is one."""

@@ -15,6 +15,7 @@ from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
 from cloud.clock import clock
+from cloud.errors import RACED
 from cloud.metrics import count_calls
 from cloud.settings import SettingsError
 
@@ -43,8 +44,10 @@ class Clients(NamedTuple):
     ec2: EC2Client
 
 
+TRIES = 4
+RACED_SECONDS = 0.05  # the pause before a raced write is repeated, which doubles each time
 WITH_RETRIES = Config(
-    retries={"mode": "standard", "total_max_attempts": 4},
+    retries={"mode": "standard", "total_max_attempts": TRIES},
     connect_timeout=5,
     read_timeout=30,
     max_pool_connections=64,
@@ -74,14 +77,25 @@ def make_worker_clients() -> WorkerClients:
 
 
 def s3_client(session: boto3.session.Session) -> S3Client:
-    """Returns a client of S3 that sends the body of a PUT together with its header.
+    """Returns a client of S3 that repeats raced writes, and sends the body of a PUT with its header.
 
     By default, boto3 sends the header alone (`Expect: 100-continue`) and waits for S3's consent. That costs a
     round trip, and the reply is read byte by byte, with a turn of the interpreter's lock for each.
     """
     client = session.client("s3", config=WITH_RETRIES)
-    client.meta.events.unregister("before-call.s3", add_expect_header)
+    events: Any = client.meta.events  # its types have no handlers that return something
+    events.unregister("before-call.s3", add_expect_header)
+    events.register("needs-retry.s3.PutObject", pause_if_raced)
     return client
+
+
+def pause_if_raced(attempts: int, response: tuple[Any, dict[str, Any]] | None, **_: Any) -> float | None:
+    """Returns the seconds after which botocore repeats a conditional write that raced another one.
+
+    Returns None if the write did not race, or if it has been tried often enough.
+    """
+    raced = response is not None and response[1].get("Error", {}).get("Code") == RACED
+    return RACED_SECONDS * 2**attempts if raced and attempts < TRIES else None
 
 
 @contextmanager

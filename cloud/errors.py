@@ -9,10 +9,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 class CloudError(Exception):
     """An AWS call failed. The message says what could not be done, and gives the reason that AWS gave."""
 
-    def __init__(self, message: str, code: str = "") -> None:
+    def __init__(self, message: str, code: str = "", repeated: bool = False) -> None:
         super().__init__(message)
         self.code = code
         """The error code of AWS, or "" if there was no response."""
+        self.repeated = repeated
+        """Whether boto3 had made the same call before, which may have succeeded without a reply."""
 
 
 class NotFound(CloudError):
@@ -20,7 +22,7 @@ class NotFound(CloudError):
 
 
 class Conflict(CloudError):
-    """A conditional write was refused, because another write came first."""
+    """A conditional write was refused because its condition does not hold: another write came first."""
 
 
 NOT_FOUND = {
@@ -30,7 +32,10 @@ NOT_FOUND = {
     "AWS.SimpleQueueService.NonExistentQueue",
     "QueueDoesNotExist",
 }
-CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+CONFLICT = {"PreconditionFailed", "412"}
+# S3 has refused a conditional write because another write or deletion was under way. That says nothing about
+# the condition, so the write must be tried again.
+RACED = "ConditionalRequestConflict"
 
 
 @contextmanager
@@ -44,6 +49,7 @@ def calling(action: str) -> Iterator[None]:
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         kind = NotFound if code in NOT_FOUND else Conflict if code in CONFLICT else CloudError
-        raise kind(f"could not {action}: {error}", code) from error
+        repeated = bool(error.response.get("ResponseMetadata", {}).get("RetryAttempts"))
+        raise kind(f"could not {action}: {error}", code, repeated) from error
     except BotoCoreError as error:
         raise CloudError(f"could not {action}: {error}") from error

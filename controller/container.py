@@ -1,7 +1,6 @@
 """Creates the objects of the controller and connects them."""
 
 import atexit
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 
@@ -25,6 +24,7 @@ from controller.dashboard.forecast import Forecast
 from controller.dashboard.latest_state import LatestState
 from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.deduplication import Deduplication
+from controller.image_requests.fair_pool import FairPool
 from controller.image_requests.follower import Follower
 from controller.image_requests.idempotency import IdempotencyKeys
 from controller.image_requests.journal import Journal
@@ -39,6 +39,7 @@ from controller.web.server_sent_events import EventStreams
 from controller.web.services import Services
 from controller.web.wait_limits import WaitLimits
 
+UPLOAD_THREADS, ANSWER_THREADS = 32, 16  # together fewer than a client's connections (cloud/clients.py)
 LAST_RUN_SECONDS = 2.0  # how long an exiting process waits for the autoscaler's current run
 USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 
@@ -49,15 +50,15 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     state = Bucket(clients.s3, settings.state_bucket)
     queue = RequestQueue(clients.sqs, settings.request_queue)
     journal = Journal(state, inputs, outputs)
-    pool = ThreadPoolExecutor(32, thread_name_prefix="s3")
-    stored = StoredRequests(inputs, outputs, pool)
-    deduplication = Deduplication(settings, clients.s3, PredictionCache(state, pool), outputs, pool)
+    uploads, answers = FairPool(UPLOAD_THREADS, "uploads"), FairPool(ANSWER_THREADS, "answers")
+    stored = StoredRequests(inputs, outputs, answers)
+    deduplication = Deduplication(settings, clients.s3, PredictionCache(state, answers), outputs, answers)
     wake_autoscaler = Event()
     polling = Polling(
         stored, journal, deduplication, settings.request_timeout, wake_autoscaler=wake_autoscaler.set
     )
-    outbox = Outbox(queue, pool)
-    submissions = Submissions(inputs, outputs, outbox, journal, deduplication, polling, pool)
+    outbox = Outbox(queue, uploads)
+    submissions = Submissions(inputs, outputs, outbox, journal, deduplication, polling, uploads)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
     recovery = Recovery(queue, outputs, journal)
     shared, reports = SharedState(state), WorkerReports(state)

@@ -219,6 +219,7 @@ def make(settings: ControllerSettings, aws: Clients) -> Iterator[Callable[..., S
     join_polling_threads()
     for services in made:
         services.submissions.pool.shutdown()
+        services.polling.stored.pool.shutdown()
 
 
 @pytest.fixture

@@ -103,8 +103,8 @@ class CancelRetry:
     def _take_back(self, image_ids: Sequence[ImageId]) -> None:
         """Removes the messages of these images from the queue, so that no instance is launched for them.
 
-        Does nothing if the queue holds many other messages. Receiving would keep those from the workers, and
-        workers soon skip the messages of cancelled images anyway.
+        Does nothing if the queue holds many other messages. Receiving keeps those from the workers, and
+        workers skip the messages of cancelled images anyway.
         """
         try:
             others = self.queue.counts().visible - len(image_ids)

@@ -50,9 +50,11 @@ class ClaimLost(Exception):
 class Claim:
     """The right to submit a request, until another POST takes it over."""
 
-    def __init__(self, uses: JsonObjects[Use], name: str, use: Use, etag: str) -> None:
+    def __init__(self, uses: JsonObjects[Use], name: str, use: Use, etag: str, taken_over: bool) -> None:
         self.uses, self.name, self.use, self.etag = uses, name, use, etag
         self.request_id = use.request_id
+        self.taken_over = taken_over
+        """Whether the request-id is that of an earlier POST, and may be old."""
 
     def accept(self) -> None:
         """Notes that every image is uploaded, so that the messages may be sent.
@@ -66,9 +68,6 @@ class Claim:
             except Conflict:
                 stored = read(self.uses, self.name)
             found = stored.value
-            # boto3 may retry a write that has succeeded; the retry then fails with Conflict.
-            if found.by == self.use.by and found.state == "accepted":
-                return None
             if found.request_id != self.request_id or found.state == "accepted":
                 raise ClaimLost
             self.etag = stored.etag
@@ -108,8 +107,6 @@ class IdempotencyKeys:
         except Conflict:
             stored = read(self.uses, name)
         found = stored.value
-        if found.by == new.by:  # boto3 retried a write that had succeeded
-            return Claim(self.uses, name, new, stored.etag)
         if found.fingerprint == new.fingerprint:
             if found.state == "accepted":
                 return found.request_id
@@ -121,7 +118,7 @@ class IdempotencyKeys:
         if found.state == "uploading" and stored.age < TAKEN_OVER_AFTER:
             raise in_use()
         try:
-            return self._claim(name, new, IfMatch=stored.etag)
+            return self._claim(name, new, new.request_id != request_id, IfMatch=stored.etag)
         except Conflict:
             raise in_use() from None
 
@@ -129,8 +126,9 @@ class IdempotencyKeys:
         """Whether the images of the key's request are uploaded."""
         return read(self.uses, name).value.state == "accepted"
 
-    def _claim(self, name: str, use: Use, **condition: str) -> Claim:
-        return Claim(self.uses, name, use, self.uses.write(name, use, **condition))
+    def _claim(self, name: str, use: Use, taken_over: bool = False, **condition: str) -> Claim:
+        etag = self.uses.write(name, use, **condition)
+        return Claim(self.uses, name, use, etag, taken_over)
 
 
 def read(uses: JsonObjects[Use], name: str) -> Stored[Use]:

@@ -1,13 +1,13 @@
 """Notes which requests wait for predictions, so that they are answered even if their process dies.
 
 An image waits if it is in the input bucket and not in the output bucket. Markers say where to look. A marker
-is an empty object in the state bucket that is written before the messages are sent:
+is an object in the state bucket that is written before the messages are sent. Its content means nothing:
 
 * `open/<shard><time>-<random>` means that requests of a process wait. Their request-ids begin with this
   shard, and were made at this time or later. It is deleted when none waits any more. Each has a name of its
   own, so that whoever deletes an old one cannot delete the one that replaces it.
-* `open/<request-id>` means that this request waits, whatever its age. It is for requests that are sent again
-  or that have waited for too long.
+* `open/<request-id>` means that this request waits, whatever its age. It is for requests that are sent again,
+  that another POST has begun, or that have waited for too long.
 """
 
 import logging
@@ -86,15 +86,11 @@ class Journal:
         return new_request_id(self.shard)
 
     def open(self, request_id: str) -> None:
-        """Notes that a request waits from now on. Must be called before its messages are sent.
+        """Notes that a new request of this process waits. Must be called before its messages are sent.
 
-        Requests that come at the same time share one marker. Raises CloudError when S3 fails.
+        Requests that come at the same time share one marker, so one that is not new must be held instead.
+        Raises CloudError when S3 fails.
         """
-        with self._lock:
-            another_began = shard_of(request_id) != self.shard or request_id in self._open
-        if another_began:
-            self.hold(request_id)
-            return
         with self._lock:
             stays = self._marker and self.clock() - self._written_at < RENEW_SECONDS
             if not stays or request_id < shard_and_time(self._marker):
@@ -115,7 +111,7 @@ class Journal:
 
     def hold(self, request_id: str, **condition: str) -> None:
         """Writes a marker for one request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
-        self.state.write(PREFIX + request_id, b"", **condition)
+        self.state.write(PREFIX + request_id, secrets.token_bytes(8), **condition)
 
     def release(self, request_id: str) -> None:
         """Deletes the marker of one request, if there is one. Raises CloudError when S3 fails."""

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 RESEND_AFTER = timedelta(seconds=60)
 # Messages are received in about the order in which they were sent. One whose worker has died comes later.
 OVERTAKEN_AFTER = timedelta(minutes=5)
+TAKE_BACK_SECONDS = 3.0  # the longest that messages are looked for in the queue
 TAKE_BACK_WAIT_SECONDS = 1  # a receive that does not wait may miss messages, as it asks few of SQS's servers
 DEAD_LETTERS_SECONDS = 3.0  # the longest that one run of the autoscaler spends on dead letters
 READERS = 8  # threads that read markers
@@ -133,18 +134,21 @@ class Recovery:
     def take_back(self, image_ids: Container[ImageId]) -> None:
         """Deletes the messages of these images, and of those that are answered, unless they are in flight.
 
+        Stops looking for them after TAKE_BACK_SECONDS, since others may fill the queue as fast as it is read.
         To find them, all visible messages are received, and SQS counts each receive: a message that was
         received too often becomes a dead letter. Messages of other images that were received here for the
         first time are therefore replaced by new ones. The rest are made visible again.
         """
         others: list[Message] = []
+        until = time.monotonic() + TAKE_BACK_SECONDS
         while messages := self.queue.receive(MAX_BATCH, TAKE_BACK_WAIT_SECONDS):
             needless = [m for m in messages if m.body in image_ids or self._is_answered(m)]
             self.queue.delete(needless)
             others += [m for m in messages if m not in needless]
+            if time.monotonic() >= until:
+                break
         untried = [m for m in others if m.receives == 1]
-        self.queue.send(m.body for m in untried)
-        self.queue.delete(untried)
+        self.queue.renew(untried)
         self.queue.give_back([m for m in others if m.receives > 1])
 
     def _is_answered(self, message: Message) -> bool:

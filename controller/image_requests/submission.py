@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import Any
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
 from cloud.prediction import Prediction
 from controller.image_requests.deduplication import Deduplication
+from controller.image_requests.fair_pool import FairPool
 from controller.image_requests.idempotency import Claim, ClaimLost
 from controller.image_requests.journal import Journal
 from controller.image_requests.metrics import UPLOAD_SECONDS
@@ -29,7 +30,7 @@ class Submissions:
         journal: Journal,
         deduplication: Deduplication,
         polling: Polling,
-        pool: Executor,
+        pool: FairPool,
     ) -> None:
         self.inputs, self.outputs, self.outbox = inputs, outputs, outbox
         self.journal, self.deduplication = journal, deduplication
@@ -55,6 +56,7 @@ class Submissions:
             [upload.image_id for upload in uploads],
             copies,
             {upload.image_id: upload.sha256 for upload in uploads},
+            sent_before=claim is not None and claim.taken_over,
         )
         with self.outbox.upload():
             try:
@@ -85,8 +87,10 @@ class Submissions:
 
     def _upload(self, watched: WatchedRequest, uploads: Sequence[Upload]) -> None:
         """Uploads the images, and writes the predictions that are known already."""
-        steps: list[Future[Any]] = [self.pool.submit(self.journal.open, watched.request_id)]
-        steps += [self.pool.submit(self._store, upload) for upload in uploads]
+        share = self.pool.share()
+        note = self.journal.hold if watched.sent_before else self.journal.open
+        steps = [share.submit(note, watched.request_id)]
+        steps += [share.submit(self._store, upload) for upload in uploads]
         known = self.deduplication.find([u for u in uploads if u.image_id not in watched.copies])
         known += [
             Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)

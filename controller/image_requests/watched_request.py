@@ -27,7 +27,7 @@ class WatchedRequest:
         self.sha256s = sha256s or {}
         """The SHA-256 of each file as hex digits, if this process has received the files."""
         self.sent_before = sent_before
-        """Whether images were sent again. The timestamp in the request-id is then not theirs."""
+        """Whether images were sent again, or may have been. The time in the request-id is then not theirs."""
         self.image_ids = sorted(image_ids, key=lambda image_id: image_id.number)
         self.sent_at = time.monotonic()
         self.finished = Event()

@@ -127,7 +127,8 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "tags": ["Images"],
         "summary": "Cancel what still waits",
         "description": "What has no answer is answered `failed` with the code `cancelled`, and its pictures"
-        " are deleted. What is answered stays.",
+        " are deleted. What is answered stays. Messages that remain in a busy queue do no harm: workers drop"
+        " them, since the images are gone.",
         "parameters": [REQUEST_ID, ANSWER_FORMAT],
         "responses": {
             "200": response("The answers.", *ANSWERS),

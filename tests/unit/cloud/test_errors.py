@@ -16,7 +16,7 @@ def refused(code: str) -> ClientError:
         ("404", NotFound),
         ("AWS.SimpleQueueService.NonExistentQueue", NotFound),
         ("PreconditionFailed", Conflict),
-        ("ConditionalRequestConflict", Conflict),
+        ("ConditionalRequestConflict", CloudError),
         ("AccessDenied", CloudError),
         ("InsufficientInstanceCapacity", CloudError),
     ],

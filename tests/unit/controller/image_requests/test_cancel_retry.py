@@ -5,6 +5,7 @@ import pytest
 from cloud.errors import CloudError, NotFound
 from cloud.image_id import new_request_id
 from cloud.prediction import FailureCode, Prediction
+from controller.image_requests import recovery
 from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.errors import InvalidState
 from controller.image_requests.journal import Journal
@@ -123,6 +124,24 @@ def test_a_queue_full_of_others_messages_is_left_to_the_workers(controller, here
     watched = submit(controller, "a.png")
     assert here.cancel(watched.request_id).complete
     assert queue.counts().visible == 31
+
+
+def test_a_queue_that_fills_as_fast_as_it_is_read_keeps_nobody_from_cancelling(
+    controller, here, queue, aws, on_call, monkeypatch
+):
+    monkeypatch.setattr(recovery, "TAKE_BACK_SECONDS", 0)
+    watched = submit(controller, "a.png")
+    receives = []
+
+    def send_more(params):
+        receives.append(1)
+        if len(receives) < 50:
+            queue.send(f"others/{len(receives)}-{n}" for n in range(10))
+
+    on_call(aws.sqs, "ReceiveMessage", send_more)
+    assert here.cancel(watched.request_id).complete
+    assert len(receives) == 1
+    assert queue.counts().visible >= 10, "the workers get those of others"
 
 
 def test_a_queue_that_does_not_answer_keeps_nobody_from_cancelling(controller, here, aws, on_call, caplog):

@@ -5,7 +5,7 @@ from threading import Barrier, Event
 import pytest
 from werkzeug.http import unquote_header_value
 
-from cloud.image_id import new_request_id
+from cloud.image_id import new_request_id, shard_and_time
 from controller.image_requests.errors import RequestRefused
 from controller.image_requests.idempotency import (
     PREFIX,
@@ -18,9 +18,12 @@ from controller.image_requests.idempotency import (
 from controller.image_requests.journal import Journal
 from controller.web.errors import STATUSES
 from controller.web.uploads import read_form
+from local.driver import eventually
 from tests.support.aws_errors import refusal
+from tests.support.conditional_writes import lost_reply
 from tests.support.pictures import picture
-from tests.support.submissions import file, recover
+from tests.support.submissions import file, recover, submit
+from tests.support.submissions import uploads as uploads_of
 from tests.support.web_client import post
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
@@ -167,23 +170,32 @@ def test_a_broken_object_frees_its_key(claim, state, caplog):
     assert "is broken" in caplog.text
 
 
-def test_a_write_that_boto3_repeats_is_still_ones_own(claim, aws, on_call):
-    """S3 has done it, but the connection broke before it said so: the second try finds the first one's."""
-    writes = []
-
-    def write_twice(params):
-        writes.append(1)
-        if len(writes) % 2:
-            aws.s3.put_object(**params)
-
-    on_call(aws.s3, "PutObject", write_twice)
-    first = claim("a.png")
-    assert isinstance(first, Claim)
-    first.accept()
+def test_a_write_whose_reply_was_lost_is_still_ones_own(claim, aws):
+    with lost_reply(aws.s3):
+        first = claim("a.png")
+        assert isinstance(first, Claim)
+        first.accept()
     assert claim("a.png") == first.request_id
 
 
 # Requests
+
+
+def test_a_request_that_is_taken_over_makes_nobody_list_since_it_was_made(keys, make, aws, on_call):
+    """The id of a failed POST may be days old when the client tries again."""
+    controller, after = make(), []
+    journal = controller.submissions.journal
+    old = f"{journal.shard}{0x6B000000:08x}{'ab' * 9}"
+    assert keys.claim("idempotency/x", old, uploads_of(old, "a.png")).release()
+    on_call(aws.s3, "ListObjectsV2", lambda params: after.append(params.get("StartAfter", "")))
+    claimed = keys.claim("idempotency/x", controller.submissions.new_request_id(), uploads_of(old, "a.png"))
+    watched = controller.submissions.submit(claimed.request_id, uploads_of(old, "a.png"), claimed)
+    other = submit(controller, "b.png")
+    (alone,) = (marker for marker in journal.markers() if marker.name == old)
+    assert set(journal.waiting(alone)) == set(watched.image_ids)
+    eventually(lambda: shard_and_time(other.request_id) in after)
+    assert shard_and_time(old) not in after
+    assert all(marker == alone or marker.after > shard_and_time(old) for marker in journal.markers())
 
 
 @pytest.fixture

@@ -162,18 +162,18 @@ def test_requests_that_come_at_once_share_one_write(journal, puts):
 
 def test_a_request_that_another_process_began_has_its_own_marker(journal, make_journal):
     taken_over = request(make_journal(), 1)
-    journal.open(taken_over)
+    journal.hold(taken_over)
     assert names(journal) == [taken_over]
     journal.close(taken_over)
     assert journal.markers() == []
 
 
-def test_a_request_that_is_opened_twice_is_noted_until_it_is_closed_twice(journal):
+def test_a_request_that_is_opened_and_held_is_noted_until_it_is_closed_twice(journal):
     """Two POSTs with one idempotency key may upload it."""
     one = request(journal, 1)
     store(journal, image(one))
     journal.open(one)
-    journal.open(one)
+    journal.hold(one)
     journal.close(one)
     assert [list(journal.waiting(marker)) for marker in journal.markers()] == [[image(one)]]
     journal.close(one)
