@@ -27,17 +27,15 @@ class Followed:
     """A request whose predictions the listing finds."""
 
     def __init__(self, request_id: str, image_ids: Sequence[ImageId]) -> None:
-        self.request_id, self.image_ids = request_id, image_ids
+        self.request_id = request_id
+        self.missing = set(image_ids)
         self.sent_at = time.monotonic()
         self.found: set[ImageId] = set()
+        """What was found, including images of the request that were answered without a worker."""
         self.read: dict[ImageId, Prediction] = {}
-        """The predictions of those of them that were read."""
+        """The predictions that were read and not listed."""
         self.new: SimpleQueue[list[ImageId] | None] = SimpleQueue()
         """What each listing has found, or None when the listing leaves the request out from now on."""
-
-    @property
-    def unanswered(self) -> int:
-        return len(self.image_ids) - len(self.found)
 
     def wait(self, seconds: float) -> list[ImageId] | None:
         """Waits for new predictions for at most `seconds`. Returns their image-ids.
@@ -103,7 +101,7 @@ class PredictionListing:
             while self._followed:
                 waiting = list(self._followed.values())
                 newest = max(one.sent_at for one in waiting)
-                pause = self.pace.pause(sum(one.unanswered for one in waiting), newest)
+                pause = self.pace.pause(sum(len(one.missing) for one in waiting), newest)
                 if pause <= 0:
                     return sorted(waiting, key=lambda one: one.request_id)
                 self._changed.wait(pause)
@@ -112,13 +110,13 @@ class PredictionListing:
 
     def _look(self, waiting: list[Followed]) -> int:
         """Lists or reads once. Returns the number of new predictions."""
-        unanswered = [one for one in waiting if one.unanswered]
-        if len(unanswered) == 1 and unanswered[0].unanswered == 1:
-            return self._read(unanswered[0])
+        missing = [one for one in waiting if one.missing]
+        if len(missing) == 1 and len(missing[0].missing) == 1:
+            return self._read(missing[0])
         return self._list(waiting)
 
     def _read(self, one: Followed) -> int:
-        (image_id,) = (image_id for image_id in one.image_ids if image_id not in one.found)
+        (image_id,) = one.missing
         prediction = self.outputs.get_prediction(image_id)
         if prediction is None:
             return 0
@@ -128,6 +126,7 @@ class PredictionListing:
 
     def _hand_out(self, one: Followed, new: list[ImageId], alone: bool) -> None:
         one.found.update(new)
+        one.missing.difference_update(new)
         one.new.put(new)
         self.pace.note_answer(time.monotonic() - one.sent_at, alone)
 

@@ -105,6 +105,18 @@ def test_the_last_image_of_a_request_is_read_too(listing, outputs):
     assert len(outputs.listings) == 1
 
 
+def test_images_that_were_answered_without_a_worker_do_not_count_as_those_that_wait(listing, outputs):
+    keys = images(request(1), 4)
+    outputs.answer(request(1), 0, 3)
+    with listing.follow(request(1), keys[1:3] + keys[3:]) as followed:
+        assert followed.wait(10) == [keys[0], keys[3]]
+        assert followed.missing == set(keys[1:3])
+        outputs.answer(request(1), 1)
+        assert followed.wait(10) == [keys[1]]
+        outputs.answer(request(1), 2)
+        assert followed.wait(10) == [keys[2]]
+
+
 def test_one_listing_serves_all_that_wait(listing, outputs):
     waiting = [request(n) for n in range(50)]
     for request_id in waiting:
