@@ -155,7 +155,7 @@ class Autoscaler:
     def _fail_what_waits(self, run: Run, state: FleetState) -> None:
         failed = self.recovery.fail_all(run.plan.fail)
         run.reasons.append(f"{some(failed, 'image', 'images')} answered failed: {run.plan.fail}")
-        state.launch_failures, state.not_ready = 0, []
+        state.not_ready = []
 
     def _launch(self, run: Run, lease: Lease) -> None:
         request_id = next(iter(run.observed.waiting.requests), "")

@@ -10,24 +10,12 @@ from typing import Any, Literal
 
 from cloud.clients import EC2Client
 from cloud.errors import CloudError, calling
+from controller.autoscaling.launch_errors import NO_CAPACITY, setting_to_blame
 from controller.autoscaling.scaling import lowest_free_numbers
 
 log = logging.getLogger(__name__)
 
 ACTIVE = {"pending", "running"}
-NO_CAPACITY = {
-    "InsufficientInstanceCapacity",
-    "InsufficientCapacity",
-    "InsufficientHostCapacity",
-    "InsufficientReservedInstanceCapacity",
-    "InsufficientFreeAddressesInSubnet",
-    "InstanceLimitExceeded",
-    "VcpuLimitExceeded",
-    "MaxSpotInstanceCountExceeded",
-    "SpotMaxPriceTooLow",
-    "Unsupported",
-    "RequestLimitExceeded",
-}  # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 CANNOT_TERMINATE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
 
 
@@ -117,9 +105,11 @@ class Fleet:
 
         If there is no capacity for one choice of market, type and subnet, the next is tried while
         `may_launch` returns True. With the same `token`, a repeated launch has no effect (ClientToken).
-        Raises NoCapacity if no choice has capacity, and CloudError if EC2 refuses for another reason.
+        Raises NoCapacity if no choice has capacity, and CloudError if EC2 refuses for another reason, or
+        if the quota of each choice is 0.
         """
         refused: CloudError | None = None
+        hope = False
         for n, (market, instance_type, subnet_id) in enumerate(self.plan.choices()):
             if refused and not may_launch():
                 break
@@ -130,6 +120,9 @@ class Fleet:
                     raise
                 log.warning("no %s %s: %s", market, instance_type, error)
                 refused = error
+                hope = hope or not setting_to_blame(error)
+        if refused and not hope:
+            raise refused
         raise NoCapacity(str(refused), refused.code if refused else "")
 
     def _run(

@@ -71,9 +71,13 @@ class FleetState(BaseModel):
     not_ready: list[str] = []
     """The ids of the last consecutive instances that ended without ever being ready."""
     launch_failures: int = 0
-    """The number of consecutive launches that EC2 refused for a reason other than capacity."""
+    """The number of consecutive launches that failed for a reason other than capacity."""
     launch_error: str = ""
     """The reason that EC2 gave for the last of them."""
+    failing_since: datetime | None = None
+    """The time of the first of them."""
+    cannot_launch: str = ""
+    """Why waiting images are answered `failed` until the next try to launch, or "" to let them wait."""
     no_capacity: str = ""
     """The reason that EC2 gave if the last launch failed for lack of capacity, else ""."""
     no_launch_before: datetime | None = None

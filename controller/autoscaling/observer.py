@@ -77,8 +77,7 @@ class Observer:
             called_for_lately=state.demand.called_for_lately(at),
             images_per_second=state.images_per_second,
             no_launch_before=state.no_launch_before.timestamp() if state.no_launch_before else None,
-            launch_failures=state.launch_failures,
-            launch_error=state.launch_error,
+            cannot_launch=state.cannot_launch,
             not_ready=tuple(state.not_ready),
         )
         return Observed(observation, [i for i in instances if i.active], waiting)

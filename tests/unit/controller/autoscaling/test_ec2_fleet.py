@@ -211,7 +211,7 @@ def test_each_choice_has_a_client_token_of_its_own(aws, on_call):
 
 @pytest.mark.parametrize(
     "code",
-    ["InsufficientInstanceCapacity", "VcpuLimitExceeded", "InstanceLimitExceeded", "RequestLimitExceeded"],
+    ["InsufficientInstanceCapacity", "VcpuLimitExceeded", "InstanceLimitExceeded"],
 )
 def test_no_capacity_at_all_is_told_with_awss_reason(fleet, aws, on_call, code):
     def refuse(params):
