@@ -21,6 +21,7 @@ from cloud.buckets import Bucket, JsonObjects, Stored
 from cloud.errors import Conflict
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.fleet_history import Sample
+from controller.autoscaling.launch_walk import Walk
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class FleetState(BaseModel):
     """The reason that EC2 gave for the last of them."""
     failing_since: datetime | None = None
     """The time of the first of them."""
+    walk: Walk = Field(default_factory=Walk)
     cannot_launch: str = ""
     """Why waiting images are answered `failed` until the next try to launch, or "" to let them wait."""
     no_capacity: str = ""

@@ -33,11 +33,14 @@ class Launcher:
             raise LaunchFailed("this run took too long to launch safely; the next one will launch")
         state = lease.state
         try:
-            launched = self.fleet.launch(count, request_id, secrets.token_hex(16), lease.may_launch)
+            launched = self.fleet.launch(
+                count, request_id, secrets.token_hex(16), lease.may_launch, state.walk
+            )
         except NoCapacity as error:
             metrics.LAUNCH_ERRORS.inc()
             note_no_trouble(state)
-            state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
+            if not state.walk.next:  # all choices were tried; if not, the next run goes on with them
+                state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
             state.no_capacity = str(error)
             raise LaunchFailed(f"no capacity: {error}") from error
         except CloudError as error:

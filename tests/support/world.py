@@ -113,6 +113,8 @@ class World:
                 launched.at -= ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
+            if lease.state.walk.began:
+                lease.state.walk.began -= ago
             if lease.state.failing_since:
                 lease.state.failing_since -= ago
             for noted in (*lease.state.demand.sent, *lease.state.demand.called_for):
