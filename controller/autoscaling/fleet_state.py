@@ -64,6 +64,17 @@ class Launched(BaseModel):
     """Whether its worker has reported."""
 
 
+class UnansweredLaunch(BaseModel):
+    at: datetime
+    """The time of the last try."""
+    count: int
+    request_id: str
+
+
+def new_token() -> str:
+    return secrets.token_hex(16)
+
+
 class FleetState(BaseModel):
     holder: str | None = None
     """The random name of the process that holds the lease, or None."""
@@ -71,6 +82,14 @@ class FleetState(BaseModel):
     """The instances that were launched and whose end was not observed yet, by instance id."""
     not_ready: list[str] = []
     """The ids of the last consecutive instances that ended without ever being ready."""
+    launch_token: str = Field(default_factory=new_token)
+    """The beginning of the ClientToken of the next launch.
+
+    It is saved with the lease, before the launch. If a process dies after a launch, or launches when its lease
+    has ended, the next holder has the same token, with which EC2 launches only once.
+    """
+    unanswered: UnansweredLaunch | None = None
+    """The last launch with this token, if EC2 may have carried it out without an answer."""
     launch_failures: int = 0
     """The number of consecutive launches that failed for a reason other than capacity."""
     launch_error: str = ""
@@ -112,6 +131,10 @@ class FleetState(BaseModel):
     def first_images_per_second(self) -> float | None:
         """The speed as soon as anything is known, which is enough for an estimate."""
         return self.ended_images / self.ended_busy_seconds if self.ended_busy_seconds > 0 else None
+
+    def settle_launch(self) -> None:
+        """Notes that what became of the last launch is known, so that the next one is another."""
+        self.launch_token, self.unanswered = new_token(), None
 
     def note_boot(self, seconds: float) -> None:
         """Updates the average time of a boot. Recent boots count most."""

@@ -29,8 +29,12 @@ class Walk(BaseModel):
         self.next, self.began, self.hope = 0, None, False
         return hope
 
+    def end_if_late(self) -> None:
+        """Returns to the best choice when it has been passed by for a while."""
+        if self.began and now() - self.began > timedelta(seconds=BEST_CHOICE_AGAIN_SECONDS):
+            self.end()
+
     def keep_within(self, choices: int) -> None:
-        """Returns to the best choice after a while, and if the settings leave fewer `choices` than before."""
-        late = self.began and now() - self.began > timedelta(seconds=BEST_CHOICE_AGAIN_SECONDS)
-        if late or self.next >= choices:
+        """Returns to the best choice if the settings leave fewer `choices` than before."""
+        if self.next >= choices:
             self.end()

@@ -113,6 +113,8 @@ class World:
                 launched.at -= ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
+            if lease.state.unanswered:
+                lease.state.unanswered.at -= ago
             if lease.state.walk.began:
                 lease.state.walk.began -= ago
             if lease.state.failing_since:
