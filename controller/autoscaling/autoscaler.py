@@ -128,7 +128,7 @@ class Autoscaler:
             self._fail_what_waits(run, lease.state)
         if run.plan.launch:
             self._launch(run, lease)
-        self.fleet.number(run.left, run.launched)
+        self.fleet.number(run.left, run.launched, lease.may_launch)
 
     def _answer_dead_letters(self, run: Run) -> None:
         """Answers dead letters now and then while requests wait, and always if nothing else may be left."""

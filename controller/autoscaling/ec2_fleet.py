@@ -17,6 +17,7 @@ from controller.autoscaling.scaling import lowest_free_numbers
 log = logging.getLogger(__name__)
 
 ACTIVE = {"pending", "running"}
+NAMED_AT_ONCE = 10  # each name is a call
 CANNOT_TERMINATE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
 
 
@@ -150,18 +151,27 @@ class Fleet:
             )
         return [instance["InstanceId"] for instance in reply["Instances"]]
 
-    def number(self, instances: Sequence[Instance], new: Sequence[str] = ()) -> None:
+    def number(
+        self,
+        instances: Sequence[Instance],
+        new: Sequence[str] = (),
+        may_name: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Names the active `instances` and the `new` ones that have no number yet `<worker name>-<number>`.
 
         The lowest free numbers are used. RunInstances gives the same Name to all instances that it launches,
-        so they are numbered afterwards. If the process dies in between, the next run does it.
+        so they are numbered afterwards: at most NAMED_AT_ONCE of them, while `may_name` returns True. The
+        next run does the rest.
         """
         numbered = re.compile(re.escape(self.worker_name) + r"-(\d+)")
         active = [i for i in instances if i.active]
         found = {i.instance_id: numbered.fullmatch(i.name) for i in active}
         unnumbered = [*(instance_id for instance_id, match in found.items() if not match), *new]
         taken = {int(match[1]) for match in found.values() if match}
+        unnumbered = unnumbered[:NAMED_AT_ONCE]
         for instance_id, number in zip(unnumbered, lowest_free_numbers(taken, len(unnumbered)), strict=True):
+            if not may_name():
+                return
             with calling(f"name {instance_id}"):
                 self.ec2.create_tags(
                     Resources=[instance_id], Tags=[{"Key": "Name", "Value": f"{self.worker_name}-{number}"}]

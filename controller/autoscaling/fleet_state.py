@@ -85,8 +85,8 @@ class FleetState(BaseModel):
     launch_token: str = Field(default_factory=new_token)
     """The beginning of the ClientToken of the next launch.
 
-    It is saved with the lease, before the launch. If a process dies after a launch, or launches when its lease
-    has ended, the next holder has the same token, with which EC2 launches only once.
+    It is saved with the lease, before the launch. If a process dies after a launch, or launches when its
+    lease has ended, the next holder has the same token, with which EC2 launches only once.
     """
     unanswered: UnansweredLaunch | None = None
     """The last launch with this token, if EC2 may have carried it out without an answer."""
