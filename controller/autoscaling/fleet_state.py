@@ -82,8 +82,8 @@ class FleetState(BaseModel):
     """The instances that were launched and whose end was not observed yet, by instance id."""
     not_ready: list[str] = []
     """The ids of the last consecutive instances that ended without ever being ready."""
-    launch_token: str = Field(default_factory=new_token)
-    """The beginning of the ClientToken of the next launch.
+    launch_token: str = ""
+    """The beginning of the ClientToken of the next launch, or "" before the first lease.
 
     It is saved with the lease, before the launch. If a process dies after a launch, or launches when its
     lease has ended, the next holder has the same token, with which EC2 launches only once.
@@ -202,6 +202,7 @@ class SharedState:
                 condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
                 try:
                     state.holder = holder
+                    state.launch_token = state.launch_token or new_token()
                     return lease, self._write(state, **condition)
                 except Conflict:
                     pass
