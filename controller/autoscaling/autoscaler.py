@@ -149,7 +149,6 @@ class Autoscaler:
     def _try_new_settings(self, state: FleetState) -> None:
         """With other settings, launches may succeed that have failed before."""
         if state.given_up and state.given_up.settings != self.fleet.plan.fingerprint:
-            state.given_up = None
             state.forget_failures()
 
     def _apply(self, run: Run, lease: Lease) -> None:
@@ -165,7 +164,7 @@ class Autoscaler:
                 return
             if planned:
                 act(run, lease)
-        self.fleet.number(run.left, run.launched)
+        self.fleet.number(run.left, run.launched, lease.may_act)
 
     def _start_sweep(self, run: Run, state: FleetState) -> None:
         """Starts to look for lost messages if that is due. A quiet queue has it done by the observer."""

@@ -11,24 +11,14 @@ from typing import Any, Literal
 
 from cloud.clients import EC2Client
 from cloud.errors import CloudError, calling
+from controller.autoscaling.launch_errors import NO_CAPACITY, setting_to_blame
+from controller.autoscaling.launch_walk import Walk
 from controller.autoscaling.scaling import lowest_free_numbers
 
 log = logging.getLogger(__name__)
 
 ACTIVE = {"pending", "running"}
-NO_CAPACITY = {
-    "InsufficientInstanceCapacity",
-    "InsufficientCapacity",
-    "InsufficientHostCapacity",
-    "InsufficientReservedInstanceCapacity",
-    "InsufficientFreeAddressesInSubnet",
-    "InstanceLimitExceeded",
-    "VcpuLimitExceeded",
-    "MaxSpotInstanceCountExceeded",
-    "SpotMaxPriceTooLow",
-    "Unsupported",
-    "RequestLimitExceeded",
-}  # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+NAMED_AT_ONCE = 10  # each name is a call
 CANNOT_TERMINATE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
 
 
@@ -117,26 +107,37 @@ class Fleet:
         return sorted(map(read_instance, found), key=lambda i: (i.launched_at, i.instance_id))
 
     def launch(
-        self, count: int, request_id: str, token: str, may_launch: Callable[[], bool] = lambda: True
+        self,
+        count: int,
+        request_id: str,
+        token: str,
+        may_launch: Callable[[], bool] = lambda: True,
+        walk: Walk | None = None,
     ) -> list[str]:
         """Launches up to `count` instances with one call of RunInstances. Returns their ids.
 
-        If there is no capacity for one choice of market, type and subnet, the next is tried while
-        `may_launch` returns True. With the same `token`, a repeated launch has no effect (ClientToken).
-        Raises NoCapacity if no choice has capacity, and CloudError if EC2 refuses for another reason.
+        The choice of market, type and subnet that `walk` has come to is tried first. If there is no capacity
+        for it, the next is tried while `may_launch` returns True. With the same `token`, a repeated launch
+        has no effect (ClientToken). Raises NoCapacity if no choice that was tried has capacity; if `walk` is
+        then at the first choice, all have been tried. Raises CloudError if EC2 refuses for another reason, or
+        if the quota of each choice is 0.
         """
-        refused: CloudError | None = None
-        for n, (market, instance_type, subnet_id) in enumerate(self.plan.choices()):
-            if refused and not may_launch():
-                break
+        walk = walk or Walk()
+        choices = list(self.plan.choices())
+        walk.keep_within(len(choices))
+        while True:
+            market, instance_type, subnet_id = choices[walk.next]
             try:
-                return self._run(count, request_id, f"{token}-{n}", market, instance_type, subnet_id)
+                return self._run(count, request_id, f"{token}-{walk.next}", market, instance_type, subnet_id)
             except CloudError as error:
                 if error.code not in NO_CAPACITY:
                     raise
                 log.warning("no %s %s: %s", market, instance_type, error)
-                refused = error
-        raise NoCapacity(str(refused), refused.code if refused else "")
+                walk.pass_by(hope=not setting_to_blame(error))
+                if walk.next == len(choices) and not walk.end():
+                    raise
+                if not walk.next or not may_launch():
+                    raise NoCapacity(str(error), error.code) from error
 
     def _run(
         self, count: int, request_id: str, token: str, market: str, instance_type: str, subnet_id: str
@@ -156,18 +157,27 @@ class Fleet:
             )
         return [instance["InstanceId"] for instance in reply["Instances"]]
 
-    def number(self, instances: Sequence[Instance], new: Sequence[str] = ()) -> None:
+    def number(
+        self,
+        instances: Sequence[Instance],
+        new: Sequence[str] = (),
+        may_name: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Names the active `instances` and the `new` ones that have no number yet `<worker name>-<number>`.
 
         The lowest free numbers are used. RunInstances gives the same Name to all instances that it launches,
-        so they are numbered afterwards. If the process dies in between, the next run does it.
+        so they are numbered afterwards: at most NAMED_AT_ONCE of them, while `may_name` returns True. The
+        next run does the rest.
         """
         numbered = re.compile(re.escape(self.worker_name) + r"-(\d+)")
         active = [i for i in instances if i.active]
         found = {i.instance_id: numbered.fullmatch(i.name) for i in active}
         unnumbered = [*(instance_id for instance_id, match in found.items() if not match), *new]
         taken = {int(match[1]) for match in found.values() if match}
+        unnumbered = unnumbered[:NAMED_AT_ONCE]
         for instance_id, number in zip(unnumbered, lowest_free_numbers(taken, len(unnumbered)), strict=True):
+            if not may_name():
+                return
             with calling(f"name {instance_id}"):
                 self.ec2.create_tags(
                     Resources=[instance_id], Tags=[{"Key": "Name", "Value": f"{self.worker_name}-{number}"}]

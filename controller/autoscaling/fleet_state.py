@@ -21,6 +21,7 @@ from cloud.buckets import Bucket, JsonObjects, Stored
 from cloud.errors import Conflict
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.fleet_history import Sample
+from controller.autoscaling.launch_walk import Walk
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,17 @@ class GivenUp(BaseModel):
     """What identifies the settings of the launches."""
 
 
+class UnansweredLaunch(BaseModel):
+    at: datetime
+    """The time of the last try."""
+    count: int
+    request_id: str
+
+
+def new_token() -> str:
+    return secrets.token_hex(16)
+
+
 class FleetState(BaseModel):
     holder: str | None = None
     """The random name of the process that holds the lease, or None."""
@@ -84,10 +96,23 @@ class FleetState(BaseModel):
     """The instances that were launched and whose end was not observed yet, by instance id."""
     not_ready: list[str] = []
     """The ids of the last consecutive instances that ended without ever being ready."""
+    launch_token: str = ""
+    """The beginning of the ClientToken of the next launch, or "" before the first lease.
+
+    It is saved with the lease, before the launch. If a process dies after a launch, or launches when its
+    lease has ended, the next holder has the same token, with which EC2 launches only once.
+    """
+    unanswered: UnansweredLaunch | None = None
+    """The last launch with this token, if EC2 may have carried it out without an answer."""
     launch_failures: int = 0
-    """The number of consecutive launches that EC2 refused for a reason other than capacity."""
+    """The number of consecutive launches that failed for a reason other than capacity."""
     launch_error: str = ""
     """The reason that EC2 gave for the last of them."""
+    failing_since: datetime | None = None
+    """The time of the first of them."""
+    walk: Walk = Field(default_factory=Walk)
+    cannot_launch: str = ""
+    """Why waiting images are answered `failed` until the next try to launch, or "" to let them wait."""
     no_capacity: str = ""
     """The reason that EC2 gave if the last launch failed for lack of capacity, else ""."""
     no_launch_before: datetime | None = None
@@ -125,6 +150,10 @@ class FleetState(BaseModel):
         """The speed as soon as anything is known, which is enough for an estimate."""
         return self.ended_images / self.ended_busy_seconds if self.ended_busy_seconds > 0 else None
 
+    def settle_launch(self) -> None:
+        """Notes that what became of the last launch is known, so that the next one is another."""
+        self.launch_token, self.unanswered = new_token(), None
+
     def note_boot(self, seconds: float) -> None:
         """Updates the average time of a boot. Recent boots count most."""
         known = self.boot_seconds
@@ -138,10 +167,13 @@ class FleetState(BaseModel):
         seconds = min(GIVEN_UP_SECONDS * 2 ** (rounds - 1), LONGEST_GIVEN_UP_SECONDS)
         until = now + timedelta(seconds=seconds)
         self.given_up = GivenUp(reason=reason, until=until, rounds=rounds, settings=settings)
-        self.forget_failures()
+        self.not_ready = []
 
     def forget_failures(self) -> None:
-        self.launch_failures, self.not_ready = 0, []
+        """Lets the next launch be tried at once."""
+        self.given_up, self.not_ready = None, []
+        self.launch_failures, self.failing_since, self.cannot_launch = 0, None, ""
+        self.no_launch_before = None
 
     def remember(self, decision: Decision) -> bool:
         """Keeps the decision. Returns False if it repeats the one before, which then stays alone."""
@@ -212,6 +244,7 @@ class SharedState:
                 condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
                 try:
                     state.holder = holder
+                    state.launch_token = state.launch_token or new_token()
                     return lease, self._write(state, **condition)
                 except Conflict:
                     pass

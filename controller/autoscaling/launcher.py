@@ -1,16 +1,20 @@
 """Launches instances, and remembers in the fleet's state when a launch fails."""
 
-import secrets
 from datetime import timedelta
 
 from cloud.clock import now
 from cloud.errors import CloudError
 from controller.autoscaling import metrics
 from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
-from controller.autoscaling.fleet_state import Launched, Lease
+from controller.autoscaling.fleet_state import FleetState, Launched, Lease, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
+from controller.autoscaling.launch_errors import setting_to_blame
 
-SLOWEST_LAUNCH_SECONDS = 60  # the longest pause between launches that EC2 refuses
+SLOWEST_LAUNCH_SECONDS = 60  # the longest pause between launches that fail
+OUTAGE_MINUTES = 5  # an outage of EC2 may last so long before waiting images are answered `failed`
+
+USED_TOKEN = "IdempotentParameterMismatch"  # a process that died has launched something else with it
+ENDED_TOKEN = "IdempotentInstanceTerminated"
 
 
 class LaunchFailed(Exception):
@@ -24,28 +28,85 @@ class Launcher:
     def launch(self, count: int, request_id: str, lease: Lease) -> list[str]:
         """Launches up to `count` instances for a request. Returns their ids.
 
-        Raises LaunchFailed when EC2 refuses, and CloudError when EC2 does not answer.
+        If EC2 may have carried out an earlier launch whose answer was lost, that launch is repeated instead.
+        Raises LaunchFailed when EC2 refuses or does not answer.
         """
         state = lease.state
+        asked = next_launch(state, count, request_id)
         try:
-            launched = self.fleet.launch(count, request_id, secrets.token_hex(16), lease.may_act)
-        except NoCapacity as error:
-            metrics.LAUNCH_ERRORS.inc()
-            state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
-            state.no_capacity = str(error)
-            raise LaunchFailed(f"no capacity: {error}") from error
+            launched = self.fleet.launch(
+                asked.count, asked.request_id, state.launch_token, lease.may_act, state.walk
+            )
         except CloudError as error:
             metrics.LAUNCH_ERRORS.inc()
-            if not error.code:  # EC2 may have launched them all the same; they would show by then
-                state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
-                raise
-            state.launch_failures += 1
-            state.launch_error, state.no_capacity = str(error), ""
-            seconds = min(2**state.launch_failures, SLOWEST_LAUNCH_SECONDS)
-            state.no_launch_before = now() + timedelta(seconds=seconds)
-            raise LaunchFailed(f"launch refused: {error}") from error
+            raise LaunchFailed(note_failure(state, asked, error)) from error
         metrics.LAUNCHED.inc(len(launched))
-        state.launch_failures, state.no_launch_before, state.no_capacity = 0, None, ""
+        state.settle_launch()
+        note_no_trouble(state)
         for instance_id in launched:
-            state.launched[instance_id] = Launched(at=now(), request_id=request_id)
+            state.launched.setdefault(instance_id, Launched(at=now(), request_id=asked.request_id))
         return launched
+
+
+def next_launch(state: FleetState, count: int, request_id: str) -> UnansweredLaunch:
+    """Returns the launch whose answer was lost, or else a new one.
+
+    After LAUNCH_LAG_SECONDS, DescribeInstances shows what it has launched, so it need not be repeated.
+    """
+    if state.unanswered and now() - state.unanswered.at <= timedelta(seconds=LAUNCH_LAG_SECONDS):
+        return state.unanswered
+    if state.unanswered:
+        state.settle_launch()
+    state.walk.end_if_late()
+    return UnansweredLaunch(at=now(), count=count, request_id=request_id)
+
+
+def note_failure(state: FleetState, asked: UnansweredLaunch, error: CloudError) -> str:
+    """Notes in the state what follows from a launch that failed. Returns the reason in words."""
+    if isinstance(error, NoCapacity):
+        state.settle_launch()
+        note_no_trouble(state)
+        state.no_capacity = str(error)
+        if not state.walk.next:  # all choices were tried; if not, the next run goes on with them
+            state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
+        return f"no capacity: {error}"
+    if error.code == USED_TOKEN:
+        state.settle_launch()
+        state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
+        return f"an earlier launch may still have to show its instances: {error}"
+    if error.code == ENDED_TOKEN:
+        state.settle_launch()
+        return f"the instances of an earlier launch have ended: {error}"
+    note_trouble(state, error)
+    if state.cannot_launch:
+        state.settle_launch()
+    else:  # EC2 may have launched them all the same
+        state.unanswered = asked.model_copy(update={"at": now()})
+    return f"launch refused: {error}"
+
+
+def note_no_trouble(state: FleetState) -> None:
+    """Notes that EC2 answers launches as it should, with instances or with a lack of capacity."""
+    state.launch_failures, state.failing_since, state.cannot_launch = 0, None, ""
+    state.no_launch_before, state.no_capacity = None, ""
+
+
+def note_trouble(state: FleetState, error: CloudError) -> None:
+    """Notes a failed launch, when to try again, and whether images may still wait for it.
+
+    An outage of EC2 passes, so the pauses double, and it is given up after OUTAGE_MINUTES. If a setting is
+    wrong, waiting does not help.
+    """
+    at, slowest = now(), timedelta(seconds=SLOWEST_LAUNCH_SECONDS)
+    if state.no_launch_before is None or at > state.no_launch_before + slowest:  # another outage
+        state.launch_failures, state.failing_since = 0, None
+    state.failing_since = state.failing_since or at
+    state.launch_failures += 1
+    state.launch_error, state.no_capacity, state.cannot_launch = str(error), "", ""
+    pause = min(timedelta(seconds=2 ** min(state.launch_failures, 6)), slowest)
+    if setting := setting_to_blame(error):
+        state.cannot_launch = f"Workers cannot be launched. Check {setting}: {error}"
+        pause = slowest
+    elif at - state.failing_since >= timedelta(minutes=OUTAGE_MINUTES):
+        state.cannot_launch = f"Workers could not be launched for {OUTAGE_MINUTES} minutes: {error}"
+    state.no_launch_before = at + pause

@@ -85,9 +85,8 @@ class Observation:
     """The measured speed of one worker, or None until it is known."""
     no_launch_before: float | None = None
     """The time before which no launch may be tried, or None if the last launch did not fail."""
-    launch_failures: int = 0
-    """The number of consecutive launches that EC2 refused for a reason other than capacity."""
-    launch_error: str = ""
+    cannot_launch: str = ""
+    """Why images need not wait for the next try to launch, or "" if they should."""
     not_ready: Sequence[str] = ()
     """The ids of the last consecutive instances that ended without ever being ready."""
     given_up: str = ""

@@ -20,8 +20,7 @@ from controller.autoscaling.wording import some
 
 BUSY_SECONDS = 2.0  # until the next run while images wait or instances exist
 IDLE_SECONDS = 30.0  # until the next run otherwise
-MAX_LAUNCH_FAILURES = 3  # consecutive refused launches after which waiting images are answered `failed`
-MAX_NOT_READY = 3  # consecutive instances that never got ready, with the same consequence
+MAX_NOT_READY = 3  # consecutive instances that never got ready, after which images are answered `failed`
 CONSOLE = "The last one's console output says why: aws ec2 get-console-output --latest --instance-id"
 
 
@@ -149,8 +148,8 @@ def why_no_worker_comes(observation: Observation) -> str:
             f"{observation.given_up} The next try is at {again:%H:%M:%S} UTC, or when the controller starts"
             " with other settings."
         )
-    if observation.launch_failures >= MAX_LAUNCH_FAILURES:
-        return f"Workers cannot be launched: {observation.launch_error}"
+    if observation.cannot_launch and launches_later(observation):
+        return observation.cannot_launch
     count = len(observation.not_ready)
     if count >= MAX_NOT_READY:
         return (
@@ -180,11 +179,17 @@ def scale_out(observation: Observation, wanted: int, called_for: int, policy: Po
 def launch_obstacle(observation: Observation) -> str:
     """Returns why nothing may be launched now, or "" if it may."""
     before = observation.no_launch_before
-    if before is not None and observation.now < before:
+    if before is not None and launches_later(observation):
         return f"the next try to launch is at {datetime.fromtimestamp(before, UTC):%H:%M:%S}"
     if len(observation.not_ready) >= MAX_NOT_READY:
         return "too many instances never got ready: none is launched until one does"
     return ""
+
+
+def launches_later(observation: Observation) -> bool:
+    """Returns whether the next try to launch is not due yet. Until then its last result holds."""
+    before = observation.no_launch_before
+    return before is not None and observation.now < before
 
 
 def surplus(observation: Observation, called_for: int) -> tuple[str, ...]:

@@ -117,6 +117,12 @@ class World:
                 lease.state.swept_at -= ago
             if lease.state.given_up:
                 lease.state.given_up.until -= ago
+            if lease.state.unanswered:
+                lease.state.unanswered.at -= ago
+            if lease.state.walk.began:
+                lease.state.walk.began -= ago
+            if lease.state.failing_since:
+                lease.state.failing_since -= ago
             for noted in (*lease.state.demand.sent, *lease.state.demand.called_for):
                 noted.at -= seconds
         self.passed += ago

@@ -8,7 +8,7 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.stub import ANY, Stubber
 
 from cloud.errors import CloudError
-from controller.autoscaling.ec2_fleet import Fleet, Instance, NoCapacity
+from controller.autoscaling.ec2_fleet import NAMED_AT_ONCE, Fleet, Instance, NoCapacity
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
 
@@ -211,7 +211,7 @@ def test_each_choice_has_a_client_token_of_its_own(aws, on_call):
 
 @pytest.mark.parametrize(
     "code",
-    ["InsufficientInstanceCapacity", "VcpuLimitExceeded", "InstanceLimitExceeded", "RequestLimitExceeded"],
+    ["InsufficientInstanceCapacity", "VcpuLimitExceeded", "InstanceLimitExceeded"],
 )
 def test_no_capacity_at_all_is_told_with_awss_reason(fleet, aws, on_call, code):
     def refuse(params):
@@ -327,3 +327,25 @@ def test_an_ec2_in_trouble_is_asked_once(fleet, aws, on_call, trouble):
     with pytest.raises(CloudError, match="could not terminate i-1, i-2"):
         fleet.terminate(["i-1", "i-2"])
     assert len(calls) == 1
+
+
+def test_naming_a_hundred_instances_takes_a_few_calls_of_a_run(fleet, aws, on_call):
+    calls = []
+    on_call(aws.ec2, "CreateTags", lambda params: calls.append(params["Resources"]))
+    fleet.launch(100, "abc", TOKEN)
+    for runs in range(1, 6):
+        fleet.number(fleet.instances())
+        assert len(calls) <= NAMED_AT_ONCE * runs
+    for _ in range(100 // NAMED_AT_ONCE):
+        fleet.number(fleet.instances())
+    assert names(fleet) == sorted(f"worker-{n}" for n in range(1, 101))
+    assert len(calls) == 100
+
+
+def test_slow_naming_does_not_hold_up_the_lease(fleet, aws, on_call):
+    left = [True, True, False]
+    calls = []
+    on_call(aws.ec2, "CreateTags", lambda params: calls.append(1))
+    fleet.launch(10, "abc", TOKEN)
+    fleet.number(fleet.instances(), may_name=lambda: left.pop(0))
+    assert len(calls) == 2

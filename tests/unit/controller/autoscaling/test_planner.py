@@ -11,7 +11,6 @@ from controller.autoscaling.observation import Counts, Observation, ObservedInst
 from controller.autoscaling.planner import (
     BUSY_SECONDS,
     IDLE_SECONDS,
-    MAX_LAUNCH_FAILURES,
     MAX_NOT_READY,
     Plan,
     Policy,
@@ -116,7 +115,7 @@ def test_no_launch_is_tried_before_its_time():
     ("trouble", "reason"),
     [
         (
-            {"launch_failures": MAX_LAUNCH_FAILURES, "launch_error": "no such AMI"},
+            {"cannot_launch": "Workers cannot be launched: no such AMI", "no_launch_before": 60.0},
             "Workers cannot be launched: no such AMI",
         ),
         ({"not_ready": ["i-1"] * MAX_NOT_READY}, "Workers fail to start: 3 in a row never got ready."),
