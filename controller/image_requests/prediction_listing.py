@@ -5,6 +5,7 @@ While a single image waits, its prediction is read instead, which costs a twelft
 
 import logging
 import time
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -18,9 +19,8 @@ from controller.image_requests.pace import Pace
 
 log = logging.getLogger(__name__)
 
-# A request that has waited for so long is listed alone if a listing has so many images of requests that no
-# longer wait.
-LONG_SECONDS, NEEDLESS = 30, 1000
+LONG_SECONDS = 30  # a request that has waited for so long may be listed alone
+NEEDLESS = 1000  # the images of requests that no longer wait which cost as much as to list a request alone
 
 
 class Followed:
@@ -52,8 +52,8 @@ class PredictionListing:
     """Lists the output bucket in a thread as long as requests wait, and hands out what it finds.
 
     The keys of the requests of this process begin with its shard and are in the order of time, so those since
-    the oldest one that waits are adjacent. A request that waits much longer than the others makes all
-    listings long, so it is left out.
+    the oldest one that waits are adjacent. Requests that wait much longer than the others make all listings
+    long. They are left out if that takes fewer calls, although each of them is then listed alone.
     """
 
     def __init__(self, outputs: OutputBucket, shard: str) -> None:
@@ -132,20 +132,19 @@ class PredictionListing:
 
     def _list(self, waiting: list[Followed]) -> int:
         by_request: dict[str, list[ImageId]] = {one.request_id: [] for one in waiting}
-        needless = 0
+        needless: list[str] = []
         for image_id in self.outputs.answered(self.shard, after=shard_and_time(waiting[0].request_id)):
             if image_id.request_id in by_request:
                 by_request[image_id.request_id].append(image_id)
             else:
-                needless += 1
+                needless.append(image_id.request_id)
         count = 0
         for one in waiting:
             new = [image_id for image_id in by_request[one.request_id] if image_id not in one.found]
             if new:
                 self._hand_out(one, new, alone=len(waiting) == 1)
                 count += len(new)
-        if needless > NEEDLESS and time.monotonic() - waiting[0].sent_at > LONG_SECONDS:
-            self._leave_out(waiting[0])
+        self._leave_out(waiting[: cheapest_cut(waiting, needless)])
         return count
 
     def wake(self, request_id: str) -> None:
@@ -154,7 +153,25 @@ class PredictionListing:
             if followed := self._followed.get(request_id):
                 followed.new.put([])
 
-    def _leave_out(self, one: Followed) -> None:
+    def _leave_out(self, slow: list[Followed]) -> None:
         with self._changed:
-            self._followed.pop(one.request_id, None)
-        one.new.put(None)
+            for one in slow:
+                self._followed.pop(one.request_id, None)
+        for one in slow:
+            one.new.put(None)
+
+
+def cheapest_cut(waiting: list[Followed], needless: list[str]) -> int:
+    """Returns how many of the oldest requests should be left out, so that the fewest calls are made.
+
+    `waiting` are the requests that wait, the oldest first. `needless` has the request-id of each listed image
+    whose request no longer waits, in the same order.
+    """
+    cut, most_saved = 0, 0
+    for count, one in enumerate(waiting, start=1):
+        if time.monotonic() - one.sent_at <= LONG_SECONDS:
+            break
+        passed_over = bisect(needless, waiting[count].request_id) if count < len(waiting) else len(needless)
+        if (saved := passed_over - count * NEEDLESS) > most_saved:
+            cut, most_saved = count, saved
+    return cut

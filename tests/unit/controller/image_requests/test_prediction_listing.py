@@ -178,6 +178,32 @@ def test_a_request_that_holds_the_listings_back_is_left_out(listing, outputs, mo
     assert outputs.listings[-1] == (SHARD, shard_and_time(request(3)))
 
 
+def test_many_that_wait_long_share_one_listing_while_others_among_them_are_answered(
+    listing, outputs, monkeypatch
+):
+    """After a cold start, a thousand requests wait, and workers answer them in no order."""
+    monkeypatch.setattr(prediction_listing, "LONG_SECONDS", 0)
+    for n in range(1, 4000, 2):
+        outputs.answer(request(n), 0)
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(follow(listing, request(n), 1)) for n in range(0, 2000, 2)]
+        eventually(lambda: len(outputs.listings) >= 6)
+        assert not [one for one in waiting if one.wait(0) is None]
+
+
+def test_several_requests_that_hold_the_listings_back_are_left_out_together(listing, outputs, monkeypatch):
+    monkeypatch.setattr(prediction_listing, "NEEDLESS", 10)
+    monkeypatch.setattr(prediction_listing, "LONG_SECONDS", 0.2)
+    outputs.answer(request(5), *range(50))
+    with ExitStack() as stack:
+        slow = [stack.enter_context(follow(listing, request(n), 1)) for n in range(3)]
+        other = stack.enter_context(follow(listing, request(9), 1))
+        assert [one.wait(10) for one in slow] == [None] * 3
+        keys = outputs.answer(request(9), 0)
+        assert other.wait(10) == keys
+    assert {shard_and_time(request(n)) for n in (1, 2)}.isdisjoint(after for _, after in outputs.listings)
+
+
 def test_a_wait_can_be_ended(listing):
     with follow(listing, request(1), 1) as followed:
         listing.wake(request(1))
