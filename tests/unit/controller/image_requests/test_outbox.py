@@ -95,7 +95,7 @@ def test_a_large_request_fills_its_calls_and_only_the_rest_goes_with_others(outb
 
 
 def test_the_messages_of_a_request_stay_in_one_call(outbox, queue, threads, monkeypatch):
-    monkeypatch.setattr(module, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.5)
     with ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(outbox.upload())
