@@ -30,7 +30,7 @@ LEASE_SECONDS = 20
 # A call of EC2 that starts this early in the lease ends within it: it takes up to 11 s (cloud/clients.py).
 ACT_BEFORE_SECONDS = 8
 TRY_AGAIN_SECONDS = 0.1
-GIVEN_UP_SECONDS = 60  # the first pause after no worker came
+GIVEN_UP_SECONDS = 10  # the first pause after no worker came
 LONGEST_GIVEN_UP_SECONDS = 3600
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100

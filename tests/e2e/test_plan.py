@@ -193,9 +193,12 @@ def busy(plan: Plan) -> Plan:
     assert failed["images"][0]["error"]["code"] == "no_workers"
     bend(plan.app, ROOT)
 
-    # It is tried again, and somebody looks at it.
-    requests.post(f"{page}{failed['url']}/retry", timeout=30).raise_for_status()
-    assert settled(page + failed["url"])["counts"]["classified"] == 1
+    # It is tried again until the controller launches again, and somebody looks at it.
+    def is_classified() -> bool:
+        requests.post(f"{page}{failed['url']}/retry", timeout=30).raise_for_status()
+        return bool(settled(page + failed["url"])["counts"]["classified"])
+
+    eventually(is_classified, 60, every=2)
     requests.get(f"{page}{failed['url']}/images/0000-cat.jpg", timeout=30).raise_for_status()
     eventually(lambda: not workers(plan, *PRESENT), 60)
 
