@@ -10,6 +10,7 @@ from typing import Any
 from cloud.clients import Client, EC2Client
 from cloud.settings import ControllerSettings
 from controller.autoscaling.ec2_fleet import LaunchPlan
+from controller.autoscaling.launch_errors import WRONG_SETTINGS
 from deploy.doctor.findings import Finding, attempt, denied, ok, unknown, wrong
 
 WOULD_SUCCEED = "DryRunOperation"  # EC2's error code for a dry run of an allowed call
@@ -29,14 +30,8 @@ FAMILIES = {  # the class of instance types, by the letters with which a type be
     **dict.fromkeys(("g", "gr", "vt"), "g"),
     "p": "p",
 }
-SETTINGS = {  # the setting that is wrong, by the beginning of EC2's error code
-    "InvalidSubnetID": "SUBNET_IDS",
-    "InvalidGroup": "SECURITY_GROUP_IDS",
-    "InvalidKeyPair": "KEY_NAME",
-    "InvalidLaunchTemplateName": "LAUNCH_TEMPLATE",
-    "InvalidInstanceType": "INSTANCE_TYPE",
-    "Unsupported": "INSTANCE_TYPE or SUBNET_IDS",
-}
+SETTINGS = WRONG_SETTINGS | {"Unsupported": "INSTANCE_TYPE or SUBNET_IDS"}
+"""The setting that is wrong, by the beginning of EC2's error code."""
 
 
 def check_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -> Finding:
