@@ -143,10 +143,6 @@ class Journal:
             answered_until=max((at for i, at in stored.items() if i in answered), default=None),
         )
 
-    def waiting(self, marker: Marker) -> dict[ImageId, datetime]:
-        """Returns the images of a marker that wait, and since when."""
-        return self.images(marker).waiting
-
     def forget(self, marker: Marker) -> None:
         """Deletes a marker of which nothing waits, unless it is that of this process."""
         with self._lock:

@@ -192,7 +192,7 @@ def test_a_request_that_is_taken_over_makes_nobody_list_since_it_was_made(keys, 
     watched = controller.submissions.submit(claimed.request_id, uploads_of(old, "a.png"), claimed)
     other = submit(controller, "b.png", "c.png")
     (alone,) = (marker for marker in journal.markers() if marker.name == old)
-    assert set(journal.waiting(alone)) == set(watched.image_ids)
+    assert set(journal.images(alone).waiting) == set(watched.image_ids)
     eventually(lambda: shard_and_time(other.request_id) in after)
     assert shard_and_time(old) not in after
     assert all(marker == alone or marker.after > shard_and_time(old) for marker in journal.markers())

@@ -76,7 +76,7 @@ def test_what_waits_is_what_is_stored_and_not_answered_since_the_oldest_request(
     journal.open(first)
     answer(journal, image(first, 0), image(second, 1))
     (marker,) = journal.markers()
-    waiting = journal.waiting(marker)
+    waiting = journal.images(marker).waiting
     assert list(waiting) == [image(first, 1), image(second, 0)]
     assert all(abs(now() - at) < timedelta(minutes=1) for at in waiting.values())
 
@@ -86,7 +86,7 @@ def test_the_images_of_other_processes_are_not_read(journal, make_journal):
     store(journal, image(request(other, 1)))
     journal.open(request(journal, 0))
     (marker,) = journal.markers()
-    assert journal.waiting(marker) == {}
+    assert journal.images(marker).waiting == {}
 
 
 def test_of_two_requests_of_one_second_the_one_that_sorts_first_may_come_later(journal, puts):
@@ -95,7 +95,7 @@ def test_of_two_requests_of_one_second_the_one_that_sorts_first_may_come_later(j
         journal.open(request_id)
         store(journal, image(request_id))
     (marker,) = journal.markers()
-    assert list(journal.waiting(marker)) == [image(early), image(late)]
+    assert list(journal.images(marker).waiting) == [image(early), image(late)]
 
 
 def test_a_request_that_seems_older_than_the_marker_gets_another_marker(journal):
@@ -175,7 +175,7 @@ def test_a_request_that_is_opened_and_held_is_noted_until_it_is_closed_twice(jou
     journal.open(one)
     journal.hold(one)
     journal.close(one)
-    assert [list(journal.waiting(marker)) for marker in journal.markers()] == [[image(one)]]
+    assert [list(journal.images(marker).waiting) for marker in journal.markers()] == [[image(one)]]
     journal.close(one)
     assert journal.markers() == []
 
@@ -189,7 +189,7 @@ def test_a_request_is_held_once_and_waits_since_then(journal, monkeypatch):
     answer(journal, image(one, 1))
     (marker,) = journal.markers()
     later = Marker(marker.name, marker.written_at + timedelta(hours=1))
-    assert journal.waiting(later) == {image(one, 0): later.written_at}
+    assert journal.images(later).waiting == {image(one, 0): later.written_at}
     journal.release(one)
     journal.release(one)
     assert journal.markers() == []

@@ -35,7 +35,7 @@ def test_a_request_is_open_until_it_is_answered(make, inputs, outputs, work, sta
     process, journal = make(), Journal(state, inputs, outputs)
     watched = submit(process, "a.png", "b.png")
     (marker,) = journal.markers()
-    assert sorted(journal.waiting(marker)) == watched.image_ids
+    assert sorted(journal.images(marker).waiting) == watched.image_ids
     assert process.polling.waiting().requests == (watched.request_id,)
     assert process.polling.waiting().just_sent == 2
     closed = Event()
@@ -58,7 +58,7 @@ def test_a_request_that_waits_too_long_gets_what_there_is_and_stays_open(make, i
     journal = Journal(state, inputs, outputs)
     (marker,) = journal.markers()
     assert marker.name == watched.request_id
-    assert list(journal.waiting(marker)) == [second]
+    assert list(journal.images(marker).waiting) == [second]
     assert queue.counts().backlog == 2
 
 
