@@ -14,7 +14,6 @@ from pathlib import Path
 
 from cloud.image_file import decode
 from cloud.settings import WorkerSettings
-from worker.consumer import BATCH
 from worker.engine import Classifier, load_classifier
 
 
@@ -46,8 +45,8 @@ def main(folder: Path, images: int) -> None:
 def classify(classifier: Classifier, photos: list[bytes]) -> list[str]:
     """Returns the label of each photo."""
     found = []
-    for first in range(0, len(photos), BATCH):
-        prepared = [classifier.prepare(decode(photo)) for photo in photos[first : first + BATCH]]
+    for first in range(0, len(photos), classifier.batch):
+        prepared = [classifier.prepare(decode(photo)) for photo in photos[first : first + classifier.batch]]
         found += [top[0][0] for top in classifier.classify(prepared)]
     return found
 

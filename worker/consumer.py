@@ -25,7 +25,6 @@ from worker.threads import start, yield_to_others
 
 log = logging.getLogger(__name__)
 
-BATCH = 5  # the most images that are classified at once
 POLL_SECONDS = 1  # the length of a long poll, and thus the longest that a drain takes if there is no work
 RETRY_SECONDS = 5  # the pause after a failed receive
 RECEIVERS = 3  # the threads that receive as long as the queue is long; otherwise, one does
@@ -192,7 +191,7 @@ class Consumer:
 
     def also_ready(self) -> Iterator[Work]:
         """Yields further images that are ready to be classified now."""
-        for _ in range(BATCH - 1):
+        for _ in range(self.steps.classifier.batch - 1):
             try:
                 if work := self.ready.get_nowait():
                     yield work

@@ -22,6 +22,7 @@ from worker.preprocessing import Pixels
 from worker.processor import processor
 
 CODE = Path(__file__).parent.parent
+BATCH = 5  # the most images at once on a processor, which gains little by more
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +34,8 @@ class Classifier:
     network: Network
     streams: int
     """How many threads should call `classify` at once to keep the processor busy."""
+    batch: int
+    """The most images that a call of `classify` should have."""
 
     @property
     def model(self) -> str:
@@ -93,7 +96,7 @@ def load_baked(folder: Path, manifest: Manifest) -> Classifier:
 
     cores = len(os.sched_getaffinity(0))
     network = load_openvino(folder / manifest.network, manifest.precision, cores)
-    return Classifier(manifest, network, streams=cores)
+    return Classifier(manifest, network, streams=cores, batch=BATCH)
 
 
 def why_not_here(folder: Path, manifest: Manifest) -> str:
@@ -148,7 +151,7 @@ def load_torch(settings: WorkerSettings, s3: S3Client | None, reason: str) -> Cl
     if find_spec("torch") is None:
         raise ClassifierError(f"{reason} The engine torch is not installed here.")
     # Not at the top of the file, because torch takes seconds to load.
-    from worker.torch_network import load_model, torch_network
+    from worker.torch_network import GPU_BATCHES, load_model, on_gpu, torch_network
 
     model = load_model(settings.model, settings.weights, settings.labels or None, reader(s3))
     precision = "fp32" if settings.precision == "auto" else settings.precision
@@ -164,7 +167,8 @@ def load_torch(settings: WorkerSettings, s3: S3Client | None, reason: str) -> Cl
         processor=processor(),
         network="",
     )
-    return Classifier(manifest, torch_network(model, precision), streams=1)
+    batch = GPU_BATCHES[-1] if on_gpu() else BATCH
+    return Classifier(manifest, torch_network(model, precision), streams=1, batch=batch)
 
 
 def reader(s3: S3Client | None) -> Callable[[str], bytes]:

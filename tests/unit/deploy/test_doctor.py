@@ -418,7 +418,7 @@ def test_an_instance_type_that_does_not_exist_is_wrong(aws, settings):
 class Slow:
     """A classifier whose batch takes so long; time passes in `clock` only."""
 
-    model, engine, precision = "resnet152 (imagenet)", "openvino", "int8"
+    model, engine, precision, batch = "resnet152 (imagenet)", "openvino", "int8", 5
 
     def __init__(self, seconds):
         self.seconds, self.time, self.batches = seconds, 0.0, []

@@ -30,7 +30,7 @@ MAX_RECEIVES = 3
 class Brightness:
     """A model of two classes that looks at one pixel."""
 
-    model, engine, precision, streams = "brightness (test)", "test", "fp32", 1
+    model, engine, precision, streams, batch = "brightness (test)", "test", "fp32", 1, 5
 
     def __init__(self) -> None:
         self.batches: list[int] = []

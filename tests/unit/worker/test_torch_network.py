@@ -12,7 +12,15 @@ from torch import Tensor
 from cloud.errors import CloudError
 from tests.support.models import IMAGES, LITE0, lines, saved, state_dict
 from worker.artefact import ClassifierError
-from worker.torch_network import IMAGENET, RESNETS, load_model, torch_network
+from worker.torch_network import (
+    GPU_BATCHES,
+    IMAGENET,
+    RESNETS,
+    load_model,
+    on_gpu,
+    padded,
+    torch_network,
+)
 
 
 def no_s3(url: str) -> bytes:
@@ -119,3 +127,19 @@ def test_bf16_answers_nearly_as_fp32_does_and_int8_is_refused():
     assert 0 < abs(exact - rounded).max() < 0.1
     with pytest.raises(ClassifierError, match="ENGINE=torch has no PRECISION=int8: use fp32 or bf16"):
         torch_network(model, "int8")
+
+
+def test_a_batch_for_a_gpu_is_filled_up_to_one_of_few_sizes():
+    images = np.full((9, 2, 2, 3), 7, np.uint8)
+    filled = padded(images)
+    assert len(filled) == GPU_BATCHES[-1]
+    assert (filled[:9] == images).all()
+    assert not filled[9:].any()
+    assert len(padded(images[:8])) == 8
+
+
+@pytest.mark.skipif(not on_gpu(), reason="This machine has no GPU that torch can use.")
+def test_a_gpu_gives_the_answers_of_the_processor(monkeypatch: pytest.MonkeyPatch):
+    on_the_gpu = torch_answers(LITE0, IMAGENET, None)
+    monkeypatch.setattr("worker.torch_network.on_gpu", lambda: False)
+    assert np.abs(on_the_gpu - torch_answers(LITE0, IMAGENET, None)).max() < 1e-5
