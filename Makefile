@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 PORT ?= 8000
 CLOUD_PORT ?= 4566
+LOCAL_BUCKETS ?= .local/buckets/$(PORT)
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
@@ -11,7 +12,7 @@ BENCHES := run worker bill growth compare queue local_aws streams simulate fault
 .SILENT:
 
 run: $(STAMP)
-	PORT=$(PORT) CLOUD_PORT=$(CLOUD_PORT) exec .venv/bin/python -m local
+	PORT=$(PORT) CLOUD_PORT=$(CLOUD_PORT) LOCAL_BUCKETS=$(LOCAL_BUCKETS) exec .venv/bin/python -m local
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -20,6 +20,7 @@ from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
 from local.endpoint import Endpoint
+from local.kept_buckets import CannotRead, load, save
 from local.machines import Machines
 
 HERE = Path(__file__).parent.parent
@@ -27,6 +28,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 60  # the longest start of the controller
 # The grace period of the controller, and then of the instances. Everything has stopped within 10 s.
 STOP_SECONDS = 4
+KEPT_BYTES = 500_000_000  # of each bucket, from one run to the next
 
 CORES = len(os.sched_getaffinity(0))
 DEFAULTS = {
@@ -50,7 +52,7 @@ def main() -> int:
     stop = stop_on(signal.SIGINT, signal.SIGTERM)
     try:
         run(stop)
-    except (CannotStart, SettingsError, CloudError) as error:
+    except (CannotStart, CannotRead, SettingsError, CloudError) as error:
         print(f"make run: {error}", file=sys.stderr)
         return 1
     return 0
@@ -84,21 +86,38 @@ def run(stop: Event) -> None:
     )
     endpoint.start()
     aws_env = write_aws_env(logs / "aws.env", endpoint)
-    try:
+    with ExitStack() as at_the_end:
+        at_the_end.callback(endpoint.stop)
         with baking(settings, stop):
             clients = make_clients()
             provision(clients.s3, clients.sqs, settings)
-        with controller(port, logs / "controller.log", machines.mark) as process:
-            wait_until_ready(port, process, logs / "controller.log", stop)
-            announce(port, endpoint.url, logs, aws_env)
-            while not stop.is_set():
-                if process.poll() is not None:
-                    raise CannotStart(f"the controller has ended: {last_lines(logs / 'controller.log')}")
-                stop.wait(0.2)
-            print("\nstopping ...", flush=True)
+        at_the_end.enter_context(kept(settings.buckets, os.environ.get("LOCAL_BUCKETS", "")))
+        at_the_end.callback(machines.stop_all)
+        process = at_the_end.enter_context(controller(port, logs / "controller.log", machines.mark))
+        wait_until_ready(port, process, logs / "controller.log", stop)
+        announce(port, endpoint.url, logs, aws_env)
+        while not stop.is_set():
+            if process.poll() is not None:
+                raise CannotStart(f"the controller has ended: {last_lines(logs / 'controller.log')}")
+            stop.wait(0.2)
+        print("\nstopping ...", flush=True)
+
+
+@contextmanager
+def kept(buckets: tuple[str, ...], folder: str) -> Iterator[None]:
+    """Fills the buckets from `folder` before the block, and saves them there after it.
+
+    Nothing is kept if `folder` is "". Raises CannotRead when a saved bucket is damaged.
+    """
+    if not folder:
+        yield
+        return
+    load(Path(folder), buckets)
+    try:
+        yield
     finally:
-        machines.stop_all()
-        endpoint.stop()
+        if left_out := save(Path(folder), buckets, KEPT_BYTES):
+            say(f"{left_out} objects were too old to be kept for the next run.")
 
 
 def local_environment(cloud_port: int, key: AccessKey) -> dict[str, str]:

@@ -5,11 +5,13 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from local.driver import ROOT, eventually, free_port, marked, with_command
+from local.driver import ROOT, ask, eventually, free_port, marked, with_command
+from tests.support.pictures import picture
 from tests.support.requests_of_users import photos
 
 
@@ -99,3 +101,19 @@ def test_a_restarted_controller_finishes_what_waits(start):
     address = system.url.rstrip("/") + reply.headers["Location"]
     eventually(lambda: requests.get(address, timeout=10).json()["complete"], 60)
     eventually(lambda: not system.active(), 60)
+
+
+def test_what_was_stored_is_there_in_the_next_run_and_what_waited_is_answered(start, tmp_path):
+    kept = {"LOCAL_BUCKETS": str(tmp_path / "kept"), "ANSWER_CACHE": "on"}
+    first = start(**kept)
+    answered = urlsplit(ask(first, *photos())).path
+    eventually(lambda: requests.get(first.url[:-1] + answered, timeout=10).json()["complete"])
+    first.limit(0)
+    waiting = urlsplit(ask(first, ("small.png", picture()))).path
+    first.stop()
+
+    second = start(**kept)
+    images = requests.get(second.url[:-1] + answered, timeout=10).json()["images"]
+    assert {image["status"] for image in images} == {"classified"}
+    assert second.post(*photos()).json()["images"][0]["cached"]
+    eventually(lambda: requests.get(second.url[:-1] + waiting, timeout=10).json()["complete"], 60)
