@@ -34,6 +34,12 @@ def split_at_commas(value: object) -> object:
     )
 
 
+def in_capitals(value: object) -> object:
+    """Returns text in capitals. Values that are not text are returned unchanged."""
+    return value.upper() if isinstance(value, str) else value
+
+
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(in_capitals)]
 Names = Annotated[tuple[ListedName, ...], NoDecode, BeforeValidator(split_at_commas)]
 
 
@@ -110,7 +116,9 @@ class WorkerSettings(BaseSettings):
     metrics_port: int = Field(
         0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+    log_level: LogLevel = Field(
+        "INFO", description="how much is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
 
     @classmethod
     def from_environment(cls, *needed: str) -> Self:

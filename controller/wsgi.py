@@ -1,9 +1,12 @@
 """The WSGI entry point: reads the settings and creates the app. Run it as `gunicorn controller.wsgi:app`."""
 
+import logging
+import os
 import sys
 
 from cloud import logs
 from cloud.clients import make_clients
+from cloud.misspelt_settings import misspelt_settings
 from cloud.settings import ControllerSettings, SettingsError
 from controller.app import create_app
 from controller.container import assemble, start_autoscaler
@@ -18,6 +21,8 @@ except SettingsError as error:
     sys.exit(GUNICORN_GIVES_UP)
 
 logs.configure(settings.log_level)
+for misspelt in misspelt_settings(os.environ):
+    logging.getLogger("controller").warning(misspelt)
 services = assemble(settings, clients)
 start_autoscaler(services.autoscaler)
 app = create_app(services)

@@ -15,6 +15,7 @@ from threading import Event
 
 from cloud.clients import make_clients
 from cloud.errors import CloudError
+from cloud.misspelt_settings import misspelt_settings
 from cloud.provision import provision
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
@@ -66,6 +67,8 @@ def run(stop: Event) -> None:
     os.environ.setdefault("MODEL_CACHE", str(Path.home() / ".cache" / "image-classifier"))
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
     settings = ControllerSettings.from_environment("ami_id")
+    for misspelt in misspelt_settings(os.environ):
+        print(f"make run: {misspelt}", file=sys.stderr)
     check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
     check_free(port, "PORT")

@@ -15,6 +15,7 @@ from cloud import logs
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import WorkerClients, make_worker_clients
 from cloud.errors import CloudError
+from cloud.misspelt_settings import misspelt_settings
 from cloud.model_version import model_version
 from cloud.prediction_cache import CacheWriter
 from cloud.request_queue import RequestQueue
@@ -38,6 +39,8 @@ def main() -> int:
     try:
         settings = WorkerSettings.from_environment()
         logs.configure(settings.log_level)
+        for misspelt in misspelt_settings(os.environ):
+            log.warning(misspelt)
         clients = make_worker_clients()
         version = cache_version(settings, clients)
         classifier = load_classifier(settings, clients.s3)

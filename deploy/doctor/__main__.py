@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from cloud.clients import Clients
+from cloud.misspelt_settings import misspelt_settings
 from cloud.settings import ControllerSettings, SettingsError, WorkerSettings
 from deploy.doctor import account, storage
 from deploy.doctor.findings import Finding, wrong
@@ -64,6 +65,8 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
                 line, "deploy/README.md says where the settings come from, and README.md what they mean"
             )
         return
+    for misspelt in misspelt_settings(os.environ):
+        yield wrong(misspelt, "correct its name, or remove it from the environment")
     clients = Clients(*(session.client(name, config=QUICK) for name in Clients._fields))
     yield from examine_storage(tier, settings, clients)
     if isinstance(settings, ControllerSettings):

@@ -117,3 +117,10 @@ def test_what_was_stored_is_there_in_the_next_run_and_what_waited_is_answered(st
     assert {image["status"] for image in images} == {"classified"}
     assert second.post(*photos()).json()["images"][0]["cached"]
     eventually(lambda: requests.get(second.url[:-1] + waiting, timeout=10).json()["complete"], 60)
+
+
+def test_a_misspelt_setting_is_named_at_the_start_and_in_the_log(start):
+    system = start(MAX_INSTNCES="3")
+    sentence = "MAX_INSTNCES is not a setting, and is ignored: the nearest one is MAX_INSTANCES."
+    assert f"make run: {sentence}" in system.log()
+    assert sentence in (ROOT / ".local" / str(system.port) / "controller.log").read_text()

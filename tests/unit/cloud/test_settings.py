@@ -72,7 +72,7 @@ def test_a_setting_that_only_one_tier_needs_is_asked_for_by_it(environment):
         ("WORKER_NAME", "a*", "should match pattern"),
         ("SUBNET_IDS", "subnet 1", "should match pattern"),
         ("STATE_BUCKET", "My_Bucket", "should match pattern"),
-        ("LOG_LEVEL", "loud", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("LOG_LEVEL", "LOUD", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(environment, name, value, right):
@@ -132,3 +132,9 @@ def test_settings_do_not_change(environment):
 
 def test_every_setting_says_what_it_is_for():
     assert not [name for name, field in ControllerSettings.model_fields.items() if not field.description]
+
+
+@pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
+def test_the_log_level_may_be_written_in_small_letters(environment, level):
+    environment.setenv("LOG_LEVEL", level)
+    assert ControllerSettings.from_environment().log_level == "DEBUG"
