@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 PORT ?= 8000
 CLOUD_PORT ?= 4566
 LOCAL_BUCKETS ?= .local/buckets/$(PORT)
+RUN_STAMP := .venv/.run-installed
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
@@ -11,7 +12,7 @@ BENCHES := run worker bill growth compare queue local_aws streams simulate fault
 .PHONY: run test lint bench lock clean
 .SILENT:
 
-run: $(STAMP)
+run: $(RUN_STAMP)
 	PORT=$(PORT) CLOUD_PORT=$(CLOUD_PORT) LOCAL_BUCKETS=$(LOCAL_BUCKETS) exec .venv/bin/python -m local
 
 test: $(STAMP)
@@ -37,17 +38,23 @@ PROVIDER_FROM ?= -platform=linux_amd64 -platform=linux_arm64 -platform=darwin_am
 
 lock: $(STAMP)
 	$(LOCK) --upgrade --group dev --output-file requirements.txt
+	$(LOCK) --upgrade --group local --constraints requirements.txt --output-file local/requirements.txt
 	$(LOCK) --upgrade --group controller --constraints requirements.txt --output-file controller/requirements.txt
 	$(LOCK) --upgrade --group worker --constraints requirements.txt --output-file worker/requirements.txt
 	$(LOCK) --upgrade --group worker --group bake --constraints requirements.txt --output-file worker/bake/requirements.txt
 	$(LOCK) --upgrade --group dev --group bench --constraints requirements.txt --output-file bench/requirements.txt
 	terraform -chdir=deploy/terraform providers lock $(PROVIDER_FROM)
 
-$(STAMP): requirements.txt
+$(RUN_STAMP): local/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "Python 3.11 is needed: set PYTHON to it, as in 'make run PYTHON=/usr/bin/python3.11'" >&2; exit 1; }
 	echo "Installing the requirements into .venv (once; some minutes: torch is large) ..."
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	local/install.sh local/requirements.txt
+	touch $(RUN_STAMP)
+
+$(STAMP): requirements.txt $(RUN_STAMP)
+	echo "Installing what tests and benches need in addition ..."
+	local/install.sh requirements.txt
 	touch $(STAMP)
 
 $(BENCH_STAMP): bench/requirements.txt
