@@ -267,7 +267,7 @@ def announce(port: int, endpoint: str, logs: Path, aws_env: Path) -> None:
   The image classifier is running. Ctrl-C stops it.
 
   page         http://{HOST}:{port}/
-  with curl    curl -F image_file=@photo.jpg http://{HOST}:{port}/
+  with curl    curl -F image_file=@deploy/cat.jpg http://{HOST}:{port}/
   local AWS    {endpoint}  (S3, SQS, EC2); for the AWS CLI: . {aws_env.relative_to(HERE)}
   logs         {logs}
 """,
