@@ -50,7 +50,7 @@ export function chosenPictures(list, template, onChange) {
     add,
     showSent,
     files: () => [...files.values()],
-    images: () => [...files.keys()].map((item) => item.querySelector("img")),
+    previews: () => [...files.keys()].map((item) => withFallback(item.querySelector("img").cloneNode())),
   };
 }
 
@@ -61,8 +61,12 @@ function showPart(item, part) {
   item.toggleAttribute("data-sent", part === 1);
 }
 
-/** Shows the picture, or a placeholder if the browser cannot show the file, such as HEIC, TIFF or text. */
 function preview(img, file) {
+  withFallback(img).src = URL.createObjectURL(file);
+}
+
+/** Lets the image show a placeholder if the browser cannot show the file, such as HEIC, TIFF or text. */
+function withFallback(img) {
   img.addEventListener("error", () => { img.src = NO_PREVIEW; }, { once: true });
-  img.src = URL.createObjectURL(file);
+  return img;
 }

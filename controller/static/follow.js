@@ -6,7 +6,8 @@ const FIRST_PAUSE = 250; // milliseconds
 const LONGEST_PAUSE = 4000;
 const BACKOFF = 1.5;
 
-class Gone extends Error {}
+/** The server does not know the request, so no more answers come. */
+export class Gone extends Error {}
 
 /** Returns the current state of the request. Throws an Error with the message of the server if that fails. */
 export async function ask(address, method = "GET") {
@@ -25,7 +26,7 @@ export function tell({ images, wait, counts, complete }, { onState, onImage }) {
 
 /**
  * Keeps `listener` up to date until all pictures are answered. Calls its `onTrouble(sentence)` when there is a
- * problem, and with "" when it is over. Throws an Error if the request does not exist.
+ * problem, and with "" when it is over. Throws Gone if the request does not exist.
  */
 export async function follow(address, listener) {
   if (!(await stream(address, listener))) await poll(address, listener);

@@ -104,20 +104,28 @@ function showSent(loaded, size) {
   chosen.showSent(loaded / size);
 }
 
-/** Replaces this page by the page of the request, but keeps the previews that are already shown. */
+/** Replaces this page by the page of the request, but shows the same previews. */
 async function becomeRequest(url) {
   const reply = await fetch(url, { headers: { Accept: "text/html" }, cache: "no-store" });
   if (!reply.ok) throw new Error(`${url}: ${reply.status}`);
   const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-  const previews = chosen.images();
+  const previews = chosen.previews();
   page.querySelectorAll(".card .picture").forEach((place, number) => {
     previews[number].alt = place.querySelector("img").alt;
     place.replaceChildren(previews[number]);
   });
+  const [chooser, title] = [document.querySelector("#main"), document.title];
   moveTo(url, "pushState");
   document.title = page.title;
-  document.querySelector("#main").replaceWith(document.adoptNode(page.querySelector("#main")));
+  chooser.replaceWith(document.adoptNode(page.querySelector("#main")));
   scrollTo(0, 0);
   document.querySelector("#headline").focus();
-  followRequest(document.querySelector("#results"));
+  followRequest(document.querySelector("#results"), () => {
+    moveTo(form.action, "pushState");
+    document.title = title;
+    document.querySelector("#main").replaceWith(chooser);
+    setSending(false);
+    showChosen();
+    submit.focus();
+  });
 }

@@ -8,7 +8,7 @@ const SPEAK_EVERY = 10_000; // milliseconds; a screen reader need not read every
 export function requestView(results) {
   const find = (selector) => results.querySelector(selector);
   const cards = new Map([...results.querySelectorAll(".card")].map((card) => [card.dataset.imageId, card]));
-  const showWait = waitingWords(find("#wait"));
+  const wait = waitingWords(find("#wait"));
   const speak = speaker(find("#spoken"));
   const models = new Set(find("#models").textContent.split(", ").filter(Boolean));
 
@@ -25,7 +25,7 @@ export function requestView(results) {
     results.dataset.state = state;
     results.dataset.complete = complete;
     showCounts(counts);
-    if (!complete) showWait({ message, estimate_seconds });
+    if (!complete) wait.show({ message, estimate_seconds });
     if (news) results.querySelectorAll('.card[data-status="waiting"]').forEach(showPending);
     showStep(state === "stalled" ? "launching" : state);
     find("#waiting").hidden = find("#cancel-request").hidden = complete;
@@ -61,7 +61,24 @@ export function requestView(results) {
     place.parentElement.hidden = false;
   }
 
-  return { onImage, onState };
+  /** Shows a problem, or with "" that it is over. The estimate is not counted down meanwhile. */
+  function onTrouble(sentence) {
+    if (sentence) wait.stop();
+    const place = find("#problem");
+    if (place.textContent !== sentence) place.textContent = sentence;
+  }
+
+  /** Shows that no more answers come. */
+  function onGone() {
+    wait.stop();
+    results.dataset.state = "gone";
+    find("#waiting").hidden = find("#cancel-request").hidden = find(".address").hidden = true;
+    results.querySelectorAll('.card[data-status="waiting"] .pending').forEach((words) => {
+      words.textContent = "Not answered";
+    });
+  }
+
+  return { onImage, onState, onTrouble, onGone };
 }
 
 /** The same words as those of the server. */

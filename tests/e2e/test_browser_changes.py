@@ -1,5 +1,7 @@
 """Cancel and retry in a real browser, with the keyboard alone; and what axe-core says of each page."""
 
+import signal
+
 import pytest
 from playwright.sync_api import Page
 
@@ -56,6 +58,10 @@ def test_from_choosing_to_trying_again_with_the_keyboard_alone(visit, system, fi
 def test_a_request_is_cancelled_and_says_so_on_each_card(visit, system, files, no_capacity):
     page = visit(system.url)
     url = send(page, files)
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.click("#cancel-request button")
+    assert page.get_attribute("#results", "data-complete") == "false"
+    page.once("dialog", lambda dialog: dialog.accept())
     page.click("#cancel-request button")
     page.wait_for_selector("#results[data-complete=true]")
     expect_answers(page, 0, 5)
@@ -66,6 +72,34 @@ def test_a_request_is_cancelled_and_says_so_on_each_card(visit, system, files, n
     plain = visit(system.url, java_script_enabled=False)
     plain.goto(url)
     expect_answers(plain, 0, 5)
+
+
+def test_what_the_server_has_lost_can_be_sent_again(visit, system, files, no_capacity):
+    page = visit(system.url)
+    url = send(page, files[:2])
+    waiting = page.locator(".pending", has_text="In the queue")
+    assert waiting.count() == 2
+    request_id = url.rpartition("/")[2]
+    inputs = system.client("s3")
+    found = inputs.list_objects_v2(Bucket="input-images", Prefix=f"{request_id}/")["Contents"]
+    for stored in found:
+        inputs.delete_object(Bucket="input-images", Key=stored["Key"])
+    [arbiter] = system.arbiters()
+    arbiter.send_signal(signal.SIGHUP)
+    page.locator("#problem", has_text="The server no longer has this request").wait_for(timeout=60_000)
+    assert not page.locator("#waiting").is_visible()
+    assert page.locator(".pending").all_text_contents() == ["Not answered"] * 2
+    keep(page, "lost")
+    page.click("#send-again")
+    assert page.locator("#chosen li").count() == 2
+    assert page.evaluate("location.pathname") == "/"
+    system.limit(None)
+    page.click("#submit")
+    page.wait_for_url("**/requests/*")
+    assert page.url != url
+    expect_answers(page, 2)
+    previews = page.locator(".card .picture img")
+    assert previews.evaluate_all("all => all.every((img) => img.complete && img.naturalWidth > 1)")
 
 
 def test_cancel_and_retry_work_without_scripts(visit, system, files, no_capacity):
