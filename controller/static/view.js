@@ -72,7 +72,7 @@ export function requestView(results) {
   function onGone() {
     wait.stop();
     results.dataset.state = "gone";
-    find("#waiting").hidden = find("#cancel-request").hidden = find(".address").hidden = true;
+    for (const part of ["#waiting", "#cancel-request", ".address", ".lead"]) find(part).hidden = true;
     results.querySelectorAll('.card[data-status="waiting"] .pending').forEach((words) => {
       words.textContent = "Not answered";
     });
