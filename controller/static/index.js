@@ -3,6 +3,7 @@
 import { moveTo } from "./address.js";
 import { chosenPictures } from "./chosen.js";
 import { receiveFiles } from "./drop.js";
+import { offerExamples } from "./examples.js";
 import { remember, showLatest } from "./latest.js";
 import { followRequest } from "./results.js";
 import { upload } from "./upload.js";
@@ -27,6 +28,8 @@ for (const picker of form.querySelectorAll(".picker")) {
   });
 }
 receiveFiles(add, tell);
+const examples = document.querySelector("#examples");
+offerExamples(examples, examples.dataset.addresses.split(" "), add, tell);
 showLatest(document.querySelector("#latest"));
 cancel.addEventListener("click", () => sending?.abort());
 addEventListener("beforeunload", (event) => {

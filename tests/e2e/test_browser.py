@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 from local.driver import eventually
-from tests.support.browser import expect_answers, keep, send
+from tests.support.browser import RIGHT, expect_answers, keep, send
 
 
 def test_five_files_of_which_one_is_a_text_show_four_labels_and_one_reason(visit, system, files):
@@ -105,3 +105,16 @@ def test_a_first_visit_takes_less_than_100_kilobytes_from_this_server_alone(visi
     assert all(reply.url.startswith(system.url) for reply in replies)
     sizes = [reply.request.sizes() for reply in replies]
     assert sum(size["responseHeadersSize"] + size["responseBodySize"] for size in sizes) < 100_000
+
+
+def test_the_examples_are_one_click_away(visit, system):
+    page = visit(system.url)
+    page.wait_for_selector("html[data-js]")
+    page.click("#examples")
+    page.locator("#chosen li").nth(2).wait_for()
+    keep(page, "examples")
+    page.click("#submit")
+    page.wait_for_url("**/requests/*")
+    page.wait_for_selector("#results[data-complete=true]", timeout=90_000)
+    assert page.locator("p.guess .label").first.text_content() in RIGHT
+    assert page.locator(".card[data-status=classified]").count() == 3
