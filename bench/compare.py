@@ -9,7 +9,6 @@ with torch, in the second with the engine of the workers. Each contender runs wi
 read the tables.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.arguments import parser_with_photos
 from bench.client import Post, Reply, percentile, send, send_all
 from bench.contenders import CannotServe, Contender, Serving, contenders
 from bench.photos import different_photos
@@ -58,12 +58,7 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
-    )
+    parser = parser_with_photos(__doc__)
     parser.add_argument("--python", default=".venv-bench/bin/python", help="(default: %(default)s)")
     parser.add_argument("--only", default="", help="names of contenders, with commas (default: all)")
     parser.add_argument("--engines", default="torch,openvino", help="(default: %(default)s)")

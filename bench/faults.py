@@ -6,7 +6,6 @@ The faults and their times are drawn from the seed. It ends with a count, and wi
 number that should be zero is not, or the maximum of instances was exceeded.
 """
 
-import argparse
 import random
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import psutil
 import requests
 
+from bench.arguments import parser_of
 from bench.photos import PHOTOS
 from local.driver import System, eventually, running
 
@@ -167,9 +167,7 @@ def count(system: System, addresses: dict[str, int], answers: list[dict[str, Any
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

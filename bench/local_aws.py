@@ -7,7 +7,6 @@ Each server has a process of its own. The calls come one after the other from on
 has 5,000 objects.
 """
 
-import argparse
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from bench.arguments import parser_of
 from bench.queue import KEY, local_sqs, moto_as_shipped
 
 CALLS, ROUNDS, STORED = 200, 3, 5000
@@ -126,9 +126,7 @@ def measured(calls: Calls, processor_time: Callable[[], float]) -> dict[str, tup
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    parser_of(__doc__).parse_args()
     print(f"{os.cpu_count()} cores, {CALLS} calls a round, the least of {ROUNDS} rounds\n")
     print(f"{'ms of processor, of waiting':<32}" + "".join(f"{name:>20}" for name in SERVERS))
     found = []

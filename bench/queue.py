@@ -6,7 +6,6 @@ Each is a server in a process of its own. Four threads send and four receive and
 time is that from the first send to the last delete. A round is over when no message comes any more.
 """
 
-import argparse
 import logging
 import os
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import boto3
 from moto.server import ThreadedMotoServer
 
+from bench.arguments import parser_of
 from local.access import AccessKey
 from local.endpoint import Endpoint
 
@@ -96,9 +96,7 @@ def messages_a_second(url: str) -> tuple[float, int]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    parser_of(__doc__).parse_args()
     print(f"{os.cpu_count()} cores, {MESSAGES} messages in each round\n")
     print(f"{'round':>5}  {'server':<18}{'passed':>8}{'messages/s':>12}")
     for number in range(1, ROUNDS + 1):

@@ -5,7 +5,6 @@
 It starts the system as `make run` does, and prints a table. bench/README.md says how to read it.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from bench.arguments import parser_of
 from bench.photos import PHOTOS, different_photos
 from local.__main__ import FALLBACK
 from local.driver import ROOT, System, eventually, running
@@ -32,9 +32,7 @@ LARGE_REQUEST = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--photos", type=Path, help="a folder of JPEG files (default: scikit-image's photos)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "output") as system:

@@ -7,7 +7,6 @@ no worker takes the processor; an upload's time is that until its 202, and it is
 loads take turns, so that what else the machine does hits all of them.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import requests
 
+from bench.arguments import parser_of
 from bench.photos import PHOTOS
 from bench.run import percentile
 from local.driver import System, ask, running, stream
@@ -27,9 +27,7 @@ ROUNDS, UPLOADS = 3, 60  # uploads of each round, one after the other
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    parser_of(__doc__).parse_args()
     seconds: dict[int, list[float]] = {count: [] for count in STREAMS}
     health: dict[int, list[float]] = {count: [] for count in STREAMS}
     opened: dict[int, int] = {}

@@ -5,7 +5,6 @@
 It prints tables and writes bench/plots/worker.png. bench/README.md says how to read them.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -25,6 +24,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.arguments import parser_with_photos
 from bench.photos import different_photos
 from bench.start import print_start
 from local.driver import ROOT, eventually, free_port
@@ -58,12 +58,7 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
-    )
+    parser = parser_with_photos(__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"(default: {ROUNDS})")
     options = parser.parse_args()
     os.environ.setdefault("MODEL", "efficientnet_lite0")
