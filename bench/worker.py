@@ -11,9 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,8 +23,9 @@ import matplotlib.pyplot as plt
 
 from bench.arguments import parser_with_photos
 from bench.photos import different_photos
+from bench.stand_in_process import ask, environment, stand_in
 from bench.start import print_start
-from local.driver import ROOT, eventually, free_port
+from local.driver import ROOT
 
 DELAYS = (0, 10, 30, 60)  # milliseconds
 PHOTOS, REPEATS, ROUNDS = 300, 5, 3
@@ -109,49 +107,6 @@ def run_worker(folder: Path, delay: float, **settings: str) -> Run:
             return evaluate(ask(f"{url}/_record"), started, messages)
         finally:
             worker.kill()
-
-
-def environment(url: str) -> dict[str, str]:
-    """Returns the environment of a worker whose AWS is at this URL."""
-    return {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1",
-        "INPUT_BUCKET": "input",
-        "OUTPUT_BUCKET": "output",
-        "STATE_BUCKET": "state",
-        "IDLE_SHUTDOWN_SECONDS": "1",
-    }
-
-
-@contextmanager
-def stand_in(folder: Path, delay: float, messages: int) -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "bench.stand_in", str(port), str(delay), str(folder), str(messages)]
-    process = subprocess.Popen(command, cwd=ROOT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        eventually(lambda: answers(url), 20)
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    """Returns whether the stand-in has started."""
-    try:
-        return bool(ask(f"{url}/_record"))
-    except OSError:
-        return False
-
-
-def ask(url: str, body: bytes | None = None) -> dict[str, Any]:
-    with urllib.request.urlopen(url, body, timeout=10) as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
 
 
 def evaluate(record: dict[str, Any], started: float, messages: int) -> Run:
