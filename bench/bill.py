@@ -1,4 +1,4 @@
-"""What a million images cost on AWS, from counted calls and the measured speed of a worker.
+"""Computes what a million images cost on AWS, from counted calls and the measured speed of a worker.
 
     .venv/bin/python -m bench.bill [--photos DIR]
 

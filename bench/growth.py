@@ -1,9 +1,9 @@
-"""How the controller grows: with the images of a request, with the clients, and with the workers.
+"""Measures how the controller's time, memory and calls grow with images, clients and workers.
 
     .venv/bin/python -m bench.growth [--photos DIR] [images] [clients] [workers] [waiting]
 
 The workers are simulated: a process answers at a fixed pace and does not look at the images, so that the
-controller is what is measured. Each row has a system of its own. It prints a table for each part and draws
+controller is what is measured. Each row has a system of its own. This prints a table for each part and draws
 bench/plots/growth.png. bench/README.md says how to read them.
 """
 

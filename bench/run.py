@@ -1,4 +1,4 @@
-"""What the whole system does with real photos, measured from outside in one run.
+"""Measures from outside what the whole system does with real photos, in one run.
 
     .venv/bin/python -m bench.run [--photos DIR]
 
@@ -64,7 +64,7 @@ def post(system: System, *files: Path) -> dict[str, Any]:
 
 
 def measure_cold(system: System, files: list[Path]) -> dict[str, float]:
-    """Seconds from POST to the launch call, to the answer, and from it to zero instances."""
+    """Returns the seconds from a POST to the launch call and to the answer, and from it to zero instances."""
     eventually(lambda: not system.active())
     posted = time.time()
     post(system, files[0])
@@ -80,7 +80,7 @@ def measure_cold(system: System, files: list[Path]) -> dict[str, float]:
 
 
 def measure_singles(system: System, files: list[Path]) -> list[float]:
-    """Seconds from POST to answer, one client, one photo, a worker running."""
+    """Returns the seconds from POST to answer, for one client with one photo at a time and a warm worker."""
     post(system, files[0])
     seconds = []
     for n in range(SINGLES):
@@ -113,7 +113,10 @@ def measure_burst(system: System, files: list[Path]) -> tuple[dict[str, float], 
 
 
 def measure_rush(output: Path) -> float:
-    """Seconds until 100 requests at once are answered when nothing runs, with at most 15 instances."""
+    """Returns the seconds until 100 requests at once are answered when nothing runs.
+
+    The system may have at most 15 instances.
+    """
     photos = different_photos(CLIENTS)
     with running(output, MAX_INSTANCES="15") as system, ThreadPoolExecutor(CLIENTS) as clients:
         started = time.perf_counter()
@@ -125,7 +128,7 @@ def measure_rush(output: Path) -> float:
 
 
 def measure_calls(system: System, files: list[Path]) -> dict[str, float]:
-    """AWS calls per image of one large request, by operation."""
+    """Returns the AWS calls per image of one large request, by operation."""
     eventually(lambda: not system.active())
     before = system.record()["calls"]
     post(system, *(files[n % len(files)] for n in range(LARGE_REQUEST)))
@@ -159,7 +162,7 @@ def count_wrong(answers: list[tuple[str, str | None]], labels: dict[str, str]) -
 
 @contextlib.contextmanager
 def peak_memory(system: System) -> Iterator[dict[str, float]]:
-    """Peak resident megabytes by kind of process (VmHWM), sampled until the block ends."""
+    """Yields the most megabytes that a process of each kind has had (VmHWM), complete after the block."""
     peaks: dict[str, float] = {}
     over = threading.Event()
 

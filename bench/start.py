@@ -1,4 +1,4 @@
-"""Where the time of a worker's start goes: `.venv/bin/python -m bench.start`."""
+"""Measures the parts of a worker's start: `.venv/bin/python -m bench.start`."""
 
 import json
 import os

@@ -1,10 +1,10 @@
-"""Whether open streams slow uploads down: the time of an upload with 0, 100 and 400 of them, in one run.
+"""Measures whether open streams slow uploads down, with 0, 100 and 400 of them in one run.
 
     .venv/bin/python -m bench.streams
 
-It starts the system as `make run` does. EC2 has no capacity meanwhile, so that the streams' request waits and
-no worker takes the processor; an upload's time is that until its 202, and it is cancelled afterwards. The
-loads take turns, so that what else the machine does hits all of them.
+It starts the system as `make run` does. EC2 has no capacity meanwhile, so that the request of the
+streams waits and no worker takes the processor. An upload is measured until its 202, and cancelled
+afterwards. The loads take turns, so that whatever else the machine does affects all of them.
 """
 
 import os
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def upload(system: System) -> tuple[float, str]:
-    """Seconds, and the address of the request."""
+    """Uploads a photo. Returns the seconds until its 202, and the address of the request."""
     name, (data, _) = next(iter(PHOTOS.items()))
     started = time.perf_counter()
     reply = system.post((f"{name}.jpg", data), headers={"Prefer": "respond-async"})

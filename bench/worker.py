@@ -1,4 +1,4 @@
-"""What one worker does, as `python -m worker`, behind buckets and a queue that are some milliseconds away.
+"""Measures one worker, run as `python -m worker`, whose buckets and queue are some milliseconds away.
 
     .venv/bin/python -m bench.worker [--photos DIR]
 
