@@ -1,12 +1,12 @@
-"""The system beside what a user would pick instead of it: LitServe, Mosec, BentoML, Ray Serve and Celery.
+"""Compares the system with what a user would pick instead of it, and with the one that it succeeds.
 
     .venv/bin/python -m bench.compare [--photos DIR] [--only "the system,LitServe"] [--engines torch,openvino]
 
-The others run in an interpreter of their own (--python), which has the packages of bench/requirements.txt,
-and each as its documentation has a user write it (bench/servers/). In the first table they run the network
-with torch, in the second with the engine of the workers. Each contender runs with one worker and with two
-(the slow Celery with two), in turns with the others, and the better run counts. bench/README.md says how to
-read the tables.
+These are LitServe, Mosec, BentoML, Ray Serve and Celery, each as its documentation has a user write it, and
+the plain system that this one succeeds (bench/servers/). They run in an interpreter of their own (--python),
+which has the packages of bench/requirements.txt. In the first table, they run the network with torch, in the
+second with the engine of the workers. Each contender runs with one worker and with two (the slow Celery with
+two), in turns with the others, and the better run counts. bench/README.md says how to read the tables.
 """
 
 import os
