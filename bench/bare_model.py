@@ -1,6 +1,6 @@
-"""The model alone, in a process of its own, for comparison with the worker and the system.
+"""Measures the model alone, in a process of its own, for comparison with the worker and the system.
 
-Reads the photos of a folder, and prints one JSON object: the seconds of single calls (decode, prepare,
+It reads the photos of a folder, and prints one JSON object: the seconds of single calls (decode, prepare,
 classify), the images per second of one thread that does this in batches, those of as many threads as there
 are cores, and the label of each photo.
 """

@@ -1,4 +1,4 @@
-"""What a million images cost on AWS, from counted calls and the measured speed of a worker.
+"""Computes what a million images cost on AWS, from counted calls and the measured speed of a worker.
 
     .venv/bin/python -m bench.bill [--photos DIR]
 
@@ -7,7 +7,6 @@ with the answer cache on and off, and prices the calls with bench/prices.toml. A
 nothing is answered from the cache. bench/README.md says how to read the tables.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from bench.arguments import parser_with_photos
 from bench.photos import different_photos
 from bench.processes import cpu_seconds
 from bench.worker import PHOTOS, run_worker
@@ -59,13 +59,7 @@ class Load:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
-    )
-    options = parser.parse_args()
+    options = parser_with_photos(__doc__).parse_args()
     os.environ.setdefault("MODEL", "efficientnet_lite0")
     prices = tomllib.loads((ROOT / "bench" / "prices.toml").read_text())
     with tempfile.TemporaryDirectory() as name:

@@ -1,15 +1,14 @@
-"""The system beside what a user would pick instead of it: LitServe, Mosec, BentoML, Ray Serve and Celery.
+"""Compares the system with what a user would pick instead of it, and with the one that it succeeds.
 
     .venv/bin/python -m bench.compare [--photos DIR] [--only "the system,LitServe"] [--engines torch,openvino]
 
-The others run in an interpreter of their own (--python), which has the packages of bench/requirements.txt,
-and each as its documentation has a user write it (bench/servers/). In the first table they run the network
-with torch, in the second with the engine of the workers. Each contender runs with one worker and with two
-(the slow Celery with two), in turns with the others, and the better run counts. bench/README.md says how to
-read the tables.
+These are LitServe, Mosec, BentoML, Ray Serve and Celery, each as its documentation has a user write it, and
+the plain system that this one succeeds (bench/servers/). They run in an interpreter of their own (--python),
+which has the packages of bench/requirements.txt. In the first table, they run the network with torch, in the
+second with the engine of the workers. Each contender runs with one worker and with two (the slow Celery with
+two), in turns with the others, and the better run counts. bench/README.md says how to read the tables.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.arguments import parser_with_photos
 from bench.client import Post, Reply, percentile, send, send_all
 from bench.contenders import CannotServe, Contender, Serving, contenders
 from bench.photos import different_photos
@@ -58,12 +58,7 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
-    )
+    parser = parser_with_photos(__doc__)
     parser.add_argument("--python", default=".venv-bench/bin/python", help="(default: %(default)s)")
     parser.add_argument("--only", default="", help="names of contenders, with commas (default: all)")
     parser.add_argument("--engines", default="torch,openvino", help="(default: %(default)s)")

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psutil
@@ -87,6 +88,7 @@ def contenders(python: str) -> list[Contender]:
         Contender(
             "Celery with SQS", lambda env: celery(python, env), only_photo, label, "celery", workers=(2,)
         ),
+        Contender("plain", lambda env: plain(python, env), form_of, labels_of_plain, "flask", many=True),
     ]
 
 
@@ -103,6 +105,11 @@ def labels_of_system(body: bytes) -> list[str]:
     return [image["label"] for image in json.loads(body)["images"]]
 
 
+def labels_of_plain(body: bytes) -> list[str]:
+    labels: list[str] = json.loads(body)["labels"]
+    return labels
+
+
 @contextmanager
 def the_system(environment: Environment) -> Iterator[Serving]:
     """Runs the system as `make run` does, with at most WORKERS instances, and without its answer cache."""
@@ -116,14 +123,39 @@ def celery(python: str, environment: Environment) -> Iterator[Serving]:
     """Runs the worker of Celery and a web process, with a local AWS of their own."""
     app = "bench.servers.celery_server"
     worker = [python, "-m", "celery", "-A", f"{app}:tasks", "worker", "-c", environment["WORKERS"]]
-    web = [python, "-m", "gunicorn", "--threads=128", f"{app}:web"]  # its port is in the variable PORT
+    with own_aws() as (aws, client):
+        client("s3").create_bucket(Bucket=BUCKET)
+        with serving("", [worker, in_gunicorn(python, app)], environment | aws) as found:
+            yield found
+
+
+@contextmanager
+def plain(python: str, environment: Environment) -> Iterator[Serving]:
+    """Runs the system that this one succeeds, with a local AWS of its own. Its instances run already."""
+    worker = [python, "-m", "bench.servers.plain_worker"]
+    workers = int(environment["WORKERS"])
+    with own_aws() as (aws, client):
+        for bucket in ("plain-input", "plain-output"):
+            client("s3").create_bucket(Bucket=bucket)
+        client("sqs").create_queue(QueueName="plain")
+        client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=workers, MaxCount=workers)
+        web = in_gunicorn(python, "bench.servers.plain_controller")
+        with serving("", [*[worker] * workers, web], environment | aws) as found:
+            yield found
+
+
+@contextmanager
+def own_aws() -> Iterator[tuple[Environment, Callable[[str], Any]]]:
+    """Runs a local AWS. Yields the environment of its clients, and a function that returns a client."""
     with served(local_sqs) as url:
         keys = {"aws_access_key_id": KEY.id, "aws_secret_access_key": KEY.secret}
-        s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
-        s3.create_bucket(Bucket=BUCKET)
-        aws = {"AWS_ENDPOINT_URL": url, **KEY.environment()}
-        with serving("", [worker, web], environment | aws) as found:
-            yield found
+        aws = {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1", **KEY.environment()}
+        yield aws, lambda name: boto3.client(name, endpoint_url=url, region_name="us-east-1", **keys)
+
+
+def in_gunicorn(python: str, module: str) -> list[str]:
+    """Returns the command that serves the app `web` of a module, at the port in the variable PORT."""
+    return [python, "-m", "gunicorn", "--threads=128", f"{module}:web"]
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Each engine runs in a process of its own. It prints a table and writes bench/plo
 ONNX Runtime need the packages in bench/requirements.txt. bench/README.md says how to read the table.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.arguments import parser_with_photos
 from bench.photos import different_photos
 from local.driver import ROOT
 
@@ -58,12 +58,7 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
-    )
+    parser = parser_with_photos(__doc__)
     parser.add_argument("--models", default=",".join(MODELS), help=f"(default: {','.join(MODELS)})")
     options = parser.parse_args()
     kinds = [kind for kind in KINDS if kind[0] != "onnxruntime" or find_spec("onnxruntime")]

@@ -1,12 +1,11 @@
-"""The whole system under load, while what it is made of is killed, frozen and taken away at random.
+"""Puts the whole system under load, and kills, freezes and takes away its parts at random.
 
     .venv/bin/python -m bench.faults --minutes 10 --seed 1
 
-The faults and their times are drawn from the seed. It ends with a count, and with exit status 1 where a
-number that should be zero is not, or the maximum of instances was exceeded.
+The seed decides on the faults and their times. At the end, counts are printed. The exit status is 1 if a
+count that must be zero is not zero, or if there were more instances than the maximum.
 """
 
-import argparse
 import random
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import psutil
 import requests
 
+from bench.arguments import parser_of
 from bench.photos import PHOTOS
 from local.driver import System, eventually, running
 
@@ -40,7 +40,10 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 class Faults:
-    """What may happen. Each method does one thing and undoes it, if it can be undone."""
+    """Lets faults happen. Each method causes one fault, and repairs it where that is possible.
+
+    It returns False when there was nothing that the fault could have happened to.
+    """
 
     def __init__(self, system: System, draw: random.Random, over: Event) -> None:
         self.system, self.draw, self.over = system, draw, over
@@ -107,12 +110,15 @@ class Faults:
 
 
 def load(system: System, draw: random.Random, over: Event, addresses: dict[str, int]) -> None:
-    """Requests of some photos, now and then with a file that is none; notes those that were taken."""
+    """Posts some photos again and again, at times with a file that is no photo.
+
+    Adds the address of each request that was accepted to `addresses`, with the number of its files.
+    """
     photos = [(f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()]
     photos.append(("notes.txt", b"no picture"))
     while not over.wait(draw.uniform(0.2, 3)):
         files = draw.choices(photos, k=draw.randint(1, 12))
-        with suppress(requests.RequestException):  # its controller died: the client was told nothing
+        with suppress(requests.RequestException):  # its controller died, so the client was told nothing
             reply = system.post(*files, headers=ASYNC)
             if reply.status_code == 202:
                 addresses[system.url.rstrip("/") + reply.headers["Location"]] = len(files)
@@ -126,7 +132,7 @@ def fetch(address: str) -> dict[str, Any]:
 
 
 def settle(system: System, addresses: dict[str, int]) -> list[dict[str, Any]]:
-    """The answers, once all are there or the time is over."""
+    """Waits until every request is complete, for at most SETTLE_SECONDS. Returns the answers."""
     waiting, answers = list(addresses), []
     until = time.monotonic() + SETTLE_SECONDS
     while waiting:
@@ -167,9 +173,7 @@ def count(system: System, addresses: dict[str, int], answers: list[dict[str, Any
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -1,13 +1,12 @@
-"""How the controller grows: with the images of a request, with the clients, and with the workers.
+"""Measures how the controller's time, memory and calls grow with images, clients and workers.
 
     .venv/bin/python -m bench.growth [--photos DIR] [images] [clients] [workers] [waiting]
 
 The workers are simulated: a process answers at a fixed pace and does not look at the images, so that the
-controller is what is measured. Each row has a system of its own. It prints a table for each part and draws
+controller is what is measured. Each row has a system of its own. This prints a table for each part and draws
 bench/plots/growth.png. bench/README.md says how to read them.
 """
 
-import argparse
 import json
 import os
 import tempfile
@@ -21,6 +20,7 @@ import psutil
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.arguments import parser_with_photos
 from bench.bill import AUTOSCALER, THREAD_NAMES, calls_of, cpu_of
 from bench.client import Post, Reply, form_of, percentile, send_all
 from bench.photos import different_photos
@@ -64,12 +64,7 @@ class Row:
 
 def main() -> None:
     parts = {"images": grow_images, "clients": grow_clients, "workers": grow_workers, "waiting": many_waiting}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
-    )
+    parser = parser_with_photos(__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"some of {', '.join(parts)} (default: all)")
     options = parser.parse_args()
     if unknown := set(options.parts) - parts.keys():

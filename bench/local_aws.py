@@ -1,13 +1,12 @@
-"""What a call costs the local AWS, beside moto as shipped.
+"""Measures what a call costs the local AWS, beside moto as shipped.
 
     .venv/bin/python -m bench.local_aws
 
-For each call it prints the milliseconds of the server's processor, and those until the client has the answer.
-Each server has a process of its own. The calls come one after the other from one client of boto3. The bucket
-has 5,000 objects.
+For each call, it prints the milliseconds of the server's processor, and those until the client has the
+answer. Each server has a process of its own. The calls come one after the other from one client of boto3. The
+bucket has 5,000 objects.
 """
 
-import argparse
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from bench.arguments import parser_of
 from bench.queue import KEY, local_sqs, moto_as_shipped
 
 CALLS, ROUNDS, STORED = 200, 3, 5000
@@ -37,7 +37,10 @@ def serve(start: Callable[[], str], connection: Any) -> None:
 
 @contextmanager
 def served(start: Callable[[], str]) -> Iterator[tuple[str, Callable[[], float]]]:
-    """The address of a server in a process of its own, and what tells its processor time in seconds."""
+    """Runs a server in a process of its own during the block.
+
+    Yields its address, and a function that returns its processor time in seconds.
+    """
     spawn = get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=serve, args=(start, there), daemon=True)
@@ -56,7 +59,10 @@ def served(start: Callable[[], str]) -> Iterator[tuple[str, Callable[[], float]]
 
 
 def calls_to(url: str) -> Calls:
-    """The calls to measure, by what the table calls them; each is given a name that is new in each round."""
+    """Fills a bucket and a queue, and returns the calls to measure, by their names in the table.
+
+    Each call needs a text that it was not given before.
+    """
     keys = {"aws_access_key_id": KEY.id, "aws_secret_access_key": KEY.secret}
     s3, sqs = (
         boto3.client(kind, endpoint_url=url, region_name="us-east-1", **keys) for kind in ("s3", "sqs")
@@ -111,7 +117,10 @@ def calls_to(url: str) -> Calls:
 
 
 def measured(calls: Calls, processor_time: Callable[[], float]) -> dict[str, tuple[float, float]]:
-    """For each call the milliseconds of the server's processor and of waiting: the least of the rounds."""
+    """Returns the milliseconds of the server's processor and of waiting, for each call.
+
+    They are those of the round in which the processor took the least.
+    """
     figures: dict[str, tuple[float, float]] = {}
     for round_ in range(ROUNDS):
         for title, call in calls.items():
@@ -126,9 +135,7 @@ def measured(calls: Calls, processor_time: Callable[[], float]) -> dict[str, tup
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    parser_of(__doc__).parse_args()
     print(f"{os.cpu_count()} cores, {CALLS} calls a round, the least of {ROUNDS} rounds\n")
     print(f"{'ms of processor, of waiting':<32}" + "".join(f"{name:>20}" for name in SERVERS))
     found = []

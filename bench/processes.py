@@ -1,4 +1,4 @@
-"""What the processes of a system have taken so far, seen from outside."""
+"""Tells from outside what the processes of a system have taken so far."""
 
 from pathlib import Path
 

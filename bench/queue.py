@@ -1,12 +1,11 @@
-"""How many messages a second pass through the local SQS, beside moto's as shipped, in turns.
+"""Measures how many messages a second pass through the local SQS and through moto's as shipped, in turns.
 
     .venv/bin/python -m bench.queue
 
-Each is a server in a process of its own. Four threads send and four receive and delete, in batches of 10; the
-time is that from the first send to the last delete. A round is over when no message comes any more.
+Each is a server in a process of its own. Four threads send, and four receive and delete, in batches of 10.
+The time is measured from the first send to the last delete. A round is over when no message comes any more.
 """
 
-import argparse
 import logging
 import os
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import boto3
 from moto.server import ThreadedMotoServer
 
+from bench.arguments import parser_of
 from local.access import AccessKey
 from local.endpoint import Endpoint
 
@@ -47,7 +47,7 @@ def serve(start: Callable[[], str], connection: Any) -> None:
 
 @contextmanager
 def served(start: Callable[[], str]) -> Iterator[str]:
-    """The address of a server that runs in a process of its own."""
+    """Runs a server in a process of its own during the block, and yields its address."""
     spawn = get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=serve, args=(start, there), daemon=True)
@@ -66,7 +66,10 @@ def send(sqs: Any, queue: str, bodies: list[str]) -> None:
 
 
 def take(sqs: Any, queue: str) -> tuple[list[str], float]:
-    """The bodies of the messages that it received and deleted, and when the last of them was deleted."""
+    """Receives and deletes messages until none comes any more.
+
+    Returns their bodies, and the time at which the last of them was deleted.
+    """
     bodies: list[str] = []
     ended = 0.0
     receive = {"QueueUrl": queue, "MaxNumberOfMessages": BATCH, "WaitTimeSeconds": 3}
@@ -79,7 +82,7 @@ def take(sqs: Any, queue: str) -> tuple[list[str], float]:
 
 
 def messages_a_second(url: str) -> tuple[float, int]:
-    """The rate at which different messages passed, and how many passed."""
+    """Returns how many different messages passed a second, and how many passed."""
     keys = {"aws_access_key_id": KEY.id, "aws_secret_access_key": KEY.secret}
     clients = [boto3.client("sqs", endpoint_url=url, region_name="us-east-1", **keys) for _ in range(8)]
     queue = clients[0].create_queue(QueueName="requests")["QueueUrl"]
@@ -96,9 +99,7 @@ def messages_a_second(url: str) -> tuple[float, int]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    parser_of(__doc__).parse_args()
     print(f"{os.cpu_count()} cores, {MESSAGES} messages in each round\n")
     print(f"{'round':>5}  {'server':<18}{'passed':>8}{'messages/s':>12}")
     for number in range(1, ROUNDS + 1):

@@ -1,11 +1,10 @@
-"""What the whole system does with real photos, measured from outside in one run.
+"""Measures from outside what the whole system does with real photos, in one run.
 
     .venv/bin/python -m bench.run [--photos DIR]
 
 It starts the system as `make run` does, and prints a table. bench/README.md says how to read it.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from bench.arguments import parser_of
 from bench.photos import PHOTOS, different_photos
 from local.__main__ import FALLBACK
 from local.driver import ROOT, System, eventually, running
@@ -32,9 +32,7 @@ LARGE_REQUEST = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--photos", type=Path, help="a folder of JPEG files (default: scikit-image's photos)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "output") as system:
@@ -66,7 +64,7 @@ def post(system: System, *files: Path) -> dict[str, Any]:
 
 
 def measure_cold(system: System, files: list[Path]) -> dict[str, float]:
-    """Seconds from POST to the launch call, to the answer, and from it to zero instances."""
+    """Returns the seconds from a POST to the launch call and to the answer, and from it to zero instances."""
     eventually(lambda: not system.active())
     posted = time.time()
     post(system, files[0])
@@ -82,7 +80,7 @@ def measure_cold(system: System, files: list[Path]) -> dict[str, float]:
 
 
 def measure_singles(system: System, files: list[Path]) -> list[float]:
-    """Seconds from POST to answer, one client, one photo, a worker running."""
+    """Returns the seconds from POST to answer, for one client with one photo at a time and a warm worker."""
     post(system, files[0])
     seconds = []
     for n in range(SINGLES):
@@ -115,7 +113,10 @@ def measure_burst(system: System, files: list[Path]) -> tuple[dict[str, float], 
 
 
 def measure_rush(output: Path) -> float:
-    """Seconds until 100 requests at once are answered when nothing runs, with at most 15 instances."""
+    """Returns the seconds until 100 requests at once are answered when nothing runs.
+
+    The system may have at most 15 instances.
+    """
     photos = different_photos(CLIENTS)
     with running(output, MAX_INSTANCES="15") as system, ThreadPoolExecutor(CLIENTS) as clients:
         started = time.perf_counter()
@@ -127,7 +128,7 @@ def measure_rush(output: Path) -> float:
 
 
 def measure_calls(system: System, files: list[Path]) -> dict[str, float]:
-    """AWS calls per image of one large request, by operation."""
+    """Returns the AWS calls per image of one large request, by operation."""
     eventually(lambda: not system.active())
     before = system.record()["calls"]
     post(system, *(files[n % len(files)] for n in range(LARGE_REQUEST)))
@@ -161,7 +162,7 @@ def count_wrong(answers: list[tuple[str, str | None]], labels: dict[str, str]) -
 
 @contextlib.contextmanager
 def peak_memory(system: System) -> Iterator[dict[str, float]]:
-    """Peak resident megabytes by kind of process (VmHWM), sampled until the block ends."""
+    """Yields the most megabytes that a process of each kind has had (VmHWM), complete after the block."""
     peaks: dict[str, float] = {}
     over = threading.Event()
 

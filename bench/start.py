@@ -1,28 +1,21 @@
-"""Where the time of a worker's start goes: `.venv/bin/python -m bench.start`."""
+"""Measures the parts of a worker's start: `.venv/bin/python -m bench.start`."""
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
-from local.driver import ROOT
+from bench.arguments import parser_of
+from bench.photos import different_photos
+from bench.stand_in_process import ask, environment, stand_in
+from local.driver import ROOT, eventually
 
-PARTS = """
-import os, sys, time
-for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
-    os.environ.setdefault(unused, "unused")
-os.environ |= {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
-import worker.__main__
-from cloud.clients import make_worker_clients
-from cloud.settings import WorkerSettings
-from worker.engine import load_classifier
-started = time.perf_counter()
-clients = make_worker_clients()
-made = time.perf_counter()
-load_classifier(WorkerSettings.from_environment(), clients.s3)
-print(made - started, time.perf_counter() - made)
-"""
+DELAY = 0.03  # seconds of each AWS call
+RUNS = 5
 GROUPS = {
     "boto3": ("boto3", "botocore", "s3transfer", "urllib3", "jmespath", "dateutil"),
     "pydantic": ("pydantic", "pydantic_core", "pydantic_settings", "annotated_types", "dotenv"),
@@ -34,35 +27,58 @@ GROUPS = {
 }
 
 
+def main() -> None:
+    parser_of(__doc__).parse_args()
+    os.environ.setdefault("MODEL", "efficientnet_lite0")
+    print_start("openvino")
+
+
 def print_start(engine: str) -> None:
-    print(f"\nthe start of a worker with {engine}, in parts")
-    for name, seconds in parts(engine).items():
+    """Prints the parts of the start whose whole time is the median of RUNS."""
+    runs = sorted((start_in_parts(engine) for _ in range(RUNS)), key=lambda parts: sum(parts.values()))
+    parts = runs[RUNS // 2]
+    print(f"\nthe start of a worker with {engine}, AWS {DELAY * 1000:.0f} ms away, in parts")
+    for name, seconds in with_imports(parts).items():
         print(f"    {name:44}{seconds * 1000:8.0f} ms")
+    print(f"    {'from its start to its first receive':44}{sum(parts.values()) * 1000:8.0f} ms")
 
 
-def parts(engine: str) -> dict[str, float]:
-    """Returns the seconds of each part. Imports are timed in a run of their own, which makes them slower."""
-    found = {"the interpreter": run("pass")[1]}
-    output, _ = run(PARTS, ENGINE=engine)
-    clients, model = map(float, output.split())
-    imports = import_seconds()
-    found |= {f"import of {group}": seconds for group, seconds in imports.most_common()}
-    found["clients of S3 and SQS"] = clients
-    found[f"loading the model, with the import of {engine}"] = model
+def start_in_parts(engine: str) -> dict[str, float]:
+    """Returns the seconds of each part of one start, until its first receive has arrived."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "photo.jpg").write_bytes(different_photos(1)[0])
+        with stand_in(Path(name), DELAY, 1) as url:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "bench.timed_worker", str(time.time())],
+                cwd=ROOT,
+                env=os.environ | environment(url) | {"ENGINE": engine},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                assert worker.stdout
+                found = json.loads(worker.stdout.readline())
+                arrived = eventually(lambda: ask(f"{url}/_record").get("start"), 10)["at"]
+            finally:
+                worker.kill()
+                worker.communicate()
+    parts: dict[str, float] = found["seconds"]
+    return parts | {"the first receive, and the queue's address": arrived - found["at"]}
+
+
+def with_imports(parts: dict[str, float]) -> dict[str, float]:
+    """Returns the parts with the imports of each group of modules in place of all imports.
+
+    Their shares were measured in a run of their own, which takes longer.
+    """
+    groups, found = import_seconds(), {}
+    for name, seconds in parts.items():
+        if name == "imports":
+            share = seconds / groups.total()
+            found |= {f"import of {group}": own * share for group, own in groups.most_common()}
+        else:
+            found[name] = seconds
     return found
-
-
-def run(code: str, **settings: str) -> tuple[str, float]:
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout, time.perf_counter() - started
 
 
 def import_seconds() -> Counter[str]:
@@ -79,4 +95,4 @@ def import_seconds() -> Counter[str]:
 
 
 if __name__ == "__main__":
-    print_start("openvino")
+    main()

@@ -1,13 +1,12 @@
-"""Whether open streams slow uploads down: the time of an upload with 0, 100 and 400 of them, in one run.
+"""Measures whether open streams slow uploads down, with 0, 100 and 400 of them in one run.
 
     .venv/bin/python -m bench.streams
 
-It starts the system as `make run` does. EC2 has no capacity meanwhile, so that the streams' request waits and
-no worker takes the processor; an upload's time is that until its 202, and it is cancelled afterwards. The
-loads take turns, so that what else the machine does hits all of them.
+It starts the system as `make run` does. EC2 has no capacity meanwhile, so that the request of the
+streams waits and no worker takes the processor. An upload is measured until its 202, and cancelled
+afterwards. The loads take turns, so that whatever else the machine does affects all of them.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import requests
 
+from bench.arguments import parser_of
 from bench.photos import PHOTOS
 from bench.run import percentile
 from local.driver import System, ask, running, stream
@@ -27,9 +27,7 @@ ROUNDS, UPLOADS = 3, 60  # uploads of each round, one after the other
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    parser_of(__doc__).parse_args()
     seconds: dict[int, list[float]] = {count: [] for count in STREAMS}
     health: dict[int, list[float]] = {count: [] for count in STREAMS}
     opened: dict[int, int] = {}
@@ -61,7 +59,7 @@ def main() -> None:
 
 
 def upload(system: System) -> tuple[float, str]:
-    """Seconds, and the address of the request."""
+    """Uploads a photo. Returns the seconds until its 202, and the address of the request."""
     name, (data, _) = next(iter(PHOTOS.items()))
     started = time.perf_counter()
     reply = system.post((f"{name}.jpg", data), headers={"Prefer": "respond-async"})

@@ -1,20 +1,16 @@
-"""What one worker does, as `python -m worker`, behind buckets and a queue that are some milliseconds away.
+"""Measures one worker, run as `python -m worker`, whose buckets and queue are some milliseconds away.
 
     .venv/bin/python -m bench.worker [--photos DIR]
 
 It prints tables and writes bench/plots/worker.png. bench/README.md says how to read them.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,9 +21,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.arguments import parser_with_photos
 from bench.photos import different_photos
+from bench.stand_in_process import ask, environment, stand_in
 from bench.start import print_start
-from local.driver import ROOT, eventually, free_port
+from local.driver import ROOT
 
 DELAYS = (0, 10, 30, 60)  # milliseconds
 PHOTOS, REPEATS, ROUNDS = 300, 5, 3
@@ -58,12 +56,7 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
-    )
+    parser = parser_with_photos(__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"(default: {ROUNDS})")
     options = parser.parse_args()
     os.environ.setdefault("MODEL", "efficientnet_lite0")
@@ -114,49 +107,6 @@ def run_worker(folder: Path, delay: float, **settings: str) -> Run:
             return evaluate(ask(f"{url}/_record"), started, messages)
         finally:
             worker.kill()
-
-
-def environment(url: str) -> dict[str, str]:
-    """Returns the environment of a worker whose AWS is at this URL."""
-    return {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1",
-        "INPUT_BUCKET": "input",
-        "OUTPUT_BUCKET": "output",
-        "STATE_BUCKET": "state",
-        "IDLE_SHUTDOWN_SECONDS": "1",
-    }
-
-
-@contextmanager
-def stand_in(folder: Path, delay: float, messages: int) -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "bench.stand_in", str(port), str(delay), str(folder), str(messages)]
-    process = subprocess.Popen(command, cwd=ROOT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        eventually(lambda: answers(url), 20)
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    """Returns whether the stand-in has started."""
-    try:
-        return bool(ask(f"{url}/_record"))
-    except OSError:
-        return False
-
-
-def ask(url: str, body: bytes | None = None) -> dict[str, Any]:
-    with urllib.request.urlopen(url, body, timeout=10) as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
 
 
 def evaluate(record: dict[str, Any], started: float, messages: int) -> Run:

@@ -76,6 +76,16 @@ def make_worker_clients() -> WorkerClients:
         return WorkerClients(s3=s3_client(session), sqs=session.client("sqs", config=WITH_RETRIES))
 
 
+def s3_for(*sources: str) -> S3Client | None:
+    """Returns a client of S3 if one of the sources is in S3 (`s3://…`), and None otherwise.
+
+    Nobody therefore needs a region of AWS for sources that are here. Raises SettingsError as make_clients
+    does.
+    """
+    in_s3 = any(source.startswith("s3://") for source in sources)
+    return make_worker_clients().s3 if in_s3 else None
+
+
 def s3_client(session: boto3.session.Session) -> S3Client:
     """Returns a client of S3 that repeats raced writes, and sends the body of a PUT with its header.
 

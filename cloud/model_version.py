@@ -10,18 +10,32 @@ from cloud.errors import CloudError
 from cloud.settings import WorkerSettings
 
 
-def model_version(settings: WorkerSettings, s3: S3Client) -> str:
-    """Returns the version of the model that a worker with these settings would load now.
+def model_choice(settings: WorkerSettings, s3: S3Client) -> str:
+    """Returns text that stands for the model that a worker with these settings would load now.
 
-    The version depends on the settings that settings_digest names, and on AMI_ID, because the code and the
-    ImageNet weights are those of the AMI. The controller and the workers each compute it. If WEIGHTS or
-    LABELS is a path to different files on their hosts, their versions differ, and the controller finds no
-    prediction of these workers.
+    It depends on the settings that settings_digest names, and on AMI_ID, because the code and the ImageNet
+    weights are those of the AMI. The controller and the workers each compute it. If WEIGHTS or LABELS is a
+    path to different files on their hosts, their results differ, and the controller finds no prediction of
+    these workers.
 
     Raises CloudError when WEIGHTS or LABELS cannot be read.
     """
     parts = [settings_digest(settings, s3), settings.ami_id]
     return f"{settings.model}-{sha256(repr(parts).encode()).hexdigest()[:32]}"
+
+
+def model_version(choice: str, engine: str, precision: str) -> str:
+    """Returns the version of a model that a worker has loaded.
+
+    `choice` is the result of model_choice. The worker's processor and what was baked decide which engine and
+    precision that is, so one choice may have several versions.
+    """
+    return f"{choice}-{engine}-{precision}"
+
+
+def choice_of(version: str) -> str:
+    """Returns the choice that the version of a model belongs to."""
+    return version.rsplit("-", 2)[0]
 
 
 def settings_digest(settings: WorkerSettings, s3: S3Client | None) -> str:

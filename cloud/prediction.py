@@ -88,7 +88,7 @@ class Prediction(BaseModel):
     precision: str | None = None
     """The number format of the model: `fp32`, `bf16` or `int8`."""
     model_version: str | None = None
-    """The version of the model (see cloud.model_version), or None if its predictions are not cached."""
+    """The version of the model (see cloud/model_version.py), or None if its predictions are not cached."""
     timings: dict[str, float] = {}
     """Seconds by step: `fetch`, `decode` and `classify`. The last one is the time of the whole batch."""
     instance_id: str | None = None

@@ -1,9 +1,10 @@
 """Caches predictions by the content of the image, for as long as the model stays the same.
 
-A worker writes what it has learned in batches, as objects `cache/<model version>/<time left>-<random>` in the
+A worker writes what it has learned in batches, as objects `cache/<model choice>/<time left>-<random>` in the
 state bucket. The time left until the year 2100 falls, so the newest batches are the first ones of a listing.
-Each controller process keeps what it has read in memory. Whatever S3 fails at, the cache does without, and
-logs a warning.
+Each controller process keeps what it has read in memory. Of the versions of a choice (see model_version.py),
+the one that counts is that of the newest prediction. Whatever S3 fails at, the cache does without, and logs a
+warning.
 """
 
 import logging
@@ -12,11 +13,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
+from datetime import datetime
 from itertools import islice
 from threading import Lock
 
 from cloud.buckets import Bucket, JsonObjects
 from cloud.errors import CloudError
+from cloud.model_version import choice_of
 from cloud.prediction import Prediction, Status
 
 log = logging.getLogger(__name__)
@@ -64,7 +67,9 @@ class CacheWriter:
             learned, self._learned = self._learned, {}
         if not learned:
             return
-        key = f"{PREFIX}{self.version}/{END_OF_TIME - int(time.time()):010d}-{secrets.token_hex(4)}"
+        key = (
+            f"{PREFIX}{choice_of(self.version)}/{END_OF_TIME - int(time.time()):010d}-{secrets.token_hex(4)}"
+        )
         try:
             self._batches.write(key, learned)
         except CloudError as error:
@@ -72,56 +77,63 @@ class CacheWriter:
 
 
 class PredictionCache:
-    """The predictions that a controller process knows, by the version of the model and SHA-256.
-
-    Threads may share it.
-    """
+    """The predictions that a controller process knows. Threads may share it."""
 
     def __init__(self, state: Bucket, pool: Executor, clock: Callable[[], float] = time.monotonic) -> None:
         self.state, self.pool, self.clock = state, pool, clock
         self._batches = JsonObjects(state, dict[str, Prediction])
-        self._known: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], bytes] = OrderedDict()  # by version and SHA-256
+        self._newest: dict[str, tuple[datetime, str]] = {}
+        """The time of the newest prediction and its version, by choice."""
         self._read_keys: dict[str, set[str]] = {}
         self._read_at: dict[str, float] = {}
         self._reading, self._lock = Lock(), Lock()
 
-    def get(self, version: str, sha256: str) -> Prediction | None:
-        """Returns the prediction, or None when this process knows none."""
+    def get(self, choice: str, sha256: str) -> Prediction | None:
+        """Returns the prediction that workers with this choice would make, or None when it is not known."""
         with self._lock:
+            _, version = self._newest.get(choice, (None, ""))
             if (found := self._known.get((version, sha256))) is None:
                 return None
             self._known.move_to_end((version, sha256))
         return Prediction.model_validate_json(found)
 
-    def put(self, version: str, sha256: str, prediction: Prediction) -> None:
-        """Keeps the prediction in memory, and forgets those that were not asked for the longest."""
-        if prediction.status is not Status.CLASSIFIED:
+    def put(self, sha256: str, prediction: Prediction) -> None:
+        """Keeps the prediction in memory, and forgets those that were not asked for the longest.
+
+        A failure is not kept, and neither is a prediction whose model's version or time is unknown.
+        """
+        version, answered_at = prediction.model_version, prediction.answered_at
+        if prediction.status is not Status.CLASSIFIED or not version or not answered_at:
             return
         with self._lock:
+            newest = self._newest.get(choice_of(version))
+            if newest is None or newest[0] <= answered_at:
+                self._newest[choice_of(version)] = answered_at, version
             self._known[version, sha256] = prediction.model_dump_json(exclude_defaults=True).encode()
             self._known.move_to_end((version, sha256))
             if len(self._known) > KEPT:
                 self._known.popitem(last=False)
 
-    def read(self, version: str) -> None:
+    def read(self, choice: str) -> None:
         """Reads what the workers have written since the last time, at most once in READ_SECONDS."""
         with self._reading:
-            if self.clock() - self._read_at.get(version, float("-inf")) < READ_SECONDS:
+            if self.clock() - self._read_at.get(choice, float("-inf")) < READ_SECONDS:
                 return
-            self._read_new(version)
-            self._read_at = {version: self.clock()}
+            self._read_new(choice)
+            self._read_at = {choice: self.clock()}
 
-    def _read_new(self, version: str) -> None:
+    def _read_new(self, choice: str) -> None:
         try:
-            keys = list(islice(self.state.keys(f"{PREFIX}{version}/"), LISTED))
+            keys = list(islice(self.state.keys(f"{PREFIX}{choice}/"), LISTED))
         except CloudError as error:
             log.warning("the cached predictions are not known: %s", error)
             return
-        new = [key for key in keys if key not in self._read_keys.get(version, ())]
+        new = [key for key in keys if key not in self._read_keys.get(choice, ())]
         for batch in self.pool.map(self._read_batch, reversed(new)):  # the newest are kept the longest
             for sha256, prediction in batch.items():
-                self.put(version, sha256, prediction)
-        self._read_keys = {version: set(keys)}
+                self.put(sha256, prediction)
+        self._read_keys = {choice: set(keys)}
 
     def _read_batch(self, key: str) -> dict[str, Prediction]:
         try:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from cloud.clients import make_worker_clients
+from cloud.clients import s3_for
 from cloud.errors import CloudError
 from cloud.image_file import BadImage, decode
 from cloud.settings import SettingsError, WorkerSettings
@@ -21,9 +21,7 @@ def main() -> int:
         os.environ.setdefault(unused, "unused")
     try:
         settings = WorkerSettings.from_environment()
-        in_s3 = any(source.startswith("s3://") for source in (settings.weights, settings.labels))
-        # Without an address in S3, no AWS region is needed.
-        classifier = load_classifier(settings, make_worker_clients().s3 if in_s3 else None)
+        classifier = load_classifier(settings, s3_for(settings.weights, settings.labels))
         photo = classifier.prepare(decode(Path(sys.argv[1]).read_bytes()))
     except (SettingsError, ClassifierError, CloudError, BadImage, OSError) as error:
         print(f"classify: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ from threading import Event
 from cloud.clients import make_clients
 from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
+from cloud.model_cache import cache_folder
 from cloud.provision import provision
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
@@ -64,7 +65,7 @@ def run(stop: Event) -> None:
     key = AccessKey.new()
     os.environ.update(local_environment(cloud_port, key))
     # Instances have a home directory of their own, but should share this user's models and weights.
-    os.environ.setdefault("MODEL_CACHE", str(Path.home() / ".cache" / "image-classifier"))
+    os.environ["MODEL_CACHE"] = str(cache_folder())
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
     settings = ControllerSettings.from_environment("ami_id")
     for misspelt in misspelt_settings(os.environ):

@@ -1,20 +1,24 @@
-"""Makes moto handle one S3 call at a time, because its S3 is not thread-safe, and keeps the keys sorted.
+"""Makes moto handle one S3 call at a time, because its S3 is not thread-safe, and corrects the rest.
 
 moto checks a condition (If-Match, If-None-Match) before it writes and takes no lock, so two writers can both
 succeed. It may also read an object that another thread has closed, or compute an ETag while two threads read
-the same file in turns. For each page of a listing, it would copy and sort all keys of the bucket.
+the same file in turns. For each page of a listing, it would copy and sort all keys of the bucket. It would
+store an object whose content does not have the digest that the header Content-MD5 gives.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
 
 import functools
 import threading
+from base64 import b64encode
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
+from hashlib import md5
 from itertools import islice
 from typing import Any
 
 import moto.s3.models
+from moto.s3.exceptions import S3ClientError
 from moto.s3.models import FakeBucket, FakeKey, S3Backend
 from moto.s3.responses import S3Response
 from moto.s3.utils import _VersionedKeyStore
@@ -79,6 +83,18 @@ def list_sorted(
     return self._truncate_result(list(islice(bucket.keys.after(prefix or "", last), max_keys + 1)), max_keys)
 
 
+put_object = S3Response.put_object
+
+
+def put_checked(self: S3Response) -> Any:
+    """Does what `S3Response.put_object` does, but refuses content that does not have its Content-MD5."""
+    digest = self.headers.get("Content-MD5")
+    self.backend.get_bucket(self.bucket_name)  # raises an exception when it is missing
+    if digest and digest != b64encode(md5(self.body or b"").digest()).decode():
+        raise S3ClientError("BadDigest", "The Content-MD5 you specified did not match what we received.")
+    return put_object(self)
+
+
 def _locked(response: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(response)
     def answer(*args: Any, **kwargs: Any) -> Any:
@@ -94,3 +110,4 @@ def mend_moto() -> None:
         setattr(S3Response, name, _locked(response))
     moto.s3.models._VersionedKeyStore = SortedKeys  # type: ignore[assignment, misc]
     S3Backend.list_objects_v2 = list_sorted  # type: ignore[method-assign]
+    S3Response.put_object = put_checked  # type: ignore[method-assign]

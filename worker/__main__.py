@@ -16,7 +16,7 @@ from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import WorkerClients, make_worker_clients
 from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
-from cloud.model_version import model_version
+from cloud.model_version import model_choice, model_version
 from cloud.prediction_cache import CacheWriter
 from cloud.request_queue import RequestQueue
 from cloud.settings import SettingsError, WorkerSettings, default_of
@@ -42,24 +42,25 @@ def main() -> int:
         for misspelt in misspelt_settings(os.environ):
             log.warning(misspelt)
         clients = make_worker_clients()
-        version = cache_version(settings, clients)
+        choice = cached_choice(settings, clients)
         classifier = load_classifier(settings, clients.s3)
     except (SettingsError, CloudError, ClassifierError) as error:
         return refuse(error)
-    if version != cache_version(settings, clients):
-        version = ""  # the weights or labels were replaced while they were loaded
+    if choice != cached_choice(settings, clients):
+        choice = ""  # the weights or labels were replaced while they were loaded
+    version = model_version(choice, classifier.engine, classifier.precision) if choice else ""
     return work(settings, clients, classifier, version)
 
 
-def cache_version(settings: WorkerSettings, clients: WorkerClients) -> str:
-    """Returns the model's version, under which its predictions are cached.
+def cached_choice(settings: WorkerSettings, clients: WorkerClients) -> str:
+    """Returns what stands for the model, under which its predictions are cached.
 
-    Returns "" when predictions are not cached, or when the version cannot be determined.
+    Returns "" when predictions are not cached, or when this cannot be determined.
     """
     if settings.answer_cache == "off":
         return ""
     try:
-        return model_version(settings, clients.s3)
+        return model_choice(settings, clients.s3)
     except CloudError as error:
         log.warning("no answer goes to the cache: %s", error)
         return ""
@@ -68,7 +69,7 @@ def cache_version(settings: WorkerSettings, clients: WorkerClients) -> str:
 def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifier, version: str) -> int:
     """Processes messages until the worker is told to stop or is idle. Returns the exit status.
 
-    `version` is the result of cache_version.
+    `version` is that of the model, under which its predictions are cached, or "" when they are not.
     """
     stop, ended = stop_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP), Event()
     metadata, instance_id = instance_metadata.find_metadata(

@@ -4,7 +4,6 @@ It is a folder with a manifest and the network in the format of OpenVINO. The ca
 with one artefact per choice of MODEL, WEIGHTS, LABELS, ENGINE and PRECISION.
 """
 
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud.clients import S3Client
+from cloud.model_cache import cache_folder
 from cloud.model_version import settings_digest
 from cloud.settings import WorkerSettings
 from worker.preprocessing import Pixels, Preprocessing
@@ -60,11 +60,6 @@ class Manifest(BaseModel):
     Its weights are in the file `<name>.bin` beside it. A later bake has other names, so that a new manifest
     alone replaces an artefact.
     """
-
-
-def cache_folder() -> Path:
-    """Returns the folder of all artefacts: that of the environment variable MODEL_CACHE, or a default."""
-    return Path(os.environ.get("MODEL_CACHE") or Path.home() / ".cache" / "image-classifier")
 
 
 def artefact_folder(settings: WorkerSettings, s3: S3Client | None) -> Path:

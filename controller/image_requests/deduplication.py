@@ -8,7 +8,7 @@ from cloud.buckets import OutputBucket
 from cloud.clients import S3Client
 from cloud.errors import CloudError
 from cloud.image_id import ImageId
-from cloud.model_version import model_version
+from cloud.model_version import model_choice
 from cloud.prediction import Prediction
 from cloud.prediction_cache import PredictionCache
 from cloud.settings import WorkerSettings
@@ -32,36 +32,36 @@ class Deduplication:
         self.on = settings.answer_cache == "on"
         self._problem = ""
 
-    def version(self) -> str | None:
-        """Returns the version of the model that would classify an image now.
+    def choice(self) -> str | None:
+        """Returns what stands for the model that would classify an image now.
 
-        Returns None when deduplication is off or the version cannot be determined. No cached prediction may
-        be used then.
+        Returns None when deduplication is off or this cannot be determined. No cached prediction may be used
+        then.
         """
         if not self.on:
             return None
         try:
-            return model_version(self.settings, self.s3)
+            return model_choice(self.settings, self.s3)
         except CloudError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
-                log.warning("no answer comes from the cache, since the model's version is unknown: %s", error)
+                log.warning("no answer comes from the cache, since the model is not known: %s", error)
             return None
 
     def find(self, uploads: Sequence[Upload]) -> list[Prediction]:
         """Returns a prediction for each image whose bytes the present model has classified before."""
-        if (version := self.version()) is None:
+        if (choice := self.choice()) is None:
             return []
-        self.cache.read(version)
-        found = ((upload, self.cache.get(version, upload.sha256)) for upload in uploads if not upload.refusal)
+        self.cache.read(choice)
+        found = ((upload, self.cache.get(choice, upload.sha256)) for upload in uploads if not upload.refusal)
         return [prediction.of(upload.image_id) for upload, prediction in found if prediction]
 
     def learn(self, watched: WatchedRequest, predictions: Iterable[Prediction]) -> None:
         """Keeps new predictions, so that the next request with the same bytes gets them."""
         for prediction in predictions:
             sha256 = watched.sha256s.get(prediction.image_id)
-            if self.on and sha256 and prediction.model_version and not prediction.cached:
-                self.cache.put(prediction.model_version, sha256, prediction)
+            if self.on and sha256 and not prediction.cached:
+                self.cache.put(sha256, prediction)
 
     def copies(self, uploads: Sequence[Upload]) -> dict[ImageId, ImageId]:
         """Returns the duplicates in `uploads`, as a map from image-id to image-id.

@@ -1,7 +1,6 @@
 """Polls the output bucket until every image of a request has a prediction, with one thread per request."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from threading import Event, Lock, Thread
 from types import MappingProxyType
@@ -65,30 +64,6 @@ class Polling:
             log.error("%s", error, extra={"request_id": watched.request_id})
             self._forget(watched)
             self._end(watched)
-
-    def wait(self, request_id: str, seconds: float) -> None:
-        """Waits until the request is complete, for at most `seconds`. Another process may be polling it.
-
-        Raises CloudError when S3 cannot be read.
-        """
-        until, found = time.monotonic() + seconds, None
-        if not self.watched(request_id):
-            self.wake_autoscaler()  # the process that has sent its images may have died
-        while (left := until - time.monotonic()) > 0:
-            if watched := self.watched(request_id):
-                watched.finished.wait(left)
-                continue
-            if found:
-                self.stored.refresh(found)
-            else:
-                found = self.stored.load(request_id)
-            if found is None or not found.unanswered:
-                # If this process has begun to poll the request meanwhile, `read` would return what the
-                # polling thread knows, which may be less than what S3 has.
-                if not self.watched(request_id):
-                    return
-            else:
-                Event().wait(min(left, self._pause(seconds - left)))
 
     def read(self, request_id: str) -> RequestResult | None:
         """Returns the result as the polling thread knows it, or else as S3 has it.
@@ -157,7 +132,7 @@ class Polling:
             self._poll(watched, lambda: self.stored.outputs.answered(watched.request_id))
             if over or not watched.unanswered:
                 return
-            Event().wait(self._pause(watched.seconds))
+            Event().wait(poll_pause(watched.seconds))
 
     def _poll(
         self,
@@ -217,9 +192,10 @@ class Polling:
                 extra={"request_id": watched.request_id},
             )
 
-    def _pause(self, waited: float) -> float:
-        """Returns the pause before the next poll in seconds: a share of the time waited, within limits."""
-        return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, SLOWEST_POLL_SECONDS))
+
+def poll_pause(waited: float, slowest: float = SLOWEST_POLL_SECONDS) -> float:
+    """Returns the pause before the next poll in seconds: a share of the time waited, within limits."""
+    return max(FIRST_POLL_SECONDS, min(waited * POLL_SHARE, slowest))
 
 
 def note_answer(prediction: Prediction, outcome: str) -> None:

@@ -1,8 +1,7 @@
 """Finds what is wrong before a first run, and how to fix it: `python -m deploy.doctor [controller|worker]`.
 
 Run it with the settings and the credentials of the controller or of a worker, for example on its instance. It
-changes nothing, except that it writes an empty object `doctor` into the buckets. The exit status is 1 if
-something is wrong.
+changes nothing. The exit status is 1 if something is wrong.
 """
 
 import argparse

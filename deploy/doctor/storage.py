@@ -1,22 +1,26 @@
 """Checks that the buckets and the queue exist and are configured correctly, and that this role may use them.
 
-The checks read and delete objects that do not exist, and write an empty object named `doctor`. SQS is called
-with arguments that it refuses. This shows whether the call is allowed, provided that SQS checks permissions
-before arguments.
+The checks change nothing. They read and delete objects that do not exist, and write an object with the digest
+of another content, which S3 does not store. SQS is called with arguments that it refuses. This shows whether
+the calls are allowed, provided that AWS checks permissions before arguments and contents.
 """
 
 import json
 import secrets
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import md5
 from typing import Any
 
 from botocore import xform_name
 
 from cloud.clients import S3Client, SQSClient
-from cloud.errors import CONFLICT
 from cloud.settings import WorkerSettings
 from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown, wrong
+
+WRONG_DIGEST = b64encode(md5(b"of another content").digest()).decode()
+NOT_STORED = "BadDigest"  # S3's error code for an allowed write whose content does not have the given digest
 
 PROVISION = "run `python -m cloud.provision` or `terraform apply`"
 
@@ -69,13 +73,15 @@ def check_bucket(s3: S3Client, name: str, use: BucketUse) -> list[Finding]:
         elif read.denied:
             found.append(denied("s3:GetObject", f"{arn}/*"))
     if use.write:
-        written = attempt(s3.put_object, Bucket=name, Key=f"{use.prefix}doctor", Body=b"", IfNoneMatch="*")
+        written = attempt(
+            s3.put_object, Bucket=name, Key=key, Body=b"", IfNoneMatch="*", ContentMD5=WRONG_DIGEST
+        )
         missing = find_missing(written, name, use.setting)
-        if missing and written.code not in CONFLICT:
+        if missing and written.code != NOT_STORED:
             return [missing]
         if written.denied:
             found.append(denied("s3:PutObject", f"{arn}/{use.prefix}*"))
-    if use.delete and attempt(s3.delete_object, Bucket=name, Key=f"{use.prefix}doctor").denied:
+    if use.delete and attempt(s3.delete_object, Bucket=name, Key=key).denied:
         found.append(denied("s3:DeleteObject", f"{arn}/{use.prefix}*"))
     return found or [ok(f"{use.setting}: {name}")]
 

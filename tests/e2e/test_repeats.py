@@ -1,5 +1,6 @@
 """The same POST again, and the same photos again: nothing is done twice, whoever dies meanwhile."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +109,9 @@ def test_controllers_that_are_killed_in_an_upload_leave_a_key_that_works(system:
 def test_photos_that_were_classified_before_are_answered_without_an_instance(system: System):
     files = fresh(4)
     first = system.post(*files).json()
+    photo = first["images"][0]
+    stored = system.client("s3").get_object(Bucket="output-predictions", Key=photo["image_id"])["Body"]
+    assert json.load(stored)["model_version"].endswith(f"-{photo['engine']}-{photo['precision']}")
     eventually(lambda: not system.active())
     instances, sent = launched(system), calls(system, "sqs", "SendMessageBatch")
     Event().wait(READ_SECONDS)  # the other process may just have read what was known

@@ -6,9 +6,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from cloud.model_cache import cache_folder
 from local.__main__ import FALLBACK
 from local.driver import ROOT
-from worker.artefact import cache_folder
 
 
 @cache

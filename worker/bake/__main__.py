@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud.clients import S3Client, make_worker_clients
+from cloud.clients import S3Client, s3_for
 from cloud.errors import CloudError
+from cloud.model_cache import cache_folder
 from cloud.settings import SettingsError, WorkerSettings, default_of
-from worker.artefact import ClassifierError, artefact_folder, cache_folder, read_manifest
+from worker.artefact import ClassifierError, artefact_folder, read_manifest
 from worker.bake.photos import PhotoFiles, find_photos
 from worker.engine import load_torch, reader
 from worker.trial import noise
@@ -28,8 +29,7 @@ def main() -> int:
     photos = os.environ.get("PHOTOS", "")
     try:
         settings = WorkerSettings.from_environment()
-        in_s3 = any(source.startswith("s3://") for source in (settings.weights, settings.labels, photos))
-        s3 = make_worker_clients().s3 if in_s3 else None
+        s3 = s3_for(settings.weights, settings.labels, photos)
         if settings.engine == "torch":
             try_torch(settings, s3)
         else:

@@ -24,7 +24,7 @@ def show_request(request_id: str) -> Response:
     wanted = replace(preferences(request, services().settings.request_timeout), respond_async=False)
     if wanted.wait and is_request_id(request_id):
         with services().wait_limits.of_request() as may_wait:
-            services().polling.wait(request_id, wanted.wait if may_wait else 0)
+            services().follower.wait(request_id, wanted.wait if may_wait else 0)
     found = services().polling.read(request_id) if is_request_id(request_id) else None
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")

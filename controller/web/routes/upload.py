@@ -85,7 +85,7 @@ def replay(key_object: str, request_id: str, seconds: float) -> RequestResult:
     Raises RequestForgotten when the request has expired, and IdempotencyKeyInUse if it is not accepted yet.
     """
     with services().wait_limits.of_request() as may_wait:
-        services().polling.wait(request_id, seconds if may_wait else 0)
+        services().follower.wait(request_id, seconds if may_wait else 0)
     answer = services().polling.read(request_id)
     if answer is None:
         raise RequestForgotten("The request of this Idempotency-Key is no longer kept. Use a new key.")

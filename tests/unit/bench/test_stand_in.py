@@ -5,7 +5,8 @@ import boto3
 import pytest
 
 from bench.photos import different_photos
-from bench.worker import ask, evaluate, stand_in
+from bench.stand_in_process import ask, stand_in
+from bench.worker import evaluate
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction

@@ -2,7 +2,7 @@ import pytest
 from botocore.utils import parse_timestamp
 from moto import mock_aws
 
-from cloud.clients import make_clients, make_worker_clients, timestamp
+from cloud.clients import make_clients, make_worker_clients, s3_for, timestamp
 from cloud.settings import SettingsError
 
 
@@ -32,6 +32,14 @@ def test_boto3s_own_name_for_the_region_holds_too(environment):
 def test_a_missing_region_is_one_line(environment):
     with pytest.raises(SettingsError, match=r"^AWS_REGION \(.*\) is not set$"):
         make_clients()
+
+
+def test_a_region_is_needed_only_for_what_is_in_s3(environment):
+    assert s3_for("imagenet", "labels.txt", "") is None
+    with pytest.raises(SettingsError, match="AWS_REGION"):
+        s3_for("imagenet", "s3://bucket/labels.txt")
+    environment.setenv("AWS_REGION", "eu-west-1")
+    assert s3_for("s3://bucket/weights.pt").meta.region_name == "eu-west-1"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -14,10 +15,11 @@ from cloud.prediction_cache import (
 )
 from tests.support.aws_errors import refusal
 
-VERSION, HASH, OTHER = "resnet18-0123", "ab" * 32, "cd" * 32
+CHOICE, HASH, OTHER = "resnet18-0123", "ab" * 32, "cd" * 32
+VERSION, INT8 = f"{CHOICE}-openvino-fp32", f"{CHOICE}-openvino-int8"
 IMAGE = "0123456789abcdef0123456789abcdef/0000-cat.jpg"
-CAT = Prediction.classified(IMAGE, [("tabby", 0.9)], model="resnet18", instance_id="i-1")
-LYNX = Prediction.classified(IMAGE, [("lynx", 0.8)], model="resnet18", instance_id="i-2")
+CAT = Prediction.classified(IMAGE, [("tabby", 0.9)], model_version=VERSION, instance_id="i-1")
+LYNX = Prediction.classified(IMAGE, [("lynx", 0.8)], model_version=VERSION, instance_id="i-2")
 
 
 @pytest.fixture
@@ -43,15 +45,37 @@ def keys(state) -> list[str]:
 def test_what_a_worker_writes_is_found_for_the_same_bytes_and_the_same_model_only(writer, cache):
     writer.add(HASH, CAT)
     writer.write()
-    cache.read(VERSION)
-    assert cache.get(VERSION, HASH) == CAT
+    cache.read(CHOICE)
+    assert cache.get(CHOICE, HASH) == CAT
     assert cache.get("resnet18-4567", HASH) is None
-    assert cache.get(VERSION, OTHER) is None
+    assert cache.get(CHOICE, OTHER) is None
 
 
 def test_what_a_process_has_learned_itself_is_found_at_once(cache):
-    cache.put(VERSION, HASH, CAT)
-    assert cache.get(VERSION, HASH) == CAT
+    cache.put(HASH, CAT)
+    assert cache.get(CHOICE, HASH) == CAT
+
+
+@pytest.mark.parametrize("learned_here", [True, False])
+def test_the_version_of_the_newest_prediction_counts(state, writer, cache, clock, learned_here):
+    """With PRECISION=auto, other workers may have another precision."""
+    later = CAT.answered_at + timedelta(seconds=1)
+    newest = LYNX.model_copy(update={"model_version": INT8, "answered_at": later})
+    writer.add(HASH, CAT)
+    writer.write()
+    cache.read(CHOICE)
+    if learned_here:
+        cache.put(OTHER, newest)
+    else:
+        int8 = CacheWriter(state, INT8)
+        int8.add(OTHER, newest)
+        int8.write()
+        clock[0] += READ_SECONDS
+        cache.read(CHOICE)
+    assert cache.get(CHOICE, HASH) is None, "it was another precision"
+    assert cache.get(CHOICE, OTHER) == newest
+    cache.put(HASH, CAT)
+    assert cache.get(CHOICE, OTHER) == newest, "CAT is older"
 
 
 def test_predictions_are_written_together(writer, state, clock):
@@ -78,9 +102,9 @@ def test_a_failure_is_not_kept(writer, cache, state):
     failed = Prediction.failed(IMAGE, "gave_up", "No worker could.")
     writer.add(HASH, failed)
     writer.write()
-    cache.put(VERSION, HASH, failed)
+    cache.put(HASH, failed)
     assert keys(state) == []
-    assert cache.get(VERSION, HASH) is None
+    assert cache.get(CHOICE, HASH) is None
 
 
 def test_without_a_version_nothing_is_written(state):
@@ -96,16 +120,16 @@ def test_a_process_lists_again_only_after_a_while_and_reads_each_batch_once(
     calls = []
     on_call(aws.s3, "ListObjectsV2", lambda params: calls.append("list"))
     on_call(aws.s3, "GetObject", lambda params: calls.append("get"))
-    cache.read(VERSION)
+    cache.read(CHOICE)
     writer.add(HASH, CAT)
     writer.write()
-    cache.read(VERSION)
+    cache.read(CHOICE)
     assert calls == ["list"]
     for expected in (["list", "list", "get"], ["list", "list", "get", "list"]):
         clock[0] += READ_SECONDS
-        cache.read(VERSION)
+        cache.read(CHOICE)
         assert calls == expected
-    assert cache.get(VERSION, HASH) == CAT
+    assert cache.get(CHOICE, HASH) == CAT
 
 
 def test_the_newest_batches_are_listed_first_and_their_predictions_are_kept_the_longest(
@@ -118,19 +142,19 @@ def test_the_newest_batches_are_listed_first_and_their_predictions_are_kept_the_
         writer = CacheWriter(state, VERSION)
         writer.add(sha256, CAT)
         writer.write()
-    cache.read(VERSION)
-    assert [bool(cache.get(VERSION, digit * 64)) for digit in "123"] == [False, True, True]
-    cache.put(VERSION, HASH, CAT)
-    assert [bool(cache.get(VERSION, digit * 64)) for digit in "123"] == [False, False, True]
+    cache.read(CHOICE)
+    assert [bool(cache.get(CHOICE, digit * 64)) for digit in "123"] == [False, True, True]
+    cache.put(HASH, CAT)
+    assert [bool(cache.get(CHOICE, digit * 64)) for digit in "123"] == [False, False, True]
 
 
 @pytest.mark.parametrize("body", [b"", b"\x80\x04 pickle", b"[]", b'{"ab": {"status": "classified"}}'])
 def test_a_broken_batch_is_not_used_and_does_not_hide_the_others(writer, cache, state, body, caplog):
-    state.write(f"{PREFIX}{VERSION}/0000000000-broken", body)
+    state.write(f"{PREFIX}{CHOICE}/0000000000-broken", body)
     writer.add(HASH, CAT)
     writer.write()
-    cache.read(VERSION)
-    assert cache.get(VERSION, HASH) == CAT
+    cache.read(CHOICE)
+    assert cache.get(CHOICE, HASH) == CAT
     assert "0000000000-broken is broken" in caplog.text
 
 
@@ -142,8 +166,8 @@ def test_an_s3_that_refuses_costs_the_saving_and_no_more(writer, cache, aws, on_
     on_call(aws.s3, operation, refuse)
     writer.add(HASH, CAT)
     writer.write()
-    cache.read(VERSION)
-    assert cache.get(VERSION, HASH) is None
+    cache.read(CHOICE)
+    assert cache.get(CHOICE, HASH) is None
     assert "SlowDown" in caplog.text
 
 

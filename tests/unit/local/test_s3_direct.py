@@ -118,6 +118,17 @@ def test_an_object_is_written_read_and_deleted_as_by_moto(both: Both) -> None:
     assert both.direct_calls.count("") == len(both.direct_calls) / 2
 
 
+def test_content_that_has_another_digest_is_not_stored(both: Both) -> None:
+    refused = both("PUT", "/photo", PHOTO, content_md5=b64encode(hashlib.md5(b"one").digest()).decode())
+    assert refused.status == 400
+    assert b"<Code>BadDigest</Code>" in refused.body
+    assert both("GET", "/photo").status == 404
+    assert (
+        both("PUT", "/photo", b"one", content_md5=b64encode(hashlib.md5(b"one").digest()).decode()).status
+        == 200
+    )
+
+
 @pytest.mark.parametrize("headers", [
     {"if_none_match": "*"}, {"if_match": ETAG}, {"if_match": ETAG.strip('"')}, {"if_match": '"other"'},
 ])  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloud.clients import Clients
-from cloud.model_version import model_version
+from cloud.model_version import model_choice
 from tests.support.models import answers, assert_same, choice, lines, load, saved, state_dict
 from worker import engine, trial
 from worker.artefact import MANIFEST, ClassifierError, artefact_folder, read_manifest
@@ -30,13 +30,13 @@ def test_each_choice_has_a_folder_of_its_own(tmp_path: Path):
     assert len({artefact_folder(one, None) for one in choices}) == len(choices)
 
 
-def test_the_version_of_a_model_differs_by_engine_and_precision(clients: Clients):
+def test_the_choice_of_a_model_differs_by_engine_and_precision(clients: Clients):
     choices = [
         choice(engine=engine, precision=precision)
         for engine in ("openvino", "torch")
         for precision in ("auto", "fp32", "bf16", "int8")
     ]
-    assert len({model_version(one, clients.s3) for one in choices}) == len(choices)
+    assert len({model_choice(one, clients.s3) for one in choices}) == len(choices)
 
 
 def test_a_missing_artefact_is_none_and_a_broken_one_an_error(tmp_path: Path):

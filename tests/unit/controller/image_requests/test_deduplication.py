@@ -1,13 +1,14 @@
 """The answer cache as a client sees it, with a worker that writes it as worker/consumer.py does."""
 
 import time
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 
 import pytest
 
 from cloud.image_id import ImageId
-from cloud.model_version import model_version
+from cloud.model_version import model_choice, model_version
 from cloud.prediction import Prediction
 from cloud.prediction_cache import READ_SECONDS, CacheWriter
 from controller.image_requests.journal import Journal
@@ -32,14 +33,19 @@ def runs() -> list[str]:
 
 @pytest.fixture
 def classify(queue, inputs, outputs, settings, aws, runs, state):
-    def classify(status: str = "classified") -> None:
-        version = model_version(settings, aws.s3)
+    def classify(status: str = "classified", precision: str = "fp32") -> None:
+        version = model_version(model_choice(settings, aws.s3), "openvino", precision)
         writer = CacheWriter(state, version)
         while messages := queue.receive(10, 0):
             for message in messages:
                 runs.append(message.body)
                 made = Prediction.classified(
-                    message.body, [("tabby", 0.9)], instance_id="i-1", model="m", model_version=version
+                    message.body,
+                    [("tabby", 0.9)],
+                    instance_id="i-1",
+                    model="m",
+                    precision=precision,
+                    model_version=version,
                 )
                 if status == "failed":
                     made = Prediction.failed(message.body, "gave_up", "It crashed.")
@@ -160,6 +166,22 @@ def test_an_answer_of_a_worker_with_another_model_is_not_used_again(app, client,
     app.extensions["services"].polling.wake_autoscaler = classify
     for _ in range(2):
         assert post(client, photo(0)).json["images"][0]["cached"] is False
+    assert len(runs) == 2
+
+
+def test_an_answer_of_another_precision_is_not_used_again(app, start, client, classify, runs):
+    """With PRECISION=auto, what was baked and the worker's processor decide on the precision."""
+    polling = app.extensions["services"].polling
+    polling.wake_autoscaler = partial(classify, precision="int8")
+    assert post(client, photo(0)).json["images"][0]["cached"] is False
+    assert post(client, photo(0)).json["images"][0]["cached"] is True
+    polling.wake_autoscaler = partial(classify, precision="fp32")
+    assert post(client, photo(1)).json["images"][0]["cached"] is False
+    polling.wake_autoscaler = lambda: None
+    for process in (client, start().test_client()):
+        answer = post(process, photo(0), photo(1), headers=NOW | {"Prefer": "wait=0"}).json
+        assert [i["status"] for i in answer["images"]] == ["waiting", "classified"]
+        assert answer["images"][1]["precision"] == "fp32"
     assert len(runs) == 2
 
 

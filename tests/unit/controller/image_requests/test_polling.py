@@ -1,5 +1,5 @@
 import time
-from threading import Event, Timer
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +8,7 @@ from cloud.image_id import new_request_id
 from cloud.prediction import Prediction
 from controller.image_requests.journal import Journal
 from controller.image_requests.metrics import IMAGES
-from controller.image_requests.watched_request import WatchedRequest
+from controller.image_requests.polling import poll_pause
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
 from tests.support.polling_threads import join_polling_threads
@@ -132,35 +132,10 @@ def test_many_requests_at_once_are_polled_with_few_listings(make, outputs, aws, 
     assert before < 20, "20 requests share a listing"
 
 
-def test_a_long_wait_is_polled_slowly_and_a_short_one_quickly(make):
-    process = make()
-    assert process.polling._pause(0) <= 0.05
-    assert process.polling._pause(2) == pytest.approx(0.2)
-    assert process.polling._pause(3600) == 1
-
-
-def test_a_wait_that_began_before_the_watch_ends_with_it(make, outputs, monkeypatch):
-    """The answer is complete in S3 before the process that watches the request has seen it."""
-    process, watched = make(), submit(make(), "a.png")
-    load = process.polling.stored.load
-
-    def watch_from_now_on(request_id):
-        outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
-        process.polling._watched[watched.request_id] = slow
-        polled.start()
-        return load(request_id)
-
-    def poll():
-        slow.know(process.polling.stored.fetch(slow.image_ids))
-        process.polling._watched.clear()
-        slow.end()
-
-    slow, polled = WatchedRequest(watched.request_id, watched.image_ids), Timer(0.3, poll)
-    with monkeypatch.context() as context:
-        context.setattr(process.polling.stored, "load", watch_from_now_on)
-        process.polling.wait(watched.request_id, 10)
-    assert slow.finished.is_set()
-    assert process.polling.read(watched.request_id).complete
+def test_a_long_wait_is_polled_slowly_and_a_short_one_quickly():
+    assert poll_pause(0) <= 0.05
+    assert poll_pause(2) == pytest.approx(0.2)
+    assert poll_pause(3600) == 1
 
 
 def test_a_process_that_has_no_thread_left_leaves_the_request_to_s3(
@@ -177,7 +152,7 @@ def test_a_process_that_has_no_thread_left_leaves_the_request_to_s3(
     assert [marker.name for marker in Journal(state, inputs, outputs).markers()] == [watched.request_id]
     outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
     assert process.polling.read(watched.request_id).complete
-    process.polling.wait(watched.request_id, 10)
+    process.follower.wait(watched.request_id, 10)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -1,0 +1,285 @@
+"""When instances are terminated and when not, and what a run mends meanwhile."""
+
+from datetime import timedelta
+
+import pytest
+
+from cloud.errors import CloudError
+from cloud.image_id import ImageId
+from cloud.prediction import Prediction
+from controller.autoscaling.autoscaler import SWEEP_AFTER, TOO_LATE
+from controller.autoscaling.fleet_state import LEASE_SECONDS
+from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
+from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER, RESEND_AFTER, WATCH_FOR
+from tests.support.aws_errors import refusal
+from tests.support.clocks import set_host_clock
+from tests.support.submissions import bodies
+from tests.support.world import BOOT_TIMEOUT, MAXIMUM
+
+
+def test_when_all_is_answered_all_are_terminated(world, work):
+    request_id = world.ask(25)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    assert world.reconcile(), "their ends are to be seen"
+    assert world.active == []
+    assert not world.reconcile()
+    assert world.why == "nothing waits and nothing runs"
+
+
+def test_quiet_is_believed_when_seen_twice(world, work, counts):
+    request_id = world.ask(5)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    counts[:] = [0, 3, 0]
+    assert world.reconcile()
+    assert world.why == "3 images call for 1 instance: one for each 10, at most 5"
+    assert len(world.active) == 1
+    world.reconcile()
+    assert world.active == []
+
+
+def test_a_request_that_is_answered_between_the_two_counts_keeps_the_fleet(world, work, on_call, aws):
+    """Requests of one image that follow each other closely leave the queue empty most of the time."""
+    first = world.ask(1)
+    world.reconcile()
+    work()
+    world.close(first)
+    controller = world.controllers[0]
+    counted = []
+
+    def answer_another(params):
+        counted.append(1)
+        if len(counted) == 2:
+            controller.requests["answered already"] = 0
+
+    on_call(aws.sqs, "GetQueueAttributes", answer_another)
+    controller.autoscaler.observer.queue.counts()
+    world.reconcile()
+    assert len(world.active) == 1
+    assert world.why == "new work has come, so that nothing is terminated"
+    world.reconcile()
+    assert world.active == []
+
+
+@pytest.mark.parametrize("where", ["in flight", "delayed"])
+def test_a_message_that_is_not_visible_keeps_the_fleet(world, aws, queue, work, where):
+    request_id = world.ask(5)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    aws.sqs.send_message(QueueUrl=queue.url, MessageBody="x", DelaySeconds=60 if where == "delayed" else 0)
+    queue.receive(1, 0)
+    assert world.reconcile()
+    assert len(world.active) == 1
+
+
+def test_what_another_open_request_was_launched_for_stays(world, work):
+    other = world.controller()
+    first = world.ask(10)
+    world.reconcile()
+    second = world.ask(10, other)
+    other.reconcile()
+    work()
+    world.close(first)
+    world.outputs.delete(f"{second}/0003-cat.jpg")  # as if its message had been lost on the way
+    world.reconcile()
+    assert {i.request_id for i in world.fleet.instances() if i.active} == {second}
+
+
+def test_no_controller_terminates_what_anothers_request_needs(world, counts):
+    """The second found the first one's instance and launched none; SQS does not count its images yet."""
+    mine, other = world.controllers[0], world.controller()
+    first = world.ask(4)
+    world.reconcile()
+    second = world.ask(4, other)
+    other.reconcile()
+    (instance,) = world.active
+    for n in range(4):
+        world.outputs.write(f"{first}/{n:04d}-cat.jpg", b"{}")
+    world.close(first, mine)
+    counts.append(0)
+    world.reconcile()
+    assert world.active == [instance]
+    for n in range(4):
+        world.outputs.write(f"{second}/{n:04d}-cat.jpg", b"{}")
+    world.close(second, other)
+    world.reconcile()
+    assert world.active == []
+
+
+def test_of_what_an_answered_request_leaves_only_as_many_stay_as_others_need(world, counts):
+    other = world.controller()
+    first = world.ask(40)
+    world.reconcile()
+    second = world.ask(4, other)
+    other.reconcile()
+    world.close(first)
+    for n in range(40):
+        world.outputs.write(f"{first}/{n:04d}-cat.jpg", b"{}")
+    counts.append(0)
+    world.reconcile()
+    assert len(world.active) == 1
+    assert [second.startswith(marker.after) for marker in world.markers] == [True]
+
+
+def test_a_controller_that_starts_reaps_what_nobody_needs(world, work):
+    request_id = world.ask(25)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    fresh = world.controller()
+    fresh.reconcile()
+    assert world.active == []
+
+
+def test_a_request_whose_controller_died_is_served_by_another(world, work, outputs):
+    request_id = world.ask(5, send=False)
+    world.controllers[0].requests.clear()
+    world.pass_seconds(RESEND_AFTER.total_seconds() + 1)
+    survivor = world.controller()
+    survivor.reconcile()
+    world.pass_seconds(WATCH_FOR.total_seconds())
+    survivor.reconcile()
+    survivor.reconcile()
+    assert len(world.active) == 1
+    work()
+    survivor.reconcile()
+    assert len(outputs.answered(request_id)) == 5
+    assert world.active == []
+    world.pass_seconds(ABANDONED_AFTER.total_seconds() + 1)
+    survivor.reconcile()
+    assert world.markers == []
+
+
+def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):
+    world.fleet.launch(MAXIMUM + 2, "", "t" * 32)
+    oldest = world.active[:MAXIMUM]
+    world.ask(100)
+    world.reconcile()
+    assert world.active == oldest
+    assert "2 instances more than the maximum" in world.reasons
+
+
+def test_an_instance_that_ec2_does_not_let_go_stops_nothing_else(world, aws, work, launches):
+    request_id = world.ask(25)
+    world.reconcile()
+    protected = world.active[1]
+    aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    world.reconcile()
+    assert len(world.active) == 3, "two are replaced"
+    assert "EC2 lets only 2 of 3 instances be terminated" in world.reasons
+    for _ in range(3):
+        world.reconcile()
+    assert len(world.shared.peek().not_ready) == 2
+    work()
+    world.close(request_id)
+    world.reconcile()
+    assert world.active == [protected]
+
+
+def test_capacity_that_ec2_takes_back_at_once_is_no_tight_loop(world, launches, aws, on_reply):
+    """RunInstances succeeds, and the instance goes from pending to terminated."""
+
+    def take_back(reply):
+        for reservation in reply["Reservations"]:
+            for instance in reservation["Instances"]:
+                instance["State"] = {"Code": 48, "Name": "terminated"}
+                instance["StateReason"] = {"Code": "Server.InsufficientInstanceCapacity", "Message": "none"}
+
+    on_reply(aws.ec2, "DescribeInstances", take_back)
+    world.ask(5)
+    for _ in range(4):
+        world.reconcile()
+    assert launches == [1]
+    assert "the next try to launch is at" in world.why
+    world.pass_seconds(CAPACITY_AGAIN_SECONDS + 1)
+    world.reconcile()
+    assert launches == [1, 1]
+
+
+def test_dead_letters_become_answers(world, queue, outputs, settings):
+    request_id = world.ask(1)
+    world.reconcile()
+    for _ in range(settings.max_receives):
+        queue.give_back(queue.receive(10, 0))
+    queue.receive(10, 0)
+    world.reconcile()
+    assert outputs.get_prediction(f"{request_id}/0000-cat.jpg").error.code == "gave_up"
+
+
+def test_what_a_dead_process_has_not_sent_is_sent_while_the_queue_stays_busy(world, aws, on_reply):
+    """Else an upload whose process died would wait as long as others keep the queue busy."""
+    lost = world.ask(3, world.controller(), send=False)
+
+    def stored_earlier(reply):
+        for item in reply.get("Contents", []):
+            if item["Key"].startswith(lost):
+                item["LastModified"] -= OVERTAKEN_AFTER + timedelta(seconds=5)
+
+    on_reply(aws.s3, "ListObjectsV2", stored_earlier)
+    for _ in range(3):
+        request_id = world.ask(2)
+        world.outputs.put_prediction(Prediction.failed(ImageId(f"{request_id}/0000-cat.jpg"), "broken", "…"))
+        world.reconcile()
+        world.controllers[0].autoscaler._sweep.join(10)
+        world.pass_seconds(SWEEP_AFTER.total_seconds() + 1)
+    assert sorted(body for body in bodies(world.queue) if body.startswith(lost)) == [
+        f"{lost}/{n:04d}-cat.jpg" for n in range(3)
+    ]
+
+
+def test_a_run_that_outlives_its_lease_terminates_nothing(world, work, on_reply, aws):
+    request_id = world.ask(5)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    controller = world.controllers[0]
+
+    def be_slow(reply):
+        controller.clock += LEASE_SECONDS
+
+    on_reply(aws.ec2, "DescribeInstances", be_slow)
+    world.reconcile()
+    assert len(world.active) == 1
+    assert TOO_LATE in world.why
+
+
+def test_an_instance_whose_end_could_not_be_saved_does_not_count_as_one_that_failed_to_start(
+    world, work, on_call, aws, s3_clock
+):
+    request_id = world.ask(5)
+    world.reconcile()
+    world.ready(*world.active)
+    work()
+    world.close(request_id)
+    world.reconcile()
+    writes = []
+
+    def refuse_the_end_of_the_run(params):
+        writes.append(params["Key"])
+        if writes.count("fleet/state") == 2:
+            raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse_the_end_of_the_run)
+    with pytest.raises(CloudError, match="SlowDown"):
+        world.reconcile()
+    s3_clock.ahead = LEASE_SECONDS + 2
+    world.reconcile()
+    assert world.shared.peek().not_ready == []
+    assert list(world.reports.seen()) == []
+
+
+@pytest.mark.parametrize("ahead", [-180, 180])
+def test_a_host_whose_clock_is_wrong_terminates_no_worker(world, monkeypatch, ahead):
+    world.ask(5)
+    set_host_clock(monkeypatch, ahead)
+    for _ in range(3):
+        world.reconcile()
+        (instance_id,) = world.active
+        world.ready(instance_id)
+    assert world.active == [instance_id]
+    assert "stopped reporting" not in "".join(world.reasons)
