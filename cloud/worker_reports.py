@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from cloud.boot_times import BootTimes
 from cloud.buckets import Bucket, JsonObjects
 
 PREFIX = "workers/"
@@ -18,6 +19,8 @@ class WorkerReport(BaseModel):
     precision: str = ""
     ready_at: datetime
     """When the worker had loaded its model."""
+    boot: BootTimes | None = None
+    """When its machine and its process started, or None if it does not tell."""
     seen_at: datetime
     """When the worker wrote this report."""
     images: int = 0

@@ -94,6 +94,7 @@ make_environment_with_torch() {
 
 install_units() {
   cp deploy/*.service /etc/systemd/system
+  systemctl enable -q image-classifier-worker # it starts where the user data has the settings of a worker
   cp deploy/nginx.conf /etc/nginx/nginx.conf
   nginx -t -q
   systemctl disable nginx # the user data of the controller enables it

@@ -17,12 +17,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock, Thread
 
+from cloud.boot_times import MACHINE_STARTED
 from local import processes
 from local.endpoint import Endpoint
 
@@ -212,6 +214,7 @@ class Machines:
             **self.mark,
             "PATH": f"{self._bin}:{self._environment.get('PATH', PATH)}",
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": self._endpoint.metadata_url(machine.id),
+            MACHINE_STARTED: str(time.clock_gettime(time.CLOCK_BOOTTIME)),
             INSTANCE_MARK: machine.id,
             BUTTON: str(machine.fifo),
         }

@@ -15,6 +15,7 @@ import hmac
 import json
 import secrets
 import time
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from threading import Timer
 
@@ -123,6 +124,8 @@ def _values(instance: Instance, key: AccessKey) -> dict[str, str]:
         "region": instance.region_name,
     }
     below = {f"latest/meta-data/{name}": value or "" for name, value in values.items()}
+    if user_data := b64decode(str(instance.user_data or "")):
+        below["latest/user-data"] = user_data.decode(errors="replace")
     return below | {"latest/dynamic/instance-identity/document": json.dumps(identity)}
 
 

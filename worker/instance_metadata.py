@@ -25,12 +25,22 @@ class Metadata:
         self.endpoint = endpoint.rstrip("/")
 
     def get(self, path: str) -> str | None:
-        """Returns an item, or None when there is no such item. Raises OSError when the service fails."""
+        """Returns an item of the metadata, or None when there is no such item.
+
+        Raises OSError when the service fails.
+        """
+        return self._get(f"meta-data/{path}")
+
+    def user_data(self) -> str | None:
+        """Returns the user data, or None when there is none. Raises OSError when the service fails."""
+        return self._get("user-data")
+
+    def _get(self, path: str) -> str | None:
         try:
             token = self._call(
                 "PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
             )
-            return self._call("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})
+            return self._call("GET", path, {"X-aws-ec2-metadata-token": token})
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 404:
@@ -40,7 +50,7 @@ class Metadata:
     def _call(self, method: str, path: str, headers: dict[str, str]) -> str:
         request = urllib.request.Request(f"{self.endpoint}/latest/{path}", method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=1) as reply:
-            return reply.read().decode()
+            return reply.read().decode(errors="replace")
 
 
 def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:

@@ -3,6 +3,7 @@
 import logging
 import time
 
+from cloud.boot_times import BootTimes
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport, WorkerReports
@@ -28,6 +29,7 @@ class Reporter:
             engine=classifier.engine,
             precision=classifier.precision,
             ready_at=started,
+            boot=BootTimes.of_this_process(started),
             seen_at=started,
         )
         self._written_at = 0.0

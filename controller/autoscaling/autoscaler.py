@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Event, Thread
 
 from cloud.clock import now
@@ -46,6 +46,13 @@ class Run:
     launched: list[str] = field(default_factory=list)
     terminated: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def unserved_since(self) -> datetime | None:
+        """When the longest waiting request of this process was sent, if there is no instance at all."""
+        observed = self.observed
+        there = observed.instances or observed.observation.unseen
+        return None if there else observed.waiting.sent_at
 
     @property
     def left(self) -> list[Instance]:
@@ -214,7 +221,7 @@ class Autoscaler:
     def _launch(self, run: Run, lease: Lease) -> None:
         request_id = next(iter(run.observed.waiting.requests), "")
         try:
-            run.launched = self.launcher.launch(run.plan.launch, request_id, lease)
+            run.launched = self.launcher.launch(run.plan.launch, request_id, lease, run.unserved_since)
         except LaunchFailed as error:
             run.reasons.append(str(error))
         else:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from cloud.buckets import Bucket, JsonObjects, Stored
 from cloud.errors import Conflict
+from controller.autoscaling.boots import BOOTS_KEPT, Boot, Call
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.fleet_history import Sample
 from controller.autoscaling.launch_walk import Walk
@@ -58,6 +59,10 @@ class Decision(BaseModel):
 class Launched(BaseModel):
     at: datetime
     request_id: str
+    started: bool = False
+    """Whether it was stopped before."""
+    call: Call | None = None
+    """The call that launched or started it, if this is known."""
     ending: bool = False
     """Whether a controller has terminated it."""
     protected: bool = False
@@ -121,6 +126,8 @@ class FleetState(BaseModel):
     """Set from when no worker came until one is ready, or until there are other settings."""
     boot_seconds: float | None = None
     """The average time from launch until the worker is ready, or None before the first."""
+    boots: list[Boot] = []
+    """How long the last boots took, stage by stage, the oldest first."""
     ended_seconds: float = 0
     """The seconds that EC2 bills for the instances that have ended."""
     ended_images: int = 0
@@ -158,6 +165,10 @@ class FleetState(BaseModel):
         """Updates the average time of a boot. Recent boots count most."""
         known = self.boot_seconds
         self.boot_seconds = seconds if known is None else known + NEW_BOOT_SHARE * (seconds - known)
+
+    def note_stages(self, boot: Boot) -> None:
+        """Keeps the stages of a boot, and forgets those of an old one."""
+        self.boots = [*self.boots, boot][-BOOTS_KEPT:]
 
     def give_up(self, reason: str, settings: str, now: datetime) -> None:
         """Notes that no worker comes. Each time in succession, the pause that follows is twice as long."""

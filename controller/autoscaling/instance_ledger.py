@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from cloud.clock import now
 from cloud.worker_reports import WorkerReports
+from controller.autoscaling.boots import boot_of
 from controller.autoscaling.ec2_fleet import Instance
 from controller.autoscaling.fleet_state import FleetState, Launched
 from controller.autoscaling.observation import ObservedInstance
@@ -58,6 +59,8 @@ class InstanceLedger:
             if instance_id in reported and not launched.ready and (report := self.reports.get(instance_id)):
                 launched.ready = True
                 state.note_boot(max(0.0, (report.ready_at - launched.at).total_seconds()))
+                if boot := boot_of(report, launched.at, launched.call, started=launched.started):
+                    state.note_stages(boot)
 
     def _note_ends(self, state: FleetState, instances: Sequence[Instance], reported: Container[str]) -> None:
         shown = {i.instance_id for i in instances}

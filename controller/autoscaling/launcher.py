@@ -1,10 +1,11 @@
 """Launches instances, and remembers in the fleet's state when a launch fails."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cloud.clock import now
 from cloud.errors import CloudError
 from controller.autoscaling import metrics
+from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
 from controller.autoscaling.fleet_state import FleetState, Launched, Lease, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
@@ -25,14 +26,16 @@ class Launcher:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
 
-    def launch(self, count: int, request_id: str, lease: Lease) -> list[str]:
+    def launch(self, count: int, request_id: str, lease: Lease, sent_at: datetime | None = None) -> list[str]:
         """Launches up to `count` instances for a request. Returns their ids.
 
-        If EC2 may have carried out an earlier launch whose answer was lost, that launch is repeated instead.
+        `sent_at` is when the message was sent that waits for the first of them, if this is known. If EC2 may
+        have carried out an earlier launch whose answer was lost, that launch is repeated instead.
         Raises LaunchFailed when EC2 refuses or does not answer.
         """
         state = lease.state
         asked = next_launch(state, count, request_id)
+        called_at = now()
         try:
             launched = self.fleet.launch(
                 asked.count, asked.request_id, state.launch_token, lease.may_act, state.walk
@@ -43,8 +46,10 @@ class Launcher:
         metrics.LAUNCHED.inc(len(launched))
         state.settle_launch()
         note_no_trouble(state)
+        call = Call(sent_at=sent_at, called_at=called_at, answered_at=now())
         for instance_id in launched:
-            state.launched.setdefault(instance_id, Launched(at=now(), request_id=asked.request_id))
+            new = Launched(at=call.answered_at, request_id=asked.request_id, call=call)
+            state.launched.setdefault(instance_id, new)
         return launched
 
 

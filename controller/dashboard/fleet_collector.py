@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import GaugeMetricFamily
 
+from controller.autoscaling.boots import medians
+from controller.autoscaling.fleet_state import FleetState
 from controller.dashboard.latest_state import LatestState
 
 
@@ -41,3 +43,16 @@ class FleetCollector:
             "Instances that the backlog called for when the autoscaler last ran.",
             value=wanted,
         )
+        yield boot_stages(state)
+
+
+def boot_stages(state: FleetState) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "classifier_boot_stage_seconds",
+        "Median time of each stage from a message to a worker that is ready, over the last instances.",
+        labels=["stage", "how"],
+    )
+    for how, started in (("launch", False), ("start", True)):
+        for stage, seconds in medians(state.boots, started=started).items():
+            family.add_metric([stage, how], seconds)
+    return family

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.autoscaling.boots import Boot, medians
 from controller.autoscaling.fleet_state import Decision
 from controller.autoscaling.wording import some
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView
@@ -19,6 +20,16 @@ STATES = {
     "stopping": "stopping",
 }
 """Maps the states of an instance to words for people, in the order of an instance's life."""
+
+STAGES = {
+    "detect": "Detect",
+    "api": "API",
+    "pending": "Pending",
+    "boot": "Boot",
+    "model": "Model",
+    "total": "Total",
+}
+"""Maps the stages of a boot and their sum to words for people."""
 
 
 def headline(answer: FleetAnswer) -> str:
@@ -96,6 +107,17 @@ def clock(at: datetime, today: datetime) -> str:
     return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%d %b %H:%M:%S}"
 
 
+def stage(seconds: float | None) -> str:
+    """Formats the seconds of a stage of a boot. A dash stands for None."""
+    return "–" if seconds is None else f"{seconds:.2f} s"
+
+
+def stage_medians(boots: Sequence[Boot]) -> dict[str, dict[str, float]]:
+    """Returns the medians of launches and of starts, each by the name of the stage, if there are any."""
+    found = {"launches": medians(boots, started=False), "starts": medians(boots, started=True)}
+    return {name: stages for name, stages in found.items() if stages}
+
+
 def as_text(answer: FleetAnswer) -> str:
     """Returns the state of the fleet as plain text, for a shell."""
     money = answer.money
@@ -111,6 +133,8 @@ def as_text(answer: FleetAnswer) -> str:
         state, images = STATES.get(i.state, i.state), some(i.images, "image", "images")
         about = [i.instance_id, state, duration(i.age_seconds), images, i.classifies_with]
         lines.append("instance   " + "  ".join(filter(None, about)))
+    for name, stages in stage_medians(answer.boots).items():
+        lines.append(f"{name:<10} " + ", ".join(f"{part} {stage(s)}" for part, s in stages.items()))
     for d in told(answer.decisions, 10):
         lines.append(f"{clock(d.at, answer.at):<10} {' '.join([d.done, *d.why]).strip()}")
     return "\n".join(lines) + "\n"

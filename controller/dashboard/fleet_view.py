@@ -11,6 +11,7 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.request_queue import QueueCounts, RequestQueue
 from cloud.worker_reports import WorkerReport, WorkerReports
+from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
@@ -77,6 +78,8 @@ class FleetAnswer(BaseModel):
     money: Money
     decisions: list[Decision]
     """The decisions of the autoscaler, newest first."""
+    boots: list[Boot] = []
+    """How long the last instances took to get ready, stage by stage, newest first."""
     history: list[Sample]
     """Samples from oldest to newest. Each is valid until the next one, and the last is taken at `at`."""
 
@@ -146,6 +149,7 @@ class FleetView:
             instances=[i for i in views if i.state not in ENDED],
             money=self._money(state.result(), views),
             decisions=[abridged(decision) for decision in decisions],
+            boots=state.result().boots[::-1],
             history=[*(s for s in history.result() if s.at < at), sample],
         )
 

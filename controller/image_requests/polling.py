@@ -93,10 +93,12 @@ class Polling:
         """Returns what this process knows about its own requests."""
         with self._lock:
             watched, submitted, images = list(self._watched.values()), self._submitted, self._images
+        unanswered = [w for w in watched if w.unanswered]
         return Waiting(
             submitted=submitted,
             images=images,
-            requests=tuple(w.request_id for w in watched if w.unanswered),
+            requests=tuple(w.request_id for w in unanswered),
+            sent_at=unanswered[0].first_message_at if unanswered else None,
             just_sent=sum(len(w.in_queue) for w in watched if w.seconds < LAG_SECONDS),
         )
 

@@ -68,6 +68,7 @@ class Submissions:
                     claim.release()
                 self._abandon(request_id, [] if claim else uploads)
                 raise
+            watched.note_first_message()
             try:
                 self.outbox.send(watched.in_queue)
             except CloudError:

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -13,3 +14,5 @@ class Waiting:
     """The number of requests that this process has polled so far."""
     images: int = 0
     """The number of images of these requests that were sent to the queue."""
+    sent_at: datetime | None = None
+    """When the first message of the request that waits longest was sent, or None if none waits."""

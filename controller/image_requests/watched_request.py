@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from threading import Condition, Event
 
+from cloud.clock import now
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.results import ImageResult, RequestResult, image_result
@@ -30,11 +31,17 @@ class WatchedRequest:
         """Whether images were sent again, or may have been. The time in the request-id is then not theirs."""
         self.image_ids = sorted(image_ids, key=lambda image_id: image_id.number)
         self.sent_at = time.monotonic()
+        self.first_message_at = now()
+        """When its first message was sent, by the clock of AWS, or when this object was made."""
         self.finished = Event()
         """Set when every image has a prediction, or when the request is no longer followed."""
         self.predictions: Mapping[ImageId, Prediction] = {}
         self._images = {image_id: image_result(image_id, None) for image_id in self.image_ids}
         self._changed = Condition()
+
+    def note_first_message(self) -> None:
+        """Must be called before the first message of the request is sent."""
+        self.first_message_at = now()
 
     @property
     def unanswered(self) -> int:

@@ -1,4 +1,4 @@
-"""deploy/*.service and deploy/userdata.sh on a machine with a real systemd."""
+"""deploy/*.service and the user data of an instance on a machine with a real systemd."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ from tests.support.bare_cloud import Cloud, bare_cloud
 from tests.support.machine import Machine, booted
 
 WORKER, CONTROLLER = "image-classifier-worker", "image-classifier-controller"
+SETTINGS, DEAD_MAN = "image-classifier-settings", "image-classifier-dead-man"
 
 
 @pytest.fixture
@@ -28,9 +29,18 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def launch(machine: Machine, cloud: Cloud, **settings: str) -> None:
-    """What cloud-init does with the user data of an instance."""
+    """Starts what is enabled on the AMI. The machine is that of an instance with these settings."""
     user_data = render((ROOT / "deploy/userdata.sh").read_text(), cloud.worker_environment | settings)
-    machine.run("bash", given=user_data)
+    boot(machine, cloud.launch(user_data))
+
+
+def boot(machine: Machine, metadata_url: str) -> None:
+    machine.drop_in(SETTINGS, f"[Service]\nEnvironment=AWS_EC2_METADATA_SERVICE_ENDPOINT={metadata_url}\n")
+    machine.run("systemctl", "start", "--no-block", WORKER)
+
+
+def active(machine: Machine, unit: str = WORKER) -> None:
+    eventually(lambda: machine.state(unit) == "active", 30)
 
 
 def test_a_machine_without_work_switches_itself_off(machine: Machine, cloud: Cloud):
@@ -54,6 +64,7 @@ def test_a_machine_that_is_shut_down_gives_its_images_back_first(machine: Machin
 
 def test_a_killed_worker_is_started_again(machine: Machine, cloud: Cloud):
     launch(machine, cloud)
+    active(machine)
     first = machine.run("systemctl", "show", "-p", "MainPID", "--value", WORKER)
     machine.run("kill", "-9", first)
     eventually(lambda: machine.state(WORKER) == "active", 20)
@@ -68,14 +79,8 @@ def test_a_machine_whose_settings_are_wrong_switches_itself_off(machine: Machine
     eventually(machine.off, 30)
 
 
-DEAD_MAN = "image-classifier-dead-man"
-
-
 def test_a_machine_whose_worker_never_gets_ready_switches_itself_off(machine: Machine, cloud: Cloud):
-    hangs = "[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n"
-    folder = f"/etc/systemd/system/{WORKER}.service.d"
-    machine.run("install", "-D", "/dev/stdin", f"{folder}/hangs.conf", given=hangs)
-    machine.run("systemctl", "daemon-reload")
+    machine.drop_in(WORKER, "[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n", name="hangs")
     launch(machine, cloud, BOOT_TIMEOUT="2")
     eventually(machine.off, 30)
 
@@ -84,10 +89,60 @@ def test_a_machine_whose_worker_is_ready_stays_on(machine: Machine, cloud: Cloud
     launch(machine, cloud, BOOT_TIMEOUT="5", IDLE_SHUTDOWN_SECONDS="0")
     (image,) = cloud.put("cat")
     assert cloud.label(image) in PHOTOS["cat"][1]
-    looks = "systemctl", "show", "--property=LastTriggerUSecMonotonic", "--value", f"{DEAD_MAN}.timer"
-    first = eventually(lambda: (found := machine.run(*looks)) != "0" and found, 30)
-    eventually(lambda: machine.run(*looks) != first, 30)
+    looks = "systemctl", "show", "--property=NRestarts", "--value", DEAD_MAN
+    eventually(lambda: int(machine.run(*looks)) >= 2, 40)
     assert machine.state(WORKER) == "active"
+
+
+def test_the_worker_starts_before_cloud_init_runs_the_user_data_which_then_does_nothing(
+    machine: Machine, cloud: Cloud
+):
+    user_data = render((ROOT / "deploy/userdata.sh").read_text(), cloud.worker_environment)
+    boot(machine, cloud.launch(user_data))
+    active(machine)
+    process = "systemctl", "show", "-p", "MainPID", "--value", WORKER
+    first = machine.run(*process)
+    machine.run("bash", given=user_data)
+    assert machine.run(*process) == first
+    assert machine.run("pgrep", "-fc", "python -m worker") == "1"
+
+
+def test_a_machine_without_a_network_waits_for_it_and_then_starts_its_worker(machine: Machine, cloud: Cloud):
+    boot(machine, "http://127.0.0.1:9")
+    eventually(lambda: machine.state(SETTINGS) == "activating", 10)
+    assert machine.state(WORKER) == "inactive"
+    machine.run("systemctl", "stop", SETTINGS, WORKER)
+    launch(machine, cloud)
+    active(machine)
+
+
+@pytest.mark.parametrize(
+    "user_data", ["", "#!/bin/bash\necho mine\n", (ROOT / "deploy/controller-userdata.sh").read_text()]
+)
+def test_the_machine_of_somebody_else_starts_no_worker_and_stays_on(
+    user_data: str, machine: Machine, cloud: Cloud
+):
+    boot(machine, cloud.launch(user_data))
+    active(machine, SETTINGS)
+    eventually(lambda: machine.run("systemctl", "list-jobs", "--no-legend") == "", 20)
+    assert [machine.state(unit) for unit in (WORKER, DEAD_MAN)] == ["inactive", "inactive"]
+    assert "no worker is started" in machine.log(SETTINGS)
+    assert not machine.off()
+
+
+def test_a_worker_that_lacks_a_setting_says_which_and_its_machine_switches_itself_off(
+    machine: Machine, cloud: Cloud, tmp_path: Path
+):
+    machine.drop_in(WORKER, "[Service]\nStandardError=append:/tmp/worker.log\n", name="log")
+    user_data = render((ROOT / "deploy/userdata.sh").read_text(), {"OUTPUT_BUCKET": "output"})
+    boot(machine, cloud.launch(user_data))
+    eventually(lambda: "INPUT_BUCKET (" in machine.run("cat", "/tmp/worker.log", check=False), 30)
+    eventually(machine.off, 30)
+
+
+def test_the_worker_is_enabled_by_its_unit(machine: Machine):
+    machine.run("systemctl", "enable", WORKER)
+    assert machine.run("systemctl", "is-enabled", WORKER) == "enabled"
 
 
 def test_the_controller_answers_on_its_socket_and_to_nobody_but_nginx(machine: Machine, cloud: Cloud):

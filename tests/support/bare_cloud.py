@@ -21,6 +21,7 @@ from local.endpoint import Endpoint
 
 @dataclass
 class Cloud:
+    endpoint: Endpoint
     clients: Clients
     settings: WorkerSettings
     access: dict[str, str]
@@ -52,6 +53,13 @@ class Cloud:
         answer: Prediction = eventually(lambda: self.outputs.get_prediction(image_id), seconds)
         return answer.label
 
+    def launch(self, user_data: str) -> str:
+        """An instance with that user data, without a machine. The address of its metadata service."""
+        found = self.clients.ec2.run_instances(
+            ImageId="ami-12c6146b", MinCount=1, MaxCount=1, UserData=user_data
+        )
+        return self.endpoint.metadata_url(found["Instances"][0]["InstanceId"])
+
     def instances(self) -> list[object]:
         found: list[object] = self.clients.ec2.describe_instances()["Reservations"]
         return found
@@ -82,6 +90,6 @@ def bare_cloud(**more: object) -> Iterator[Cloud]:
                 environment.setenv(name, value)
             clients = make_clients()
         provision(clients.s3, clients.sqs, settings)
-        yield Cloud(clients, settings, access | {"AWS_EC2_METADATA_DISABLED": "true"})
+        yield Cloud(endpoint, clients, settings, access | {"AWS_EC2_METADATA_DISABLED": "true"})
     finally:
         endpoint.stop()

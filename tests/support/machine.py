@@ -67,6 +67,15 @@ class Machine:
     def state(self, unit: str) -> str:
         return self.run("systemctl", "is-active", unit, check=False)
 
+    def log(self, unit: str) -> str:
+        return self.run("journalctl", "-o", "cat", "-u", unit)
+
+    def drop_in(self, unit: str, text: str, name: str = "test") -> None:
+        """Adds these lines to the unit."""
+        file = f"/etc/systemd/system/{unit}.service.d/{name}.conf"
+        self.run("install", "-D", "/dev/stdin", file, given=text)
+        self.run("systemctl", "daemon-reload")
+
     def off(self) -> bool:
         return self.process.poll() is not None
 

@@ -43,6 +43,7 @@ class Controller:
     def __init__(self, queue, fleet, state, inputs, outputs, now=now):
         self.requests: dict[str, int] = {}
         self.clock = 1000.0
+        self.sent_at: datetime | None = None
         self.journal = journal = Journal(state, inputs, outputs)
         recovery = Recovery(queue, outputs, journal, now)
         ledger = InstanceLedger(WorkerReports(state))
@@ -62,7 +63,8 @@ class Controller:
         return seconds < IDLE_SECONDS
 
     def waiting(self) -> Waiting:
-        return Waiting(tuple(self.requests), sum(self.requests.values()), len(self.requests))
+        images, requests = sum(self.requests.values()), len(self.requests)
+        return Waiting(tuple(self.requests), images, requests, sent_at=self.sent_at if requests else None)
 
 
 class World:

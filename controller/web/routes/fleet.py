@@ -17,6 +17,7 @@ WINDOWS = {"10m": timedelta(minutes=10), "1h": timedelta(hours=1), "24h": timede
 NAMES = {"10m": "10 minutes", "1h": "1 hour", "24h": "24 hours"}
 ROWS_SHOWN = 100  # instances on the page; the JSON has all of them
 DECISIONS_SHOWN = 20  # on the page
+BOOTS_SHOWN = 10  # on the page
 TABLE_ROWS = 20  # in the table of the history
 
 
@@ -58,5 +59,7 @@ def page(answer: FleetAnswer, name: str, window: timedelta) -> str:
         table=fleet_chart.table(history, start, answer.at, TABLE_ROWS),
         shown=answer.instances[:ROWS_SHOWN],
         decisions=fleet_text.told(answer.decisions, DECISIONS_SHOWN),
+        boots=answer.boots[:BOOTS_SHOWN],
+        medians=fleet_text.stage_medians(answer.boots),
         words=fleet_text,
     )

@@ -149,3 +149,10 @@ def test_a_rebalance_recommendation_is_announced(ec2: Any, endpoint: Endpoint, s
 def test_a_terminated_instance_has_no_metadata(ec2: Any, service: str, instance_id: str) -> None:
     ec2.terminate_instances(InstanceIds=[instance_id])
     assert requests.put(f"{service}/latest/api/token", timeout=5).status_code == 404
+
+
+def test_the_user_data_is_served_as_it_was_given(endpoint: Endpoint, ec2: Any, service: str):
+    user_data = "#!/bin/sh\necho 犬\n"
+    own = endpoint.metadata_url(launch(ec2, UserData=user_data))
+    assert get(own, "user-data").text == user_data
+    assert get(service, "user-data").status_code == 404

@@ -8,6 +8,7 @@ from cloud.buckets import JsonObjects
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport, WorkerReports
+from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import KEY as HISTORY
 from controller.autoscaling.fleet_history import FleetHistory, Sample
@@ -123,6 +124,14 @@ def test_the_newest_decision_comes_first(view, shared):
             at = now() + timedelta(seconds=n)
             lease.state.remember(Decision(at=at, by="h/1", seen={"visible": n}, wanted=n, why=[f"look {n}"]))
     assert [d.why for d in view.read().decisions] == [["look 2"], ["look 1"], ["look 0"]]
+
+
+def test_the_boots_are_shown_newest_first(view, shared):
+    with shared.hold(0) as lease:
+        for n in range(3):
+            boot = Boot(instance_id=f"i-{n}", ready_at=now(), pending=5, boot=9, model=1)
+            lease.state.note_stages(boot)
+    assert [b.instance_id for b in view.read().boots] == ["i-2", "i-1", "i-0"]
 
 
 def test_to_look_changes_nothing(view, state):

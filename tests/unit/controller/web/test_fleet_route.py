@@ -10,6 +10,7 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.image_id import new_request_id
 from controller.app import create_app
+from controller.autoscaling.boots import Boot
 from controller.autoscaling.fleet_history import Sample
 from controller.autoscaling.fleet_state import Decision
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView, Money, abridge
@@ -110,6 +111,23 @@ def test_a_new_fleet_says_what_will_happen(client, view):
     assert "While it is idle, it costs nothing. An instance is launched when the first image arrives" in text
     view.shown = answer(queue=idle, decisions=[], history=[])
     assert "An idle fleet costs nothing." in page(client).text
+
+
+def test_the_stages_of_the_last_boots_are_shown_in_all_forms(client, view):
+    full = Boot(instance_id="i-7", ready_at=now(), detect=0.4, api=1, pending=5, boot=9, model=0.6, total=16)
+    start = Boot(instance_id="i-8", ready_at=now(), started=True, pending=2, boot=3, model=0.5)
+    view.shown = answer(boots=[start, full])
+    text = page(client).text
+    assert "Median of launches 0.40 s 1.00 s 5.00 s 9.00 s 0.60 s 16.00 s" in text
+    assert "– – 2.00 s 3.00 s 0.50 s – i-8 (started again)" in text
+    assert client.get("/fleet").json["boots"][1]["pending"] == 5
+    lines = client.get("/fleet", headers={"Accept": "text/plain"}).text.splitlines()
+    assert "starts     pending 2.00 s, boot 3.00 s, model 0.50 s" in lines
+    assert [line for line in lines if line.startswith("launches   detect 0.40 s, api 1.00 s")]
+
+
+def test_a_fleet_without_boots_says_so(client):
+    assert "No worker has told yet how long its start took." in page(client).text
 
 
 def test_the_text_is_for_a_shell(client, view):

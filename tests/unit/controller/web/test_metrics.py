@@ -12,6 +12,7 @@ from botocore.exceptions import EndpointConnectionError
 import worker.metrics  # noqa: F401 - the dashboard shows these, too
 from cloud.clock import now
 from controller.app import create_app
+from controller.autoscaling.boots import Boot
 from controller.autoscaling.fleet_state import Decision, SharedState
 from controller.dashboard.fleet_collector import FleetCollector
 from tests.support.exposition import faults, read, samples, value
@@ -102,6 +103,9 @@ def test_the_fleet_is_as_the_last_look_saw_it(state):
     seen = {"visible": 5, "in_flight": 2, "delayed": 1, "pending": 3, "running": 4}
     with shared.hold(0) as lease:
         lease.state.remember(Decision(at=now(), by="h/1", seen=seen, wanted=7))
+        for started, pending in ((False, 5), (False, 7), (True, 1)):
+            times = {"pending": pending, "boot": 9, "model": 0.5}
+            lease.state.note_stages(Boot(instance_id="i-1", ready_at=now(), started=started, **times))
     found = {
         f.name: {(*s.labels.values(),): s.value for s in f.samples}
         for f in FleetCollector(SimpleNamespace(get=shared.peek)).collect()  # type: ignore[arg-type]
@@ -111,6 +115,14 @@ def test_the_fleet_is_as_the_last_look_saw_it(state):
         "classifier_queue_images": {("visible",): 6, ("in_flight",): 2},
         "classifier_instances": {("pending",): 3, ("running",): 4},
         "classifier_instances_wanted": {(): 7},
+        "classifier_boot_stage_seconds": {
+            ("pending", "launch"): 6,
+            ("boot", "launch"): 9,
+            ("model", "launch"): 0.5,
+            ("pending", "start"): 1,
+            ("boot", "start"): 9,
+            ("model", "start"): 0.5,
+        },
     }
 
 
