@@ -1,10 +1,11 @@
-"""Where the time of a worker's start goes: `.venv/bin/python -m bench.start`."""
+"""Where the time of a worker's start goes, and what it reads: `.venv/bin/python -m bench.start`."""
 
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 from local.driver import ROOT
 
@@ -20,8 +21,14 @@ from worker.engine import load_classifier
 started = time.perf_counter()
 clients = make_worker_clients()
 made = time.perf_counter()
-load_classifier(WorkerSettings.from_environment(), clients.s3)
-print(made - started, time.perf_counter() - made)
+settings = WorkerSettings.from_environment()
+load_classifier(settings, clients.s3)
+loaded = time.perf_counter()
+from bench.disk_at_start import mapped_bytes, read_bytes
+from worker.artefact import artefact_folder
+mapped = sum(mapped_bytes().values())
+weights = sum(file.stat().st_size for file in artefact_folder(settings, clients.s3).glob("*.bin"))
+print(made - started, loaded - made, read_bytes(), mapped, weights, len(sys.modules))
 """
 GROUPS = {
     "boto3": ("boto3", "botocore", "s3transfer", "urllib3", "jmespath", "dateutil"),
@@ -36,19 +43,42 @@ GROUPS = {
 
 def print_start(engine: str) -> None:
     print(f"\nthe start of a worker with {engine}, in parts")
-    for name, seconds in parts(engine).items():
+    started = Started.measure(engine)
+    for name, seconds in parts(engine, started).items():
         print(f"    {name:44}{seconds * 1000:8.0f} ms")
+    print(f"    read from files{started.read_bytes / 1e6:37.1f} MB")
+    print(f"    mapped from libraries{started.mapped_bytes / 1e6:31.1f} MB")
+    if engine == "openvino":
+        print(f"    mapped from the model, while it was loaded{started.weights_bytes / 1e6:10.1f} MB")
+    print(f"    modules of Python{started.modules:35}")
 
 
-def parts(engine: str) -> dict[str, float]:
+@dataclass(frozen=True)
+class Started:
+    """What a worker has done when its model is loaded."""
+
+    clients: float
+    """Seconds to make the clients of S3 and SQS."""
+    model: float
+    """Seconds to load the model."""
+    read_bytes: int
+    mapped_bytes: int
+    weights_bytes: int
+    modules: int
+
+    @classmethod
+    def measure(cls, engine: str) -> "Started":
+        clients, model, *counts = run(PARTS, ENGINE=engine)[0].split()
+        return cls(float(clients), float(model), *map(int, counts))
+
+
+def parts(engine: str, started: Started) -> dict[str, float]:
     """Returns the seconds of each part. Imports are timed in a run of their own, which makes them slower."""
     found = {"the interpreter": run("pass")[1]}
-    output, _ = run(PARTS, ENGINE=engine)
-    clients, model = map(float, output.split())
     imports = import_seconds()
     found |= {f"import of {group}": seconds for group, seconds in imports.most_common()}
-    found["clients of S3 and SQS"] = clients
-    found[f"loading the model, with the import of {engine}"] = model
+    found["clients of S3 and SQS"] = started.clients
+    found[f"loading the model, with the import of {engine}"] = started.model
     return found
 
 
