@@ -146,7 +146,7 @@ def test_the_worker_can_be_enabled_and_waits_neither_for_cloud_init_nor_for_othe
     assert machine.run("systemctl", "is-enabled", WORKER) == "enabled"
     for unit in (WORKER, SETTINGS, DEAD_MAN):
         after = set(machine.run("systemctl", "show", "-p", "After", "--value", unit).split())
-        # Debian's and Ubuntu's cloud-init comes before sysinit.target, and waits for the network and its own data.
+        # On Debian and Ubuntu, sysinit.target comes after cloud-init, which waits for the network.
         assert not after & {"sysinit.target", "basic.target", "network-online.target", "cloud-init.service"}
     assert "network.target" in machine.run("systemctl", "show", "-p", "After", "--value", WORKER).split()
 
