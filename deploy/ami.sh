@@ -135,7 +135,7 @@ size() { du -sh "$1" | cut -f1; }
 tidy() {
   if [ "$engine" = openvino ]; then
     rm -rf "$TORCH_HOME/hub" # the downloaded weights are in the baked model
-    # This converts models, and OpenVINO loads it whenever it is there, with 6 MB from a disk that is still cold.
+    # This converts models, and OpenVINO loads it whenever it is there: 4 MB from a cold disk.
     rm -rf "$APP"/.venv/lib/python3*/site-packages/openvino/tools
   fi
   if command -v apt-get > /dev/null; then apt-get clean; else dnf clean all -q; fi
