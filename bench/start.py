@@ -1,4 +1,4 @@
-"""Measures the parts of a worker's start: `.venv/bin/python -m bench.start`."""
+"""Measures the parts of a worker's start, and what it reads: `.venv/bin/python -m bench.start`."""
 
 import json
 import os
@@ -7,12 +7,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.arguments import parser_of
 from bench.photos import different_photos
 from bench.stand_in_process import ask, environment, stand_in
+from cloud.settings import WorkerSettings
 from local.driver import ROOT, eventually
+from worker.artefact import artefact_folder
 
 DELAY = 0.03  # seconds of each AWS call
 RUNS = 5
@@ -34,17 +37,40 @@ def main() -> None:
 
 
 def print_start(engine: str) -> None:
-    """Prints the parts of the start whose whole time is the median of RUNS."""
-    runs = sorted((start_in_parts(engine) for _ in range(RUNS)), key=lambda parts: sum(parts.values()))
-    parts = runs[RUNS // 2]
+    """Prints the parts of the start whose whole time is the median of RUNS, and what it read."""
+    runs = sorted((start_in_parts(engine) for _ in range(RUNS)), key=lambda start: sum(start.parts.values()))
+    start = runs[RUNS // 2]
+    parts = start.parts
     print(f"\nthe start of a worker with {engine}, AWS {DELAY * 1000:.0f} ms away, in parts")
     for name, seconds in with_imports(parts).items():
         print(f"    {name:44}{seconds * 1000:8.0f} ms")
     print(f"    {'from its start to its first receive':44}{sum(parts.values()) * 1000:8.0f} ms")
+    print(f"    {'read from files':44}{start.read_bytes / 1e6:8.1f} MB")
+    print(f"    {'mapped from libraries':44}{start.mapped_bytes / 1e6:8.1f} MB")
+    if engine == "openvino":
+        print(f"    {'mapped from the model, while it was loaded':44}{weights_bytes() / 1e6:8.1f} MB")
+    print(f"    {'modules of Python':44}{start.modules:8}")
 
 
-def start_in_parts(engine: str) -> dict[str, float]:
-    """Returns the seconds of each part of one start, until its first receive has arrived."""
+@dataclass(frozen=True)
+class Start:
+    """One start of a worker."""
+
+    parts: dict[str, float]
+    """The seconds of each part, until its first receive has arrived."""
+    read_bytes: int
+    mapped_bytes: int
+    modules: int
+
+
+def weights_bytes() -> int:
+    """Returns the size of the baked network of the model that the environment names."""
+    settings = WorkerSettings(input_bucket="unused", output_bucket="unused")
+    return sum(file.stat().st_size for file in artefact_folder(settings, None).glob("*.bin"))
+
+
+def start_in_parts(engine: str) -> Start:
+    """Starts a worker once, and ends it after its first receive."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "photo.jpg").write_bytes(different_photos(1)[0])
         with stand_in(Path(name), DELAY, 1) as url:
@@ -62,8 +88,9 @@ def start_in_parts(engine: str) -> dict[str, float]:
             finally:
                 worker.kill()
                 worker.communicate()
-    parts: dict[str, float] = found["seconds"]
-    return parts | {"the first receive, and the queue's address": arrived - found["at"]}
+    parts = found["seconds"] | {"the first receive, and the queue's address": arrived - found["at"]}
+    disk = found["disk"]
+    return Start(parts, disk["read"], disk["mapped"], disk["modules"])
 
 
 def with_imports(parts: dict[str, float]) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """A worker that prints how long each part of its start took, just before its first receive.
 
 `python -m bench.timed_worker STARTED` has the settings of a worker. STARTED is the time at which its process
-was started, in seconds since 1970. It prints one JSON object: the seconds of each part, and the time at which
-the last one ended. Nothing is imported here that a worker does not import.
+was started, in seconds since 1970. It prints one JSON object: the seconds of each part, the time at which the
+last one ended, and what was read from the disk until then. Until then, nothing is imported that a worker
+does not import.
 """
 
 import sys
@@ -50,15 +51,23 @@ def main(parts: Parts) -> int:
 
     def say_and_receive(*arguments: object) -> object:
         if not said:
-            import json
-
             parts.end(REST)
             said.append(True)
-            print(json.dumps({"seconds": parts.seconds, "at": parts.at}), flush=True)
+            print_found(parts)
         return receive(*arguments)
 
     worker.RequestQueue.receive = say_and_receive
     return worker.main()
+
+
+def print_found(parts: Parts) -> None:
+    modules = len(sys.modules)
+    import json
+
+    from bench.disk_at_start import mapped_bytes, read_bytes
+
+    disk = {"read": read_bytes(), "mapped": sum(mapped_bytes().values()), "modules": modules}
+    print(json.dumps({"seconds": parts.seconds, "at": parts.at, "disk": disk}), flush=True)
 
 
 if __name__ == "__main__":

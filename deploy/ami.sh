@@ -24,6 +24,10 @@ TORCH_INDEX_URL=${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu} # build
 export MODEL=${MODEL:-resnet18} WEIGHTS=imagenet LABELS='' ENGINE=${ENGINE:-openvino} PRECISION=${PRECISION:-auto}
 export TORCH_HOME=$APP/weights MODEL_CACHE=$APP/model PHOTOS=${PHOTOS:+$(realpath "$PHOTOS")}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# What the machine of a worker does without while it boots, whatever the distribution: updates, clean-up, snaps, and the
+# last two stages of cloud-init. On a controller they all run.
+NOT_ON_WORKERS="apt-daily apt-daily-upgrade unattended-upgrades dpkg-db-backup man-db e2scrub_all e2scrub_reap fstrim
+  motd-news update-notifier-download snapd snapd.seeded dnf-makecache cloud-config cloud-final"
 umask 022
 
 say() { printf '\n== %s\n' "$*"; }
@@ -95,6 +99,10 @@ make_environment_with_torch() {
 install_units() {
   cp deploy/*.service /etc/systemd/system
   systemctl enable -q image-classifier-worker # it starts where the user data has the settings of a worker
+  local unit
+  for unit in $NOT_ON_WORKERS; do
+    install -D -m 644 deploy/not-on-workers.conf "/etc/systemd/system/$unit.service.d/not-on-workers.conf"
+  done
   cp deploy/nginx.conf /etc/nginx/nginx.conf
   nginx -t -q
   systemctl disable nginx # the user data of the controller enables it
@@ -125,7 +133,11 @@ classify_a_picture() {
 size() { du -sh "$1" | cut -f1; }
 
 tidy() {
-  if [ "$engine" = openvino ]; then rm -rf "$TORCH_HOME/hub"; fi # the downloaded weights are in the baked model
+  if [ "$engine" = openvino ]; then
+    rm -rf "$TORCH_HOME/hub" # the downloaded weights are in the baked model
+    # This converts models, and OpenVINO loads it whenever it is there: 4 MB from a cold disk.
+    rm -rf "$APP"/.venv/lib/python3*/site-packages/openvino/tools
+  fi
   if command -v apt-get > /dev/null; then apt-get clean; else dnf clean all -q; fi
   if command -v cloud-init > /dev/null; then cloud-init clean --logs; fi
 }
@@ -141,8 +153,8 @@ say "the model"
 engine=$ENGINE baked_in=""
 if [ "$engine" = openvino ]; then bake; fi
 if [ "$engine" = torch ]; then make_environment_with_torch "$APP/.venv"; else make_environment "$APP/.venv"; fi
-classify_a_picture
 tidy
+classify_a_picture
 say "sizes"
 echo "the environment of the services: $(size .venv)"
 if [ -n "$baked_in" ]; then

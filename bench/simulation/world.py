@@ -20,7 +20,7 @@ from bench.simulation.parameters import Parameters
 from bench.simulation.sqs import Queue
 from bench.simulation.traces import Trace
 from cloud.request_queue import MAX_BATCH
-from worker.consumer import BATCH
+from worker.engine import BATCH
 
 GRACE = 3600.0  # seconds after the trace's end, for what still waits
 

@@ -30,6 +30,18 @@ HAS_TORCH = """#!/opt/image-classifier/.venv/bin/python
 import importlib.util
 print(importlib.util.find_spec("torch") is not None)
 """
+NOT_COMPILED = """#!/bin/sh
+cd /opt/image-classifier && exec .venv/bin/python -B -c '
+import os, sys, worker.__main__
+if sys.argv[1] == "openvino": import worker.openvino_network
+compiled = [getattr(module, "__cached__", "") for module in sys.modules.values()]
+print([file for file in compiled if file and not os.path.exists(file)])
+' ENGINE
+"""
+UNITS = """#!/bin/sh
+systemctl is-enabled image-classifier-worker
+cat /etc/systemd/system/apt-daily.service.d/not-on-workers.conf
+"""
 SETTINGS = WorkerSettings(
     input_bucket="input",
     output_bucket="output",
@@ -108,6 +120,10 @@ def test_a_clean_machine_becomes_an_ami_whose_worker_classifies(
     assert clients.s3.list_buckets()["Buckets"] == []
     eventually(lambda: alive(clients) == [])
     assert machine.run(HAS_TORCH.encode()).splitlines()[-1] == ("True" if engine == "torch" else "False")
+    assert machine.run(NOT_COMPILED.replace("ENGINE", engine).encode()).splitlines()[-1] == "[]"
+    units = machine.run(UNITS.encode()).splitlines()
+    assert units[0] == "enabled"
+    assert "ConditionPathExists=!/run/image-classifier-worker/settings.env" in units
 
     answer = answer_of_a_worker(clients, ami_id, SETTINGS.model_copy(update={"engine": engine}))
     assert answer.label in PHOTOS["cat"][1], answer

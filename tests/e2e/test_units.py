@@ -13,6 +13,7 @@ from tests.support.bare_cloud import Cloud, bare_cloud
 from tests.support.machine import Machine, booted
 
 WORKER, CONTROLLER = "image-classifier-worker", "image-classifier-controller"
+CLEAN = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'printf x >> /cleaned'\n"
 SETTINGS, DEAD_MAN = "image-classifier-settings", "image-classifier-dead-man"
 
 
@@ -140,9 +141,25 @@ def test_a_worker_that_lacks_a_setting_says_which_and_its_machine_switches_itsel
     eventually(machine.off, 30)
 
 
-def test_the_worker_is_enabled_by_its_unit(machine: Machine):
+def test_the_worker_can_be_enabled_and_waits_neither_for_cloud_init_nor_for_other_networks(machine: Machine):
     machine.run("systemctl", "enable", WORKER)
     assert machine.run("systemctl", "is-enabled", WORKER) == "enabled"
+    for unit in (WORKER, SETTINGS, DEAD_MAN):
+        after = set(machine.run("systemctl", "show", "-p", "After", "--value", unit).split())
+        # On Debian and Ubuntu, sysinit.target comes after cloud-init, which waits for the network.
+        assert not after & {"sysinit.target", "basic.target", "network-online.target", "cloud-init.service"}
+    assert "network.target" in machine.run("systemctl", "show", "-p", "After", "--value", WORKER).split()
+
+
+def test_the_machine_of_a_worker_does_without_what_others_need(machine: Machine, cloud: Cloud):
+    machine.run("install", "/dev/stdin", "/etc/systemd/system/clean.service", given=CLEAN)
+    machine.drop_in("clean", (ROOT / "deploy/not-on-workers.conf").read_text())
+    machine.run("systemctl", "start", "clean")
+    assert machine.run("cat", "/cleaned") == "x"
+    launch(machine, cloud)
+    active(machine)
+    machine.run("systemctl", "start", "clean")
+    assert machine.run("cat", "/cleaned") == "x", "it did not run again"
 
 
 def test_the_controller_answers_on_its_socket_and_to_nobody_but_nginx(machine: Machine, cloud: Cloud):
