@@ -50,8 +50,7 @@ class Observer:
     def sees_nothing(self) -> bool:
         """Returns whether nothing waits and no instance is active. Raises CloudError when AWS fails."""
         return self.sees_no_messages() and not (
-            any(instance.active for instance in self.fleet.instances())
-            or self.journal.markers()
+            any(instance.active for instance in self.fleet.instances()) or self.journal.markers()
         )
 
     def observe(self, state: FleetState) -> Observed:
