@@ -1,5 +1,6 @@
 """Launches instances, and remembers in the fleet's state when a launch fails."""
 
+import logging
 from datetime import timedelta
 
 from cloud.clock import now
@@ -9,6 +10,8 @@ from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
 from controller.autoscaling.fleet_state import FleetState, Launched, Lease, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
 from controller.autoscaling.launch_errors import setting_to_blame
+
+log = logging.getLogger(__name__)
 
 SLOWEST_LAUNCH_SECONDS = 60  # the longest pause between launches that fail
 OUTAGE_MINUTES = 5  # an outage of EC2 may last so long before waiting images are answered `failed`
@@ -35,7 +38,7 @@ class Launcher:
         asked = next_launch(state, count, request_id)
         try:
             launched = self.fleet.launch(
-                asked.count, asked.request_id, state.launch_token, lease.may_act, state.walk
+                asked.count, asked.request_id, state.launch_token, lambda: may_go_on(lease), state.walk
             )
         except CloudError as error:
             metrics.LAUNCH_ERRORS.inc()
@@ -44,8 +47,24 @@ class Launcher:
         state.settle_launch()
         note_no_trouble(state)
         for instance_id in launched:
-            state.launched.setdefault(instance_id, Launched(at=now(), request_id=asked.request_id))
+            state.launched.setdefault(
+                instance_id, Launched(at=now(), request_id=asked.request_id, choice=state.walk.next)
+            )
         return launched
+
+
+def may_go_on(lease: Lease) -> bool:
+    """Returns whether the next choice may be tried, and saves that it is.
+
+    If this process dies after that launch, the next holder of the lease repeats it, and not an earlier one.
+    """
+    try:
+        if lease.may_act():
+            lease.save()
+    except CloudError as error:
+        log.warning("the next choice is left to the next run: %s", error)
+        return False
+    return lease.may_act()
 
 
 def next_launch(state: FleetState, count: int, request_id: str) -> UnansweredLaunch:

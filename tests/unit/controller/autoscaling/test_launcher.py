@@ -567,6 +567,31 @@ def test_the_choices_are_gone_through_over_several_looks(world, aws, on_call):
     assert len(asked) == len(set(asked)) == 19, "none is tried twice"
 
 
+def test_a_choice_whose_instances_ec2_ends_at_once_is_passed_by(world, aws, on_call, on_reply):
+    """EC2 launches spot instances, and takes them back before they have booted."""
+    tried, taken = [], []
+
+    def take(reply):
+        for reservation in reply["Reservations"]:
+            for instance in reservation["Instances"]:
+                if instance["InstanceType"] == "a.big":
+                    instance["State"] = {"Code": 48, "Name": "terminated"}
+                    instance["StateReason"] = {"Code": "Server.SpotInstanceTermination", "Message": "x"}
+                    taken.append(instance["InstanceId"])
+
+    world.fleet.plan = plan(instance_types=["a.big", "b.big"])
+    on_call(aws.ec2, "RunInstances", lambda params: tried.append(params["InstanceType"]))
+    on_reply(aws.ec2, "DescribeInstances", take)
+    world.ask(25)
+    for _ in range(4):
+        world.reconcile()
+        world.pass_seconds(CAPACITY_AGAIN_SECONDS + 1)
+    assert tried[:2] == ["a.big", "b.big"]
+    assert len(set(taken)) == 3, "three of one launch pass it by only once"
+    assert len(world.active) == 3
+    assert world.shared.peek().walk.next == 1
+
+
 def test_throttling_ends_the_walk_where_it_is(world, aws, on_call):
     world.fleet.plan = plan(instance_types=["a.big", "b.big", "c.big"])
     tried = []
@@ -706,6 +731,63 @@ def test_the_lost_launch_of_a_process_that_died_is_not_made_again(
     world.pass_seconds(LAUNCH_LAG_SECONDS + 1)
     world.reconcile()
     assert len(world.active) == 4
+
+
+def test_a_death_in_the_middle_of_the_walk_costs_no_second_launch(
+    world, aws, once_per_token, on_call, on_reply, hidden, s3_clock
+):
+    """The second choice was launched, and the first one has capacity again before that shows."""
+
+    class Dead(AtomicBucket):
+        def write(self, key, body, **more):
+            if died:
+                raise CloudError("this process is no more")
+            return super().write(key, body, **more)
+
+    def refuse(params):
+        if params["InstanceType"] == "a.big" and not died:
+            raise refusal("InsufficientInstanceCapacity")
+
+    died = []
+    world.fleet.plan = plan(instance_types=["a.big", "b.big"])
+    state = Dead(aws.s3, world.state.name)
+    dying = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
+    world.ask(5, dying)
+    on_call(aws.ec2, "RunInstances", refuse)
+    on_reply(aws.ec2, "RunInstances", lambda reply: died.append(1))
+    hidden.add("all")
+    with pytest.raises(CloudError, match="no more"):
+        dying.reconcile()
+    world.controllers[0].requests |= dying.requests
+    s3_clock.ahead = LEASE_SECONDS + 2
+    world.reconcile()
+    hidden.clear()
+    assert [i.instance_type for i in world.fleet.instances()] == ["b.big"]
+
+
+def test_a_walk_whose_state_cannot_be_saved_goes_no_further(world, aws, on_call):
+    """Its lease may have ended, and nobody would know what it launches."""
+    world.fleet.plan = plan(instance_types=["a.big", "b.big"])
+    tried, down = [], []
+
+    class Down(AtomicBucket):
+        def write(self, key, body, **more):
+            if down:
+                raise CloudError("S3 is down")
+            return super().write(key, body, **more)
+
+    def refuse(params):
+        tried.append(params["InstanceType"])
+        down.append(1)
+        raise refusal("InsufficientInstanceCapacity")
+
+    on_call(aws.ec2, "RunInstances", refuse)
+    state = Down(aws.s3, world.state.name)
+    controller = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
+    world.ask(5, controller)
+    with pytest.raises(CloudError, match="S3 is down"):
+        controller.reconcile()
+    assert tried == ["a.big"]
 
 
 def test_a_launch_by_a_process_whose_lease_has_ended_is_harmless(
