@@ -39,9 +39,9 @@ from local.driver import ROOT, System, eventually, free_port
 
 PROCESSES = 2  # of each host
 HURRY, IDLE_SECONDS = 60.0, 60.0  # so an idle hour
-IDLE_AFTER = 25.0  # seconds until the pauses of a hurried idle host have grown to the longest
+IDLE_AFTER = 20.0  # seconds until the pauses of a hurried idle host have grown to the longest
 LIGHT_SECONDS, LIGHT_EVERY, LIGHT_ANSWER = 60.0, 5.0, 0.5
-ALONE, TOGETHER = 10, 3  # rounds of one POST from zero, and of one POST to each host at once
+ALONE, TOGETHER = 6, 3  # rounds of one POST from zero, and of one POST to each host at once
 BUSY = "another process runs its autoscaler"
 HURRIED = ROOT / "bench" / "hurried_idleness"
 ASYNC = {"Prefer": "respond-async"}
@@ -64,7 +64,7 @@ class Row:
     together: list[float]
     """Seconds from one POST to each host at once until all instances for them are launched."""
     together_calls: float
-    """Calls for each of these POSTs until their instances are launched."""
+    """Calls for each of these POSTs until no instance runs any more."""
     together_conflicts: float
     """Conditional writes for each of these POSTs that came second."""
     busy: int
@@ -194,6 +194,8 @@ def hosts_of_a_system(count: int) -> Iterator[Hosts]:
         for number in range(1, count):
             logs.append(folder / f"{number}.log")
             urls.append(running.enter_context(host(arbiter, logs[-1], folder / f"metrics-{number}")))
+        for url in urls:
+            eventually(lambda url=url: is_ready(url), 90, every=0.2)
         yield Hosts(system, urls, logs, hurry)
 
 
@@ -210,10 +212,8 @@ def host(arbiter: psutil.Process, log: Path, metrics: Path) -> Iterator[str]:
             stdout=output,
             stderr=output,
         )
-    url = f"http://127.0.0.1:{port}/"
     try:
-        eventually(lambda: is_ready(url), 60, every=0.2)
-        yield url
+        yield f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()
         process.wait(30)
