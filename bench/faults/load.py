@@ -91,16 +91,17 @@ class Clients:
         while not self.over.wait(draw.uniform(1, 8)):
             files = draw.choices(FILES, k=draw.randint(1, 12))
             key = secrets.token_hex(8) if draw.random() < 0.7 else ""
-            at, locations = time.time(), set()
-            while location := self.post(files, key):
-                locations.add(location)
-                if not key or draw.random() < 0.7:
-                    break
-            if len(locations) > 1:
-                self.seen.twice.append(key)
-            self.seen.accepted += [
-                Sent(self.system.url.rstrip("/") + place, len(files), at) for place in locations
-            ]
+            self.send(files, key, again=bool(key) and draw.random() < 0.3)
+
+    def send(self, files: Sequence[tuple[str, bytes]], key: str = "", again: bool = False) -> None:
+        """Uploads the files, with a key until they are accepted, and notes the request. May do so again."""
+        at = time.time()
+        locations = {location for _ in range(1 + again) if (location := self.post(files, key))}
+        if len(locations) > 1:
+            self.seen.twice.append(key)
+        self.seen.accepted += [
+            Sent(self.system.url.rstrip("/") + place, len(files), at) for place in locations
+        ]
 
     def post(self, files: Sequence[tuple[str, bytes]], key: str) -> str:
         """Returns the location of the request, or "" if it was not accepted.
