@@ -91,22 +91,28 @@ class Clients:
         while not self.over.wait(draw.uniform(1, 8)):
             files = draw.choices(FILES, k=draw.randint(1, 12))
             key = secrets.token_hex(8) if draw.random() < 0.7 else ""
-            self.send(files, key, again=bool(key) and draw.random() < 0.3)
+            again, patient = bool(key) and draw.random() < 0.3, bool(key) and draw.random() < 0.8
+            self.send(files, key, again, patient)
 
-    def send(self, files: Sequence[tuple[str, bytes]], key: str = "", again: bool = False) -> None:
-        """Uploads the files, with a key until they are accepted, and notes the request. May do so again."""
+    def send(
+        self, files: Sequence[tuple[str, bytes]], key: str = "", again: bool = False, patient: bool = True
+    ) -> None:
+        """Uploads the files, until they are accepted if the client is patient, and notes the request.
+
+        May do so again, when they have been accepted.
+        """
         at = time.time()
-        locations = {location for _ in range(1 + again) if (location := self.post(files, key))}
+        locations = {location for _ in range(1 + again) if (location := self.post(files, key, patient))}
         if len(locations) > 1:
             self.seen.twice.append(key)
         self.seen.accepted += [
             Sent(self.system.url.rstrip("/") + place, len(files), at) for place in locations
         ]
 
-    def post(self, files: Sequence[tuple[str, bytes]], key: str) -> str:
+    def post(self, files: Sequence[tuple[str, bytes]], key: str, patient: bool) -> str:
         """Returns the location of the request, or "" if it was not accepted.
 
-        With a key, the POST is repeated until it is, for at most GIVE_UP_SECONDS.
+        A patient client repeats the POST until it is, for at most GIVE_UP_SECONDS.
         """
         until = time.monotonic() + GIVE_UP_SECONDS
         headers = {"Prefer": "respond-async", "Accept": "application/json"}
@@ -123,7 +129,7 @@ class Clients:
                 if reply.status_code == 200:  # a repeated POST whose request is complete by now
                     return str(reply.json()["url"])
                 self.seen.note_refusal(reply)
-            if not key:
+            if not patient:
                 return ""
             if time.monotonic() > until:
                 self.seen.never_accepted.append(key)
