@@ -7,6 +7,7 @@ own clock (Date - LastModified), so the clocks of the hosts do not matter.
 """
 
 import logging
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ KEY = "fleet/state"
 LEASE_SECONDS = 20
 # A call of EC2 that starts this early in the lease ends within it: it takes up to 11 s (cloud/clients.py).
 ACT_BEFORE_SECONDS = 8
-TRY_AGAIN_SECONDS = 0.1
+TRY_AGAIN_SECONDS = 0.1  # the first pause while another process holds the lease; each is longer than the last
+SLOWEST_TRY_SECONDS = 1.0
 GIVEN_UP_SECONDS = 10  # the first pause after no worker came
 LONGEST_GIVEN_UP_SECONDS = 3600
 DECISIONS_KEPT = 100
@@ -246,6 +248,7 @@ class SharedState:
                 )
 
     def _take(self, holder: str, until: float) -> Lease:
+        pause = TRY_AGAIN_SECONDS
         while True:
             state, etag, age = self._read()
             if state.holder in (None, holder) or age > timedelta(seconds=LEASE_SECONDS):
@@ -260,7 +263,8 @@ class SharedState:
                     pass
             if time.monotonic() > until:
                 raise Busy
-            Event().wait(TRY_AGAIN_SECONDS)
+            Event().wait(pause * random.uniform(0.5, 1.0))  # so that not all come at the same time
+            pause = min(1.5 * pause, SLOWEST_TRY_SECONDS)
 
     def _read(self) -> tuple[FleetState, str, timedelta]:
         """Returns the state, its ETag ("" if there is none yet), and the time since it was written."""
