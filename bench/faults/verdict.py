@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import Any
 
 from bench.faults.load import Seen, Sent
@@ -138,5 +139,7 @@ def table_of(hits: Sequence[Hit]) -> list[str]:
     for fault, count in sorted(Counter(hit.fault for hit in hits).items()):
         where = Counter(hit.where for hit in hits if hit.fault == fault and hit.where)
         calls = ", ".join(f"{operation} {number}" for operation, number in where.most_common())
-        lines.append(f"  {fault:26}{count:6}  {calls}".rstrip())
+        start = f"  {fault:26}{count:6}"
+        margin = " " * (len(start) + 2)
+        lines += wrap(calls, 110, initial_indent=f"{start}  ", subsequent_indent=margin) or [start]
     return lines
