@@ -46,6 +46,10 @@ class FailureCode(StrEnum):
         )
 
 
+GAVE_UP = "Every worker that took this image died or failed."
+"""The reason for FailureCode.GAVE_UP, in words."""
+
+
 class Label(BaseModel):
     """A label, and the confidence of the model in it, from 0 to 1."""
 

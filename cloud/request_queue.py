@@ -23,6 +23,9 @@ LONGEST_DELAY = 900
 POSTPONED = "Postponed"
 """The name of the message attribute with the number of times that a message was postponed."""
 
+TRIED = "Tried"
+"""The name of the message attribute with the number of receives that counted before it was replaced."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -30,7 +33,11 @@ class Message:
     """Normally an image-id. The receiver must check it, because a queue accepts any text."""
     receipt_handle: str
     receives: int
-    """How often the message has been received, including this time (SQS's ApproximateReceiveCount)."""
+    """How often its image may have been tried, including this time.
+
+    These are the receives of this message (SQS's ApproximateReceiveCount) and of those that it replaces,
+    except for the receives after which they were replaced.
+    """
     postponed: int = 0
     """How often the message has been postponed."""
 
@@ -93,13 +100,13 @@ class RequestQueue:
         self.extend(messages, 0)
 
     def renew(self, messages: Sequence[Message]) -> None:
-        """Does what `give_back` does, but SQS then counts the receives of these messages from zero."""
+        """Does what `give_back` does, but that the messages were received this time does not count."""
         self._replace(messages, 0, 0)
 
     def postpone(self, messages: Sequence[Message], seconds: float) -> None:
         """Makes received messages visible again in `seconds`, or in 15 minutes if that is sooner.
 
-        SQS then counts their receives from zero.
+        That they were received this time does not count.
         """
         self._replace(messages, min(round(seconds), LONGEST_DELAY), 1)
 
@@ -155,17 +162,9 @@ class RequestQueue:
                 MaxNumberOfMessages=most,
                 WaitTimeSeconds=wait_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
-                MessageAttributeNames=[POSTPONED],
+                MessageAttributeNames=[POSTPONED, TRIED],
             )
-        return [
-            Message(
-                m["Body"],
-                m["ReceiptHandle"],
-                int(m["Attributes"]["ApproximateReceiveCount"]),
-                times_postponed(m.get("MessageAttributes", {})),
-            )
-            for m in reply.get("Messages", [])
-        ]
+        return [read_message(m) for m in reply.get("Messages", [])]
 
     def _replace(self, messages: Sequence[Message], seconds: int, postponed: int) -> None:
         """Replaces received messages by new ones that are visible in `seconds`.
@@ -180,10 +179,8 @@ class RequestQueue:
                     "MessageBody": message.body,
                     "DelaySeconds": seconds,
                     "MessageAttributes": {
-                        POSTPONED: {
-                            "DataType": "Number",
-                            "StringValue": str(message.postponed + postponed),
-                        }
+                        POSTPONED: number(message.postponed + postponed),
+                        TRIED: number(message.receives - 1),
                     },
                 }
                 for n, message in enumerate(batch)
@@ -212,9 +209,25 @@ class RequestQueue:
         )
 
 
-def times_postponed(attributes: Mapping[str, Any]) -> int:
-    """Returns what the message attributes say about that. Anyone who may send can write anything there."""
-    value = attributes.get(POSTPONED, {}).get("StringValue", "")
+def read_message(found: Any) -> Message:
+    """Returns a message as boto3 gives it."""
+    attributes = found.get("MessageAttributes", {})
+    return Message(
+        found["Body"],
+        found["ReceiptHandle"],
+        int(found["Attributes"]["ApproximateReceiveCount"]) + number_in(attributes, TRIED),
+        number_in(attributes, POSTPONED),
+    )
+
+
+def number(value: int) -> dict[str, str]:
+    """Returns the value of a message attribute."""
+    return {"DataType": "Number", "StringValue": str(value)}
+
+
+def number_in(attributes: Mapping[str, Any], name: str) -> int:
+    """Returns a number among the message attributes. Anyone who may send can write anything there."""
+    value = attributes.get(name, {}).get("StringValue", "")
     return int(value) if value.isdecimal() else 0
 
 

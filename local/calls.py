@@ -26,7 +26,7 @@ class Calls:
         `environ` is the WSGI environment. The body of the request can still be read afterwards.
         `s3_operation` is the operation if it is known to be one of S3.
         """
-        call = ("s3", s3_operation) if s3_operation else _service_and_operation(environ)
+        call = ("s3", s3_operation) if s3_operation else service_and_operation(environ)
         with self._lock:
             self._counts[call] += 1
         return call[1]
@@ -40,7 +40,7 @@ class Calls:
         return record
 
 
-def _service_and_operation(environ: dict[str, Any]) -> tuple[str, str]:
+def service_and_operation(environ: dict[str, Any]) -> tuple[str, str]:
     service = signed_with(environ)[1] or "s3"  # like moto, which treats unsigned requests as S3's
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return service, target.split(".")[-1]

@@ -82,11 +82,11 @@ class System:
 
     def limit(self, available: int | None) -> None:
         """Limits EC2's capacity to `available` more instances, or lifts the limit with None."""
-        self._control("capacity", instance_type="c7i.large", available=available)
+        self.control("capacity", {"instance_type": "c7i.large", "available": available})
 
     def delay(self, operation: str, seconds: float) -> None:
         """Delays each call of this AWS operation by `seconds`."""
-        self._control("delay", operation=operation, seconds=seconds)
+        self.control("delay", {"operation": operation, "seconds": seconds})
 
     def interrupt(self, instance_id: str, seconds: float) -> None:
         """Announces the interruption of a spot instance, which is terminated after `seconds`."""
@@ -94,7 +94,7 @@ class System:
         reply = requests.post(f"{service}/spot-interruption", json={"seconds": seconds}, timeout=10)
         reply.raise_for_status()
 
-    def _control(self, path: str, **body: Any) -> None:
+    def control(self, path: str, body: dict[str, Any]) -> None:
         """Sends a control request to the local AWS: see local/endpoint.py."""
         reply = requests.post(f"{self.endpoint}/_local/{path}", json=body, auth=self.key, timeout=10)
         reply.raise_for_status()

@@ -13,7 +13,7 @@ from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError, NotFound
 from cloud.image_file import BadImage, decode, decode_in_a_child
 from cloud.image_id import ImageId
-from cloud.prediction import FailureCode, Prediction
+from cloud.prediction import GAVE_UP, FailureCode, Prediction
 from cloud.request_queue import Message
 from worker import metrics
 from worker.held import ByteBudget
@@ -101,8 +101,7 @@ class Steps:
         Raises CloudError when S3 fails and the message may be postponed.
         """
         if work.message.receives >= self.max_receives:
-            reason = "Every worker that took this image died or failed."
-            return self.failed(work, FailureCode.GAVE_UP, reason)
+            return self.failed(work, FailureCode.GAVE_UP, GAVE_UP)
 
         def admit(size: int) -> None:
             self.budget.take(size)

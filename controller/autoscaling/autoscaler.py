@@ -28,6 +28,7 @@ from controller.image_requests.recovery import Recovery
 log = logging.getLogger(__name__)
 
 LONGEST_IDLE_SECONDS = 450.0  # between two looks at an idle fleet, of which there are some 8 an hour
+MESSAGES_SECONDS = 90.0  # the longest time between two looks for messages that another host has left
 SPACING_SECONDS = 0.2  # the least pause between two runs: one run serves all that has happened meanwhile
 PROCESSOR_SHARE = 0.04  # the most of a processor that the runs may take
 BURST_SECONDS = 0.1  # of the processor, that runs may take at once when there were none for a while
@@ -98,6 +99,8 @@ class Autoscaler:
         self._dead_letters_at = 0.0
         self._pause = 0.0
         """Seconds between the last run and the next one."""
+        self._idle_for = 0.0
+        """Seconds since the last look at everything, while the fleet is idle."""
         self._sweep = Thread()
         """Looks for lost messages, which takes too long for a run."""
 
@@ -122,14 +125,22 @@ class Autoscaler:
     def look(self) -> float:
         """Does what `reconcile` does, unless there is nothing to do or another process has just done it.
 
-        An idle fleet is looked at ever more seldom, without a write. Raises the same errors.
+        An idle fleet is looked at ever more seldom, without a write. Messages are looked for more often,
+        because a host may have died that had sent them. Raises the same errors.
         """
-        if self._pause >= IDLE_SECONDS and self.observer.sees_nothing():
-            self._pause = min(2 * self._pause, LONGEST_IDLE_SECONDS)
-            return self._pause
+        if self._pause >= IDLE_SECONDS and self._sees_nothing():
+            return min(self._pause, MESSAGES_SECONDS)
         if self._pause < IDLE_SECONDS and self.shared.changed_within(self._pause):
             return self._pause
         return self.reconcile()
+
+    def _sees_nothing(self) -> bool:
+        self._idle_for += min(self._pause, MESSAGES_SECONDS)
+        if self._idle_for < self._pause:
+            return self.observer.sees_no_messages()
+        self._idle_for = 0.0
+        self._pause = min(2 * self._pause, LONGEST_IDLE_SECONDS)
+        return self.observer.sees_nothing()
 
     def reconcile(self) -> float:
         """Observes, plans and applies the plan once. Returns the seconds until the next run.
@@ -150,7 +161,7 @@ class Autoscaler:
                 self._sample(run, lease.state)
         if lease.saved:
             self.observer.ledger.delete_reports()
-        self._pause = run.plan.next_run_in
+        self._pause, self._idle_for = run.plan.next_run_in, 0.0
         return self._pause
 
     def _try_new_settings(self, state: FleetState) -> None:

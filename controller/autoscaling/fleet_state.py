@@ -7,13 +7,13 @@ own clock (Date - LastModified), so the clocks of the hosts do not matter.
 """
 
 import logging
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Event
-from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -30,7 +30,8 @@ KEY = "fleet/state"
 LEASE_SECONDS = 20
 # A call of EC2 that starts this early in the lease ends within it: it takes up to 11 s (cloud/clients.py).
 ACT_BEFORE_SECONDS = 8
-TRY_AGAIN_SECONDS = 0.1
+TRY_AGAIN_SECONDS = 0.1  # the first pause while another process holds the lease; each is longer than the last
+SLOWEST_TRY_SECONDS = 1.0
 GIVEN_UP_SECONDS = 10  # the first pause after no worker came
 LONGEST_GIVEN_UP_SECONDS = 3600
 DECISIONS_KEPT = 100
@@ -69,6 +70,8 @@ class Launched(BaseModel):
     """Whether EC2 has refused to terminate it."""
     ready: bool = False
     """Whether its worker has reported."""
+    choice: int | None = None
+    """The number of the choice of market, type and subnet that it was launched with, if it is known."""
 
 
 class GivenUp(BaseModel):
@@ -197,11 +200,19 @@ class FleetState(BaseModel):
 class Lease:
     """The right to change the fleet and its state. One process has it at a time."""
 
-    def __init__(self, state: FleetState, clock: Callable[[], float]) -> None:
-        self.state, self.clock = state, clock
+    def __init__(
+        self, state: FleetState, clock: Callable[[], float], write: Callable[[FleetState, str], str]
+    ) -> None:
+        self.state, self.clock, self._write = state, clock, write
         self.taken_at = clock()
+        self.etag = ""
+        """The ETag of the state as it was last written."""
         self.saved = False
         """Whether the state was written at the end of the lease."""
+
+    def save(self) -> None:
+        """Writes the state. Raises Conflict when the lease has ended, and CloudError when S3 fails."""
+        self.etag = self._write(self.state, self.etag)
 
     def may_act(self) -> bool:
         """Returns whether a call of EC2 that starts now ends before the lease does."""
@@ -233,13 +244,13 @@ class SharedState:
         Raises Busy when the lease cannot be had within `wait_seconds`, and CloudError when S3 fails.
         """
         holder = secrets.token_hex(8)
-        lease, etag = self._take(holder, time.monotonic() + wait_seconds)
+        lease = self._take(holder, time.monotonic() + wait_seconds)
         try:
             yield lease
         finally:
             lease.state.holder = None
             try:
-                self._write(lease.state, IfMatch=etag)
+                lease.save()
                 lease.saved = True
             except Conflict:
                 log.warning(
@@ -247,26 +258,31 @@ class SharedState:
                     " observes the fleet again"
                 )
 
-    def _take(self, holder: str, until: float) -> tuple[Lease, str]:
+    def _take(self, holder: str, until: float) -> Lease:
+        pause = TRY_AGAIN_SECONDS
         while True:
             state, etag, age = self._read()
             if state.holder in (None, holder) or age > timedelta(seconds=LEASE_SECONDS):
-                lease = Lease(state, self.clock)  # its time begins before the write
-                condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+                lease = Lease(state, self.clock, self._write)  # its time begins before the write
+                lease.etag = etag
                 try:
                     state.holder = holder
                     state.launch_token = state.launch_token or new_token()
-                    return lease, self._write(state, **condition)
+                    lease.save()
+                    return lease
                 except Conflict:
                     pass
             if time.monotonic() > until:
                 raise Busy
-            Event().wait(TRY_AGAIN_SECONDS)
+            Event().wait(pause * random.uniform(0.5, 1.0))  # so that not all come at the same time
+            pause = min(1.5 * pause, SLOWEST_TRY_SECONDS)
 
     def _read(self) -> tuple[FleetState, str, timedelta]:
         """Returns the state, its ETag ("" if there is none yet), and the time since it was written."""
         stored = self._states.read(KEY) or Stored(FleetState(), "", timedelta())
         return stored.value, stored.etag, stored.age
 
-    def _write(self, state: FleetState, **condition: Any) -> str:
+    def _write(self, state: FleetState, etag: str) -> str:
+        """Writes the state if the one with this ETag, or none if it is "", is still there."""
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         return self._states.write(KEY, state, **condition)

@@ -73,6 +73,8 @@ class InstanceLedger:
                 if taken_by_aws and instance_id not in reported:  # EC2 had no capacity after all
                     state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
                     state.no_capacity = reason
+                    if launched.choice == state.walk.next:
+                        state.walk.pass_by(hope=True)
                 self._note_end(state, instance_id, launched.ending or taken_by_aws, reported)
             elif instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS:
                 self._note_end(state, instance_id, launched.ending, reported)

@@ -1,5 +1,6 @@
 """Launches instances, and remembers in the fleet's state when a launch fails."""
 
+import logging
 from datetime import datetime, timedelta
 
 from cloud.clock import now
@@ -10,6 +11,8 @@ from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
 from controller.autoscaling.fleet_state import FleetState, Launched, Lease, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
 from controller.autoscaling.launch_errors import setting_to_blame
+
+log = logging.getLogger(__name__)
 
 SLOWEST_LAUNCH_SECONDS = 60  # the longest pause between launches that fail
 OUTAGE_MINUTES = 5  # an outage of EC2 may last so long before waiting images are answered `failed`
@@ -38,7 +41,7 @@ class Launcher:
         called_at = now()
         try:
             launched = self.fleet.launch(
-                asked.count, asked.request_id, state.launch_token, lease.may_act, state.walk
+                asked.count, asked.request_id, state.launch_token, lambda: may_go_on(lease), state.walk
             )
         except CloudError as error:
             metrics.LAUNCH_ERRORS.inc()
@@ -48,9 +51,25 @@ class Launcher:
         note_no_trouble(state)
         call = Call(sent_at=sent_at, called_at=called_at, answered_at=now())
         for instance_id in launched:
-            new = Launched(at=call.answered_at, request_id=asked.request_id, call=call)
+            new = Launched(
+                at=call.answered_at, request_id=asked.request_id, call=call, choice=state.walk.next
+            )
             state.launched.setdefault(instance_id, new)
         return launched
+
+
+def may_go_on(lease: Lease) -> bool:
+    """Returns whether the next choice may be tried, and saves that it is.
+
+    If this process dies after that launch, the next holder of the lease repeats it, and not an earlier one.
+    """
+    try:
+        if lease.may_act():
+            lease.save()
+    except CloudError as error:
+        log.warning("the next choice is left to the next run: %s", error)
+        return False
+    return lease.may_act()
 
 
 def next_launch(state: FleetState, count: int, request_id: str) -> UnansweredLaunch:

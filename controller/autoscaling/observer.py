@@ -43,13 +43,14 @@ class Observer:
         self.waiting, self.count_again_seconds = waiting, count_again_seconds
         self._noted = Waiting()
 
+    def sees_no_messages(self) -> bool:
+        """Returns whether the queue is empty and no request waits here. Raises CloudError when SQS fails."""
+        return not (self.waiting().requests or self.queue.counts().backlog)
+
     def sees_nothing(self) -> bool:
         """Returns whether nothing waits and no instance is active. Raises CloudError when AWS fails."""
-        return not (
-            self.waiting().requests
-            or self.queue.counts().backlog
-            or any(instance.active for instance in self.fleet.instances())
-            or self.journal.markers()
+        return self.sees_no_messages() and not (
+            any(instance.active for instance in self.fleet.instances()) or self.journal.markers()
         )
 
     def observe(self, state: FleetState) -> Observed:

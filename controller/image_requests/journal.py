@@ -79,6 +79,10 @@ class Journal:
         self._marker = ""
         """The name of the marker of this process that is in the bucket, or "" if there is none."""
         self._written_at = 0.0
+        self._kept = False
+        """Whether the marker is left to recovery: this process does not wait for one of its requests."""
+        self._left: set[str] = set()
+        """Requests that no marker is about yet, and that are left to recovery with the next marker."""
         self._lock = Lock()
 
     def new_request_id(self) -> str:
@@ -107,7 +111,8 @@ class Journal:
             if not self._open:
                 # If this fails, S3 may have deleted it nevertheless.
                 marker, self._marker = self._marker, ""
-                self.state.delete(PREFIX + marker)
+                if not self._kept:
+                    self.state.delete(PREFIX + marker)
 
     def hold(self, request_id: str, **condition: str) -> None:
         """Writes a marker for one request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
@@ -118,12 +123,31 @@ class Journal:
         self.state.delete(PREFIX + request_id)
 
     def leave(self, request_id: str) -> None:
-        """Notes that a request still waits, but that this process no longer waits for it."""
-        self.hold(request_id)
+        """Notes that a request still waits, but that this process no longer waits for it.
+
+        If S3 takes no marker for it now, that of this process stays when no other request waits any more, and
+        recovery deletes it.
+        """
+        try:
+            self.hold(request_id)
+        except CloudError as error:
+            log.warning("%s; the marker of this process stays", error)
+            self._leave_to_recovery(request_id)
+            return
         with self._lock:
             mine = request_id in self._open
         if mine:
             self.close(request_id)
+
+    def _leave_to_recovery(self, request_id: str) -> None:
+        with self._lock:
+            self._open.discard(request_id)
+            if self._marker and shard_and_time(self._marker) <= shard_and_time(request_id):
+                self._kept = True
+            else:
+                self._left.add(request_id)
+            if not self._open:
+                self._marker = ""
 
     def markers(self) -> list[Marker]:
         """Returns the markers of all processes."""
@@ -151,14 +175,17 @@ class Journal:
 
     def _write(self, oldest: str) -> None:
         """Writes the marker of this process. `oldest` is the oldest of its requests that wait."""
-        before, self._marker = self._marker, f"{shard_and_time(oldest)}-{secrets.token_hex(4)}"
+        before, kept = self._marker, self._kept
+        self._marker = f"{shard_and_time(min([oldest, *self._left]))}-{secrets.token_hex(4)}"
         try:
             self.state.write(PREFIX + self._marker, b"")
         except CloudError:
             self._marker = before
             raise
         self._written_at = self.clock()
-        if before:
+        self._kept = bool(self._left)
+        self._left.clear()
+        if before and not kept:
             try:
                 self.state.delete(PREFIX + before)
             except CloudError as error:

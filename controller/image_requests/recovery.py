@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from cloud.buckets import OutputBucket
 from cloud.clock import now
 from cloud.image_id import ImageId
-from cloud.prediction import FailureCode, Prediction
+from cloud.prediction import GAVE_UP, FailureCode, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from controller.image_requests.journal import Journal, MarkedImages, Marker
 
@@ -63,7 +63,7 @@ class Recovery:
         except ValueError as error:
             log.error("a dead letter that nobody can answer is deleted: %s", error)
             return
-        self._fail(image_id, FailureCode.GAVE_UP, "Every worker that took this image died or hung.")
+        self._fail(image_id, FailureCode.GAVE_UP, GAVE_UP)
 
     def settle(self) -> dict[str, int]:
         """Deletes the markers of which nothing waits, and sends again the messages that were lost.
@@ -136,8 +136,7 @@ class Recovery:
 
         Stops looking for them after TAKE_BACK_SECONDS, since others may fill the queue as fast as it is read.
         To find them, all visible messages are received, and SQS counts each receive: a message that was
-        received too often becomes a dead letter. Messages of other images that were received here for the
-        first time are therefore replaced by new ones. The rest are made visible again.
+        received too often becomes a dead letter. Messages of other images are therefore renewed.
         """
         others: list[Message] = []
         until = time.monotonic() + TAKE_BACK_SECONDS
@@ -147,9 +146,7 @@ class Recovery:
             others += [m for m in messages if m not in needless]
             if time.monotonic() >= until:
                 break
-        untried = [m for m in others if m.receives == 1]
-        self.queue.renew(untried)
-        self.queue.give_back([m for m in others if m.receives > 1])
+        self.queue.renew(others)
 
     def _is_answered(self, message: Message) -> bool:
         try:

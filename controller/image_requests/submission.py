@@ -66,16 +66,13 @@ class Submissions:
             except (CloudError, ClaimLost) as error:
                 if claim and isinstance(error, CloudError):
                     claim.release()
-                self._abandon(request_id, [] if claim else uploads)
+                self._abandon(request_id, uploads, claim)
                 raise
             watched.note_first_message()
             try:
                 self.outbox.send(watched.in_queue)
             except CloudError:
-                if claim:  # another POST may know the request-id already, so recovery sends the messages
-                    self.journal.leave(request_id)
-                else:
-                    self._abandon(request_id, uploads)
+                self._abandon(request_id, uploads, claim)
                 raise
         for upload in uploads:
             upload.stream.close()
@@ -112,13 +109,21 @@ class Submissions:
         self.inputs.put_image(upload.image_id, upload.stream, upload.content_type)
         log.info("uploaded", extra={"image_id": upload.image_id, "content_type": upload.content_type})
 
-    def _abandon(self, request_id: str, uploads: Sequence[Upload]) -> None:
-        """Closes a request whose id was never sent to a client, and deletes `uploads` if that is possible."""
+    def _abandon(self, request_id: str, uploads: Sequence[Upload], claim: Claim | None) -> None:
+        """Deletes the uploads of a request whose id was never sent to a client, and closes it.
+
+        If that fails, recovery has them answered, although nobody asks for them. It also does so if there is
+        a `claim`, because another POST may already know the request-id and use what is stored.
+        """
         try:
+            if claim:
+                self.journal.leave(request_id)
+                return
             list(self.pool.map(self.inputs.delete, [upload.image_id for upload in uploads]))
             self.journal.close(request_id)
         except CloudError as error:
             log.warning("%s", error, extra={"request_id": request_id})
+            self.journal.leave(request_id)
 
 
 def finish(steps: Sequence[Future[Any]]) -> None:

@@ -1,8 +1,10 @@
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 
+import cloud.clock
 from cloud.clock import LOOK_SECONDS, Clock, now
 from tests.support.clocks import set_host_clock
 
@@ -55,3 +57,28 @@ def test_any_call_of_aws_tells_the_time(aws, state, monkeypatch):
     state.write("key", b"value")
     state.read("key")
     assert (now() - datetime.now(UTC)).total_seconds() == pytest.approx(0, abs=1.5)
+
+
+def test_a_reply_that_was_read_late_says_nothing(aws, state, s3_clock, on_reply, monkeypatch):
+    """The process stood still meanwhile, so that the date of the reply is old."""
+    monotonic, late = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + late[0])
+    monkeypatch.setattr(cloud.clock.clock, "_compare_at", 0.0)
+    state.write("key", b"value")
+    on_reply(aws.s3, "GetObject", lambda reply: late.append(late.pop() + 25))
+    s3_clock.ahead = -25
+    state.read("key")
+    assert off(cloud.clock.clock) == pytest.approx(0, abs=0.1)
+    late[0], s3_clock.ahead = 100.0, 180
+    on_reply(aws.s3, "GetObject", lambda reply: late.append(late.pop() - 25))
+    state.read("key")
+    assert off(cloud.clock.clock) == pytest.approx(180, abs=1.1), "the next reply is read at once"
+
+
+def test_a_clock_that_is_right_again_is_said_to_be(caplog, monkeypatch):
+    clock = Clock()
+    clock.compare(reply(180))
+    monkeypatch.setattr("time.monotonic", lambda: 1e9 + LOOK_SECONDS)
+    caplog.set_level("INFO")
+    clock.compare(reply(1))
+    assert "agrees with that of AWS again" in caplog.text

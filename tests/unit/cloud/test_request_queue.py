@@ -147,12 +147,22 @@ def test_batches_are_whole_and_in_order():
     assert list(batches([], 3)) == []
 
 
-def test_the_receives_of_a_renewed_message_are_counted_from_zero(queue):
+def test_the_receive_of_a_message_that_is_renewed_does_not_count(queue):
     queue.send(ids(12))
     for _ in range(5):
         queue.renew([m for _ in range(2) for m in queue.receive(10, 0)])
         assert queue.counts() == QueueCounts(visible=12, in_flight=0, delayed=0)
     assert {(m.receives, m.postponed) for m in queue.receive(10, 0)} == {(1, 0)}
+
+
+def test_the_earlier_receives_of_a_renewed_message_count(queue):
+    queue.send(ids(1))
+    queue.give_back(queue.receive(1, 0))
+    for _ in range(5):
+        queue.renew(queue.receive(1, 0))
+        queue.postpone(queue.receive(1, 0), 0)
+    queue.give_back(queue.receive(1, 0))
+    assert [(m.receives, m.postponed) for m in queue.receive(1, 0)] == [(3, 5)]
 
 
 def test_a_postponed_message_comes_back_later_and_says_how_often_it_was_postponed(queue, aws, on_call):
@@ -183,5 +193,6 @@ def test_a_message_that_could_not_be_replaced_is_not_deleted(queue, aws, on_call
 @pytest.mark.parametrize("value", ["-1", "1.5", "many", ""])
 def test_an_attribute_that_somebody_else_wrote_does_no_harm(queue, aws, value):
     kind = {"DataType": "String", "StringValue": value or " "}
-    aws.sqs.send_message(QueueUrl=queue.url, MessageBody=ids(1)[0], MessageAttributes={"Postponed": kind})
-    assert [m.postponed for m in queue.receive(1, 0)] == [0]
+    attributes = {"Postponed": kind, "Tried": kind}
+    aws.sqs.send_message(QueueUrl=queue.url, MessageBody=ids(1)[0], MessageAttributes=attributes)
+    assert [(m.receives, m.postponed) for m in queue.receive(1, 0)] == [(1, 0)]

@@ -14,7 +14,7 @@ from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
 from cloud.image_file import decode
 from cloud.image_id import ImageId, new_request_id
-from cloud.prediction import Prediction
+from cloud.prediction import GAVE_UP, Prediction
 from cloud.request_queue import RequestQueue
 from local.driver import eventually
 from tests.support.aws_errors import refusal
@@ -139,7 +139,7 @@ def test_an_image_whose_workers_all_died_is_answered_without_being_decoded(
         queue.give_back(queue.receive(1, 0))  # to SQS, the same as the end of a visibility timeout
     make_loop().run(Event())
     assert outputs.get_prediction(one).error.code == "gave_up"
-    assert outputs.get_prediction(one).error.message == "Every worker that took this image died or failed."
+    assert outputs.get_prediction(one).error.message == GAVE_UP
     assert model.batches == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport
-from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, Budget
+from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, MESSAGES_SECONDS, Budget
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
@@ -116,11 +116,26 @@ def counted(aws, on_call) -> Counter[str]:
 def test_an_idle_fleet_is_looked_at_ever_more_seldom_without_a_write(world, aws, on_call):
     autoscaler = world.controllers[0].autoscaler
     autoscaler.reconcile()
-    calls = counted(aws, on_call)
-    pauses = [autoscaler.look() for _ in range(6)]
-    assert pauses == [60, 120, 240, LONGEST_IDLE_SECONDS, LONGEST_IDLE_SECONDS, LONGEST_IDLE_SECONDS]
-    assert calls == {"GetQueueAttributes": 6, "DescribeInstances": 6, "ListObjectsV2": 6}
-    assert 2 * 3 * 3600 / LONGEST_IDLE_SECONDS < 60, "calls an hour of two processes"
+    while autoscaler._pause < LONGEST_IDLE_SECONDS:
+        assert autoscaler.look() <= MESSAGES_SECONDS
+    calls, seconds = counted(aws, on_call), 0.0
+    while seconds < 3600:
+        seconds += autoscaler.look()
+    assert calls.keys() == {"GetQueueAttributes", "DescribeInstances", "ListObjectsV2"}
+    assert calls["ListObjectsV2"] == 3600 / LONGEST_IDLE_SECONDS
+    assert calls.total() < 60, "in an hour"
+
+
+def test_messages_that_a_dead_host_left_are_seen_soon_however_long_the_fleet_was_idle(world, launches):
+    autoscaler = world.controllers[0].autoscaler
+    autoscaler.reconcile()
+    while autoscaler._pause < LONGEST_IDLE_SECONDS:
+        autoscaler.look()
+    seconds = autoscaler.look()
+    world.ask(5, world.controller())
+    assert seconds <= MESSAGES_SECONDS
+    assert autoscaler.look() == BUSY_SECONDS
+    assert launches == [1]
 
 
 @pytest.mark.parametrize("what", ["message", "instance", "marker"])

@@ -97,6 +97,17 @@ def test_while_one_holds_it_the_others_are_told_that_it_is_busy(shared):
         assert 0.2 <= time.monotonic() - started < 10
 
 
+def test_who_waits_long_looks_ever_more_seldom(shared, bucket, monkeypatch):
+    """Else the calls of many hosts that wait for each other grow with the square of their number."""
+    looks, read = [], bucket.read_aged
+    monkeypatch.setattr(bucket, "read_aged", lambda key: looks.append(key) or read(key))
+    with shared.hold(0):
+        looks.clear()
+        with pytest.raises(Busy), shared.hold(2.5):
+            pytest.fail("it is held")
+    assert 3 <= len(looks) <= 10
+
+
 def test_who_waits_gets_it_when_it_is_free(shared):
     got = []
 

@@ -9,6 +9,7 @@ from cloud.errors import CloudError
 from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
 from tests.support.aws_errors import refusal
+from tests.support.launch_plan import plan
 from tests.support.world import AtomicBucket, Controller
 
 
@@ -87,6 +88,38 @@ def test_the_lost_launch_of_a_process_that_died_is_not_made_again(
     world.pass_seconds(LAUNCH_LAG_SECONDS + 1)
     world.reconcile()
     assert len(world.active) == 4
+
+
+def test_a_death_in_the_middle_of_the_walk_costs_no_second_launch(
+    world, aws, once_per_token, on_call, on_reply, hidden, s3_clock
+):
+    """The second choice was launched, and the first one has capacity again before that shows."""
+
+    class Dead(AtomicBucket):
+        def write(self, key, body, **more):
+            if died:
+                raise CloudError("this process is no more")
+            return super().write(key, body, **more)
+
+    def refuse(params):
+        if params["InstanceType"] == "a.big" and not died:
+            raise refusal("InsufficientInstanceCapacity")
+
+    died = []
+    world.fleet.plan = plan(instance_types=["a.big", "b.big"])
+    state = Dead(aws.s3, world.state.name)
+    dying = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
+    world.ask(5, dying)
+    on_call(aws.ec2, "RunInstances", refuse)
+    on_reply(aws.ec2, "RunInstances", lambda reply: died.append(1))
+    hidden.add("all")
+    with pytest.raises(CloudError, match="no more"):
+        dying.reconcile()
+    world.controllers[0].requests |= dying.requests
+    s3_clock.ahead = LEASE_SECONDS + 2
+    world.reconcile()
+    hidden.clear()
+    assert [i.instance_type for i in world.fleet.instances()] == ["b.big"]
 
 
 def test_a_launch_by_a_process_whose_lease_has_ended_is_harmless(

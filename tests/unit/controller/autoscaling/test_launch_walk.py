@@ -1,9 +1,13 @@
 """How a launch goes through its choices of market, type and subnet."""
 
+import pytest
+
+from cloud.errors import CloudError
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.launch_walk import BEST_CHOICE_AGAIN_SECONDS
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
+from tests.support.world import AtomicBucket, Controller
 
 
 def test_the_choices_are_gone_through_over_several_looks(world, aws, on_call):
@@ -25,6 +29,31 @@ def test_the_choices_are_gone_through_over_several_looks(world, aws, on_call):
         world.reconcile()
     assert len(world.active) == 1
     assert len(asked) == len(set(asked)) == 19, "none is tried twice"
+
+
+def test_a_choice_whose_instances_ec2_ends_at_once_is_passed_by(world, aws, on_call, on_reply):
+    """EC2 launches spot instances, and takes them back before they have booted."""
+    tried, taken = [], []
+
+    def take(reply):
+        for reservation in reply["Reservations"]:
+            for instance in reservation["Instances"]:
+                if instance["InstanceType"] == "a.big":
+                    instance["State"] = {"Code": 48, "Name": "terminated"}
+                    instance["StateReason"] = {"Code": "Server.SpotInstanceTermination", "Message": "x"}
+                    taken.append(instance["InstanceId"])
+
+    world.fleet.plan = plan(instance_types=["a.big", "b.big"])
+    on_call(aws.ec2, "RunInstances", lambda params: tried.append(params["InstanceType"]))
+    on_reply(aws.ec2, "DescribeInstances", take)
+    world.ask(25)
+    for _ in range(4):
+        world.reconcile()
+        world.pass_seconds(CAPACITY_AGAIN_SECONDS + 1)
+    assert tried[:2] == ["a.big", "b.big"]
+    assert len(set(taken)) == 3, "three of one launch pass it by only once"
+    assert len(world.active) == 3
+    assert world.shared.peek().walk.next == 1
 
 
 def test_throttling_ends_the_walk_where_it_is(world, aws, on_call):
@@ -102,3 +131,28 @@ def test_a_fallback_to_other_types_ends_before_the_lease_does(world, aws, on_cal
     world.ask(5)
     world.reconcile()
     assert tries == ["a.big", "b.big"], "the second began 5 s into the lease, a third would have at 10 s"
+
+
+def test_a_walk_whose_state_cannot_be_saved_goes_no_further(world, aws, on_call):
+    """Its lease may have ended, and nobody would know what it launches."""
+    world.fleet.plan = plan(instance_types=["a.big", "b.big"])
+    tried, down = [], []
+
+    class Down(AtomicBucket):
+        def write(self, key, body, **more):
+            if down:
+                raise CloudError("S3 is down")
+            return super().write(key, body, **more)
+
+    def refuse(params):
+        tried.append(params["InstanceType"])
+        down.append(1)
+        raise refusal("InsufficientInstanceCapacity")
+
+    on_call(aws.ec2, "RunInstances", refuse)
+    state = Down(aws.s3, world.state.name)
+    controller = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
+    world.ask(5, controller)
+    with pytest.raises(CloudError, match="S3 is down"):
+        controller.reconcile()
+    assert tried == ["a.big"]

@@ -119,6 +119,14 @@ def test_however_often_somebody_cancels_it_does_not_count_against_the_images_of_
     assert queue.dead_letters() == []
 
 
+def test_nor_if_the_images_of_others_were_tried_in_vain_before(controller, here, queue, settings):
+    queue.send(["others/0"])
+    queue.give_back(queue.receive(1, 0))
+    for _ in range(settings.max_receives + 1):
+        here.cancel(submit(controller, "a.png").request_id)
+    assert [(m.body, m.receives) for m in queue.receive(10, 0)] == [("others/0", 2)]
+
+
 def test_a_queue_full_of_others_messages_is_left_to_the_workers(controller, here, queue):
     queue.send(f"others/{n}" for n in range(30))
     watched = submit(controller, "a.png")

@@ -22,7 +22,7 @@ from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.conditional_writes import lost_reply
 from tests.support.pictures import picture
-from tests.support.submissions import file, recover, submit
+from tests.support.submissions import bodies, file, recover, submit
 from tests.support.submissions import uploads as uploads_of
 from tests.support.web_client import post
 
@@ -258,11 +258,26 @@ def test_what_s3_did_not_take_is_taken_the_next_time(app, inputs, outputs, aws, 
             raise refusal("SlowDown", "PutObject")
 
     on_call(aws.s3, "PutObject", refuse)
+    journal = Journal(state, inputs, outputs)
     assert post(client, cat(), headers=KEY).status_code == 503
-    assert Journal(state, inputs, outputs).markers() == []
+    [marker] = journal.markers()
     again = post(client, cat(), headers=KEY)
     assert (again.status_code, again.json["images"][0]["label"]) == (200, "tabby")
-    assert len(requests_in(inputs)) == 1
+    assert requests_in(inputs) == {again.json["request_id"]} == {marker.name}
+    eventually(lambda: journal.markers() == [])
+
+
+def test_what_s3_took_is_answered_though_the_client_never_comes_back(
+    app, inputs, outputs, queue, aws, on_call, state
+):
+    def refuse(params):
+        if params["Key"].endswith("dog.png"):
+            raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse)
+    assert post(app.test_client(), cat(), cat("dog.png"), headers=KEY).status_code == 503
+    recover(queue, outputs, Journal(state, inputs, outputs))
+    assert bodies(queue) == list(inputs.keys("")) != []
 
 
 def test_what_the_queue_did_not_take_is_sent_by_a_look_also_for_who_came_meanwhile(

@@ -206,6 +206,50 @@ def test_a_request_that_is_left_waiting_no_longer_holds_the_marker_of_its_proces
     assert names(journal) == [left]
 
 
+def test_a_request_that_cannot_be_left_waiting_leaves_the_marker_of_its_process(journal, aws, on_call):
+    """S3 takes no marker of its own. Recovery deletes the shared one when nothing waits any more."""
+    down = []
+
+    def refuse(params):
+        if down:
+            raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse)
+    first, second = request(journal, 1), request(journal, 2)
+    journal.open(first)
+    journal.open(second)
+    down.append(1)
+    journal.leave(first)
+    journal.close(second)
+    (marker,) = journal.markers()
+    assert marker.after == shard_and_time(first)
+    journal.forget(marker)
+    assert journal.markers() == [], "it is nobody's any more"
+
+
+def test_a_request_that_never_had_a_marker_is_noted_with_the_next_one(journal, aws, on_call):
+    """S3 has taken some of its images, and then nothing any more."""
+    down = [1]
+
+    def refuse(params):
+        if down:
+            raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse)
+    first, second = request(journal, 1), request(journal, 2)
+    with pytest.raises(CloudError):
+        journal.open(first)
+    journal.leave(first)
+    down.clear()
+    journal.open(second)
+    journal.close(second)
+    (marker,) = journal.markers()
+    assert marker.after == shard_and_time(first)
+    journal.open(request(journal, 3))
+    journal.close(request(journal, 3))
+    assert journal.markers() == [marker]
+
+
 def test_a_marker_is_forgotten_unless_it_is_that_of_the_process_itself(journal, make_journal):
     other = make_journal()
     journal.open(request(journal, 1))

@@ -1,9 +1,11 @@
 import pytest
 
 from cloud.errors import CloudError
+from cloud.image_id import ImageId
+from cloud.prediction import Prediction
 from controller.image_requests.journal import Journal
 from tests.support.aws_errors import refusal
-from tests.support.submissions import submit, uploads
+from tests.support.submissions import bodies, recover, submit, uploads
 
 
 def test_images_go_in_and_answers_come_out_in_upload_order(process, inputs):
@@ -68,6 +70,33 @@ def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aw
     assert list(inputs.keys("")) == [], "nobody asks for what was uploaded"
     assert Journal(state, inputs, outputs).markers() == []
     assert process.polling.waiting().requests == ()
+
+
+def test_what_s3_took_of_an_upload_and_does_not_delete_is_answered(
+    make, inputs, outputs, queue, aws, on_call, state
+):
+    """And its process can be idle afterwards."""
+    process, down = make(), [1]
+
+    def refuse(params):
+        if down and params["Key"].endswith("b.png"):
+            raise refusal("SlowDown", "PutObject")
+
+    def refuse_all(params):
+        if down:
+            raise refusal("SlowDown", "DeleteObject")
+
+    on_call(aws.s3, "PutObject", refuse)
+    on_call(aws.s3, "DeleteObject", refuse_all)
+    with pytest.raises(CloudError, match="SlowDown"):
+        submit(process, "a.png", "b.png")
+    down.clear()
+    recover(queue, outputs, Journal(state, inputs, outputs))
+    assert bodies(queue) == list(inputs.keys("")) != []
+    for key in inputs.keys(""):
+        outputs.put_prediction(Prediction.failed(ImageId(key), "broken", "x"))
+    recover(queue, outputs, process.submissions.journal)
+    assert process.submissions.journal.markers() == []
 
 
 def test_a_queue_that_refuses_is_an_error_too(make, inputs, outputs, aws, on_call, state):
