@@ -13,6 +13,13 @@ from tests.support.bare_cloud import Cloud, bare_cloud
 from tests.support.machine import Machine, booted
 
 WORKER, CONTROLLER = "image-classifier-worker", "image-classifier-controller"
+CLOUD_INIT = """[Unit]
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sleep 60
+"""
 CLEAN = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'printf x >> /cleaned'\n"
 SETTINGS, DEAD_MAN = "image-classifier-settings", "image-classifier-dead-man"
 
@@ -149,6 +156,23 @@ def test_the_worker_can_be_enabled_and_waits_neither_for_cloud_init_nor_for_othe
         # On Debian and Ubuntu, sysinit.target comes after cloud-init, which waits for the network.
         assert not after & {"sysinit.target", "basic.target", "network-online.target", "cloud-init.service"}
     assert "network.target" in machine.run("systemctl", "show", "-p", "After", "--value", WORKER).split()
+
+
+def test_at_a_boot_the_worker_is_ready_while_cloud_init_still_waits(cloud: Cloud, tmp_path: Path):
+    user_data = render((ROOT / "deploy/userdata.sh").read_text(), cloud.worker_environment)
+    units = "etc/systemd/system"
+    metadata = f"[Service]\nEnvironment=AWS_EC2_METADATA_SERVICE_ENDPOINT={cloud.launch(user_data)}\n"
+    files = {
+        f"{units}/{SETTINGS}.service.d/test.conf": metadata,
+        f"{units}/cloud-init.service": CLOUD_INIT,
+        f"{units}/basic.target.d/test.conf": f"[Unit]\nWants=cloud-init.service {WORKER}.service\n",
+    }
+    with booted(tmp_path, files, until=WORKER) as machine:
+        assert machine.state(WORKER) == "active"
+        assert machine.state("cloud-init") == "activating"
+        assert machine.state("sysinit.target") == "inactive"
+        (image,) = cloud.put("cat")
+        assert cloud.label(image) in PHOTOS["cat"][1]
 
 
 def test_the_machine_of_a_worker_does_without_what_others_need(machine: Machine, cloud: Cloud):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -38,6 +38,7 @@ copy "$1" "$2/application" opt/image-classifier
 cp -r "$4" opt/image-classifier/model
 chmod -R a+rX opt/image-classifier/model
 cp "$1"/deploy/*.service etc/systemd/system
+cp -rP "$5"/. .
 
 # Python may live in somebody's home, where the units cannot see it. On an AMI it does not.
 mount --bind "$3" opt/python
@@ -81,8 +82,18 @@ class Machine:
 
 
 @contextmanager
-def booted(folder: Path) -> Iterator[Machine]:
-    """With the repository and the baked model in /opt/image-classifier, and the units of deploy/."""
+def booted(
+    folder: Path, files: Mapping[str, str] | None = None, until: str = "basic.target"
+) -> Iterator[Machine]:
+    """With the repository and the baked model in /opt/image-classifier, and the units of deploy/.
+
+    It also has `files`, and has booted when the unit `until` is active.
+    """
+    own = folder.with_name(f"{folder.name}-files")
+    own.mkdir()
+    for path, text in (files or {}).items():
+        (own / path).parent.mkdir(parents=True, exist_ok=True)
+        (own / path).write_text(text)
     systemd, unshare = Path("/lib/systemd/systemd"), need("unshare")
     if os.geteuid() != 0 or not systemd.exists():
         unable("a machine with systemd needs root, and systemd")
@@ -91,13 +102,13 @@ def booted(folder: Path) -> Iterator[Machine]:
     group.mkdir()
     namespaces = [unshare, "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--kill-child"]
     join = f'echo $$ > {group}/cgroup.procs && exec "$@"'
-    places = [str(ROOT), str(folder), sys.base_prefix, str(model_cache())]
+    places = [str(ROOT), str(folder), sys.base_prefix, str(model_cache()), str(own)]
     process = subprocess.Popen(["sh", "-c", join, "sh", *namespaces, "sh", "-c", BOOT, "sh", *places])
     try:
         init = eventually(lambda: process.poll() is not None or psutil.Process(process.pid).children(), 10)
         assert process.poll() is None, "the machine did not start"
         machine = Machine(process, init[0].pid)
-        eventually(lambda: process.poll() is not None or machine.state("basic.target") == "active", 30)
+        eventually(lambda: process.poll() is not None or machine.state(until) == "active", 30)
         yield machine
     finally:
         process.kill()
