@@ -68,6 +68,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         max_images_per_instance=settings.max_images_per_instance,
         boot_timeout=settings.boot_timeout,
         silent_after=silent_after(settings.visibility_timeout),
+        scaling=settings.scaling,
     )
     observer = Observer(queue, fleet, InstanceLedger(reports), journal, recovery, polling.waiting)
     autoscaler = Autoscaler(observer, policy, fleet, shared, history, recovery, wake_autoscaler)
