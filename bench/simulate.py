@@ -30,7 +30,7 @@ from bench.simulation.world import Policy, World
 PLOTS = Path(__file__).parent / "plots"
 GOALS = {"steady": 1.15, "flash": 1.15, "daily": 1.15, "burst": 2.0}
 """The most that rate scaling with a warm pool should cost, over the oracle's cost."""
-RATE, KEDA = "rate, warm pool", "KEDA + HPA"
+RATE, KEDA = "rate, warm pool", KedaHpa.name
 
 
 @dataclass

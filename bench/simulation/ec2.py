@@ -63,7 +63,7 @@ class Ec2:
         p, luck = self.parameters, self.luck[self.launches % len(self.luck)]
         seconds = p.boot_seconds
         if self.stopped and self.stopped[0] + p.stop_seconds <= now:
-            self.stopped_seconds += now - self.stopped.pop(0)
+            self.stopped_seconds += now - max(0.0, self.stopped.pop(0))
             seconds = p.start_seconds
         return p.pending_seconds * luck, seconds * luck
 
@@ -90,7 +90,7 @@ class Ec2:
 
     def disk_seconds(self, now: float) -> float:
         """How long disks were kept without an instance that runs."""
-        return self.stopped_seconds + sum(now - since for since in self.stopped)
+        return self.stopped_seconds + sum(now - max(0.0, since) for since in self.stopped)
 
     def idle_seconds(self, busy: float) -> float:
         """How long the instances that have ended were ready and had no work."""

@@ -33,6 +33,10 @@ class Ours(Policy):
         self.noted = 0, 0
         """The requests and images that had been sent by the last run."""
 
+    def start(self, world: World) -> None:
+        """The warm pool is full, as the day before has left it; its disks are paid for from now on."""
+        world.ec2.stopped = [-world.parameters.stop_seconds] * self.warm_pool
+
     def sent(self, world: World) -> None:
         world.wake()
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from cloud.buckets import Bucket, JsonObjects, Stored
 from cloud.errors import Conflict
 from controller.autoscaling.demand import Demand
-from controller.autoscaling.fleet_history import Sample
+from controller.autoscaling.fleet_history import Sample, SentByMinute, add_sent
 from controller.autoscaling.launch_walk import Walk
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,8 @@ class FleetState(BaseModel):
     """The last decisions, the oldest first."""
     sampled: Sample | None = None
     """The newest sample of the history."""
+    sent: SentByMinute = {}
+    """What was sent since that sample."""
 
     @property
     def seen(self) -> dict[str, int]:
@@ -153,6 +155,12 @@ class FleetState(BaseModel):
     def settle_launch(self) -> None:
         """Notes that what became of the last launch is known, so that the next one is another."""
         self.launch_token, self.unanswered = new_token(), None
+
+    def note_sent(self, requests: int, images: int, now: float) -> None:
+        """Notes what a process has sent to the queue. `now` is in seconds since 1970."""
+        self.demand.note_sent(requests, images, now)
+        if images:
+            add_sent(self.sent, int(now // 60), requests, images)
 
     def note_boot(self, seconds: float) -> None:
         """Updates the average time of a boot. Recent boots count most."""

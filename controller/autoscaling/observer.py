@@ -97,7 +97,7 @@ class Observer:
 
     def _note_sent(self, state: FleetState, waiting: Waiting, at: float) -> None:
         before, self._noted = self._noted, waiting
-        state.demand.note_sent(waiting.submitted - before.submitted, waiting.images - before.images, at)
+        state.note_sent(waiting.submitted - before.submitted, waiting.images - before.images, at)
 
 
 def count(queue: QueueCounts, waiting: Waiting, instances: list[Instance]) -> Counts:

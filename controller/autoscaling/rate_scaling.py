@@ -1,7 +1,7 @@
 """The arithmetic of SCALING=rate, on plain numbers. It uses no AWS, no clock and no memory.
 
 Demand is the number of instances that do what arrives, and that clear the backlog within some boots. It is
-rounded down: what is left over waits until it is worth a boot.
+rounded to the nearest: what less than half an instance could do waits until it has become more.
 
 An instance beyond the k-th is let go only after the demand has stayed at k or below for as long as a boot
 costs. Idle and boot seconds are then at most twice those of whoever knows the future of the demand (ski
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from controller.autoscaling.scaling import Sent, arriving_per_second
 
-CLEARING_BOOTS = 2.0  # within so many boots after the next one, the backlog shall be gone
+CLEARING_BOOTS = 4.0  # the backlog shall be gone so many boots after the next one
 RECENT_SECONDS = 10.0  # over which a change of the rate is noticed
 CHANCE = 4.0  # standard deviations beyond which the rate has changed
 
@@ -56,7 +56,7 @@ def instances_for_load(load: Load) -> int:
     boot = load.boot_seconds
     done_meanwhile = load.ready * boot + sum(max(0.0, boot - left) for left in load.booting)
     waiting = max(0.0, load.backlog / load.images_per_second + busy * boot - done_meanwhile)
-    return max(min(1, load.backlog), int(busy + waiting / (CLEARING_BOOTS * boot)))
+    return max(min(1, load.backlog), int(busy + waiting / (CLEARING_BOOTS * boot) + 0.5))
 
 
 def arriving_now(sent: Sequence[Sent]) -> float:

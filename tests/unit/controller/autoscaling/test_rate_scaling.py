@@ -46,19 +46,22 @@ def load(backlog: int = 0, arriving: float = 0.0, ready: int = 0, booting: tuple
     [
         (load(), 0),
         (load(1), 1),
-        (load(200), 1),  # 40 s of work: less than a second one would do
-        (load(10_000), 25),  # 2,000 s of work, in two boots
-        (load(0, arriving=22.0, ready=4), 4),  # 4.4 busy: what is left over waits
-        (load(0, arriving=50.0), 15),  # 10 busy, and 400 s of work come before the first is ready
+        (load(1100), 1),  # 220 s of work, of which one does 160 in the four boots after its own
+        (load(1300), 2),
+        (load(16_000), 20),  # 3,200 s of work, in four boots
+        (load(0, arriving=22.0, ready=5), 4),  # 4.4 busy: what is left over waits
+        (load(300, arriving=22.0, ready=4), 5),  # and has become too much
+        (load(0, arriving=50.0), 13),  # 10 busy, and 400 s of work come before the first is ready
         (load(0, arriving=50.0, ready=10), 10),
         (load(0, arriving=50.0, booting=(0.0,) * 10), 10),
-        (load(0, arriving=50.0, booting=(BOOT,) * 10), 15),
+        (load(0, arriving=50.0, booting=(BOOT,) * 10), 13),
         (load(400, ready=2), 1),  # two boots of work, which the two will have done
-        (load(0, arriving=4.0), 1),
+        (load(0, arriving=1.0), 0),
+        (load(1, arriving=1.0), 1),
     ],
 )
 def test_a_load_calls_for_what_does_it_within_some_boots(what: Load, wanted: int) -> None:
-    assert CLEARING_BOOTS == 2, "the numbers above are for this"
+    assert CLEARING_BOOTS == 4, "the numbers above are for this"
     assert instances_for_load(what) == wanted
 
 
