@@ -13,6 +13,7 @@ from controller.app import create_app
 from controller.autoscaling.fleet_history import Sample
 from controller.autoscaling.fleet_state import Decision
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView, Money, abridge
+from controller.dashboard.scaling_costs import ScalingCosts
 from controller.web.authentication import KnownTokens
 from tests.support.page import HTML, Page
 from tests.support.submissions import submit
@@ -110,6 +111,18 @@ def test_a_new_fleet_says_what_will_happen(client, view):
     assert "While it is idle, it costs nothing. An instance is launched when the first image arrives" in text
     view.shown = answer(queue=idle, decisions=[], history=[])
     assert "An idle fleet costs nothing." in page(client).text
+
+
+def test_the_page_says_what_each_way_of_scaling_would_have_cost(client, view):
+    assert "SCALING=" not in page(client).text, "while that is not known"
+    view.shown = answer(scaling="rate", scaling_costs=ScalingCosts(images=1234, queue=2.5, rate=0.5))
+    text = page(client).text
+    assert (
+        "For the 1,234 images of the last 24 hours, the instances would have cost about $2.50 with"
+        " SCALING=queue and $0.5000 with SCALING=rate; it is rate now."
+    ) in text
+    assert "Instances are launched for the images that wait and for how fast they come" in text
+    assert client.get("/fleet").json["scaling_costs"] == {"images": 1234, "queue": 2.5, "rate": 0.5}
 
 
 def test_the_text_is_for_a_shell(client, view):
