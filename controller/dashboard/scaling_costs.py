@@ -41,13 +41,13 @@ class ScalingReplay:
         That is so while nothing was sent, while the speed of a worker is unknown, and for a fleet too large
         to be replayed.
         """
-        return self.readings.get(lambda: self.replay(history, state, now))
-
-    def replay(self, history: Sequence[Sample], state: FleetState, now: datetime) -> ScalingCosts | None:
         speed, sent = state.first_images_per_second, sent_lately(history, state, now)
         if not speed or not sent:
             return None
         worker = Worker(speed, state.boot_seconds or BOOT_GUESS_SECONDS)
+        return self.readings.get(lambda: self.replay(sent, worker))
+
+    def replay(self, sent: SentByMinute, worker: Worker) -> ScalingCosts | None:
         try:
             dollars = {way: self.dollars(way, sent, worker) for way in get_args(Scaling)}
         except TooMuch:

@@ -26,22 +26,22 @@ def sent(hours_ago: float, images: int) -> Sample:
 
 def test_the_images_of_the_last_day_are_replayed_both_ways(replay):
     newest = int(NOON.timestamp() // 60)
-    shown = replay.replay([sent(25, 9), sent(23, 1), sent(2, 1)], state(sent={newest: Sent(1, 5)}), NOON)
+    shown = replay.recent([sent(25, 9), sent(23, 1), sent(2, 1)], state(sent={newest: Sent(1, 5)}), NOON)
     assert shown.images == 7
     assert shown.queue == pytest.approx(3 * 60 * 0.001)
     assert shown.queue < shown.rate < 2 * shown.queue
 
 
 def test_nothing_is_said_that_is_not_known(replay):
-    assert replay.replay([], state(), NOON) is None
-    assert replay.replay([sent(30, 9)], state(), NOON) is None, "too long ago"
-    assert replay.replay([sample(0)], state(), NOON) is None, "a sample of an earlier version"
-    assert replay.replay([sent(1, 9)], FleetState(), NOON) is None, "the speed of a worker is unknown"
+    assert replay.recent([], state(), NOON) is None
+    assert replay.recent([sent(30, 9)], state(), NOON) is None, "too long ago"
+    assert replay.recent([sample(0)], state(), NOON) is None, "a sample of an earlier version"
+    assert replay.recent([sent(1, 9)], FleetState(), NOON) is None, "the speed of a worker is unknown"
 
 
 def test_a_fleet_that_is_too_large_is_not_replayed():
     replay = ScalingReplay(Policy(1000, 20, boot_timeout=300, silent_after=60), 3.6)
-    assert replay.replay([sent(n / 60, 10**7) for n in range(600)], state(), NOON) is None
+    assert replay.recent([sent(n / 60, 10**7) for n in range(600)], state(), NOON) is None
 
 
 def test_the_costs_are_computed_once_a_minute_at_most(replay):
