@@ -70,22 +70,23 @@ class Fleet:
             self.step(self.now + STEP_SECONDS, Sent())
 
     def step(self, now: float, sent: Sent) -> None:
+        """Images come all through the step: a plan at its beginning sees what came in a moment."""
         self.now = now
-        self.backlog += sent.images
         self.demand.note_sent(min(1, sent.images), sent.images, now)
-        self.plan(now)
+        self.plan(now, ceil(self.backlog + sent.images * GAP_SECONDS / STEP_SECONDS))
+        self.backlog += sent.images
         done_at = self.work()
         if not self.backlog and is_noticed(sent.requests):
-            self.plan(done_at)
+            self.plan(done_at, 0)
 
-    def plan(self, now: float) -> None:
+    def plan(self, now: float, backlog: int) -> None:
         boot = self.worker.boot_seconds
         self.observed += 1 + len(self.launched)
         if self.observed > MOST_OBSERVED:
             raise TooMuch
         observation = Observation(
             now,
-            Counts(ceil(self.backlog), 0, 0, 0, 0, 0),
+            Counts(backlog, 0, 0, 0, 0, 0),
             instances=[
                 ObservedInstance(str(n), now - at, ready=now - at >= boot)
                 for n, at in enumerate(self.launched)
