@@ -211,9 +211,11 @@ def demand_by_rate(observation: Observation, policy: Policy) -> int:
 def scale_by_rate(observation: Observation, demand: int) -> Plan:
     """Launches what the demand calls for, or terminates what it has not called for while a boot takes."""
     instances, backlog = observation.instances, observation.counts.backlog
-    waits = some(backlog, "image waits", "images wait")
-    reasons = [f"{waits} and {arriving_now(observation.arrivals):.3g} arrive a second"]
-    reasons[0] += f": that calls for {some(demand, 'instance', 'instances')}"
+    reasons = ["the queue is empty, and nothing is in flight"]
+    if backlog:
+        waits, arriving = some(backlog, "image waits", "images wait"), arriving_now(observation.arrivals)
+        calls = f"that calls for {some(demand, 'instance', 'instances')}"
+        reasons = [f"{waits}, and {arriving:.2g} arrive a second: {calls}"]
     count = instances_to_launch(demand, len(instances) + observation.unseen) if backlog else 0
     if count and (obstacle := launch_obstacle(observation)):
         reasons.append(obstacle)

@@ -57,7 +57,7 @@ def test_what_comes_meanwhile_is_done_by_those_that_stay(world, work):
     world.ask(7)
     controller.reconcile()
     assert world.active == before
-    assert "7 images wait and 0 arrive a second: that calls for 1 instance" in world.why
+    assert "7 images wait, and 0 arrive a second: that calls for 1 instance" in world.why
 
 
 def test_what_was_sent_is_in_the_history_once(world):
