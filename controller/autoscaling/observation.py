@@ -90,6 +90,8 @@ class Observation:
     """How long a boot takes: as long as those before, or a guess."""
     images_per_second: float | None = None
     """The measured speed of one worker, or None until it is known."""
+    full_speed: float | None = None
+    """The same for a worker that has enough to do."""
     no_launch_before: float | None = None
     """The time before which no launch may be tried, or None if the last launch did not fail."""
     cannot_launch: str = ""

@@ -87,6 +87,7 @@ class Observer:
             levels=state.demand.levels(at),
             boot_seconds=state.boot_seconds or BOOT_GUESS_SECONDS,
             images_per_second=state.images_per_second,
+            full_speed=state.full_speed,
             no_launch_before=state.no_launch_before.timestamp() if state.no_launch_before else None,
             cannot_launch=state.cannot_launch,
             not_ready=tuple(state.not_ready),

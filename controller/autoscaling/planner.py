@@ -197,7 +197,7 @@ def demand_by_rate(observation: Observation, policy: Policy) -> int:
     While the speed of a worker is unknown, the backlog alone does.
     """
     backlog = max(observation.counts.backlog, sum(observation.unanswered.values()))
-    speed, boot = observation.images_per_second, observation.boot_seconds
+    speed, boot = observation.full_speed or observation.images_per_second, observation.boot_seconds
     if speed is None:
         return wanted_instances(backlog, policy.max_images_per_instance, policy.max_instances)
     ready = sum(i.ready for i in observation.instances)

@@ -41,7 +41,7 @@ class ScalingReplay:
         That is so while nothing was sent, while the speed of a worker is unknown, and for a fleet too large
         to be replayed.
         """
-        speed, sent = state.first_images_per_second, sent_lately(history, state, now)
+        speed, sent = state.full_speed or state.first_images_per_second, sent_lately(history, state, now)
         if not speed or not sent:
             return None
         worker = Worker(speed, state.boot_seconds or BOOT_GUESS_SECONDS)

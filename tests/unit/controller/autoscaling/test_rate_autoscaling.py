@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from cloud.clock import now
+from cloud.worker_reports import WorkerReport
 from controller.autoscaling.fleet_history import FleetHistory, Sent, sent_in
+from controller.autoscaling.fleet_state import IMAGES_TO_LEARN_FROM, FleetState
 from controller.autoscaling.scaling import PAID_SECONDS
 from tests.support.world import Controller, World
 
@@ -58,6 +61,40 @@ def test_what_comes_meanwhile_is_done_by_those_that_stay(world, work):
     controller.reconcile()
     assert world.active == before
     assert "7 images wait, and 0 arrive a second: that calls for 1 instance" in world.why
+
+
+def test_a_worker_that_had_little_to_do_does_not_make_the_others_seem_slow() -> None:
+    state = FleetState()
+    state.note_speed(IMAGES_TO_LEARN_FROM - 1, 0.1)
+    assert state.full_speed is None, "too few images"
+    state.note_speed(10_000, 100.0)
+    state.note_speed(1_000, 100.0)  # one at a time, and waiting for AWS
+    assert state.full_speed == pytest.approx(91)
+    state.note_speed(10_000, 90.0)
+    assert state.full_speed == pytest.approx(10_000 / 90)
+    for _ in range(50):
+        state.note_speed(2_000, 100.0)
+    assert state.full_speed == pytest.approx(20, rel=0.05), "workers that are slower now"
+
+
+def test_the_speed_of_a_worker_with_enough_to_do_is_learned_when_it_ends_and_used(world, work):
+    controller = by_rate(world.controllers[0])
+    request_id = world.ask(25)
+    controller.reconcile()
+    for instance in world.active:
+        report = WorkerReport(instance_id=instance, model="m", ready_at=now(), seen_at=now(), images=900)
+        world.reports.put(report.model_copy(update={"busy_seconds": 9.0}))
+    work()
+    world.close(request_id)
+    controller.reconcile()
+    world.pass_seconds(PAID_SECONDS + 1)
+    assert controller.reconcile(), "their ends are to be seen"
+    assert not controller.reconcile()
+    assert world.shared.peek().full_speed == pytest.approx(100)
+    boots_take(world, 40)
+    world.ask(45)
+    controller.reconcile()
+    assert len(world.active) == 1, "one does them in half a second"
 
 
 def test_what_was_sent_is_in_the_history_once(world):

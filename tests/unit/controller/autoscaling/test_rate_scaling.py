@@ -104,6 +104,12 @@ def test_a_backlog_that_is_done_before_a_boot_ends_needs_no_launch() -> None:
     assert plan(replace(observation, images_per_second=None), POLICY).launch == 3, "the speed is unknown"
 
 
+def test_the_speed_that_counts_is_that_of_a_worker_with_enough_to_do() -> None:
+    observation = Observation(0, seen(4000), images_per_second=5.0, full_speed=100.0, boot_seconds=BOOT)
+    assert plan(observation, POLICY).launch == 1
+    assert plan(replace(observation, full_speed=None), POLICY).launch == POLICY.max_instances
+
+
 @st.composite
 def curves(draw: st.DrawFn) -> list[int]:
     """Draws how many instances are needed in each step, in runs of equal numbers."""
