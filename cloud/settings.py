@@ -104,7 +104,7 @@ class WorkerSettings(BaseSettings):
         120,
         ge=0,
         description="seconds without work after which a worker that still runs shuts its machine down;"
-        " 0: never",
+        " 0: never; with SCALING=rate, it is two BOOT_TIMEOUTs at least",
     )
     boot_timeout: int = Field(
         300, ge=1, description="seconds after which a worker that is not ready is replaced"
