@@ -16,7 +16,8 @@ from controller.autoscaling.planner import Policy, plan
 
 STEP_SECONDS = 20.0  # between two plans; what is sent in a minute is spread over its steps
 GAP_SECONDS = 0.5  # without a request, after which a queue that is empty is noticed to be
-MOST_OBSERVED = 400_000  # instances that plans may look at, which bounds the time
+PLAN_EFFORT = 15  # of a plan; that of each instance which it observes is 1
+MOST_EFFORT = 250_000  # of a replay, which bounds its time: a few tenths of a second
 
 
 class TooMuch(Exception):
@@ -62,7 +63,7 @@ class Fleet:
     backlog: float = 0.0
     now: float = -inf
     billed: float = 0.0
-    observed: int = 0
+    effort: int = 0
 
     def idle_until(self, time: float) -> None:
         """Goes on without arrivals until `time`, or until nothing waits and nothing runs."""
@@ -81,8 +82,8 @@ class Fleet:
 
     def plan(self, now: float, backlog: int) -> None:
         boot = self.worker.boot_seconds
-        self.observed += 1 + len(self.launched)
-        if self.observed > MOST_OBSERVED:
+        self.effort += PLAN_EFFORT + len(self.launched)
+        if self.effort > MOST_EFFORT:
             raise TooMuch
         observation = Observation(
             now,

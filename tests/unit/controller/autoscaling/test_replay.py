@@ -4,7 +4,7 @@ import pytest
 
 from controller.autoscaling.fleet_history import Sent, SentByMinute
 from controller.autoscaling.planner import Policy
-from controller.autoscaling.replay import MOST_OBSERVED, TooMuch, Worker, billed_seconds, steps
+from controller.autoscaling.replay import TooMuch, Worker, billed_seconds, steps
 
 WORKER = Worker(images_per_second=100.0, boot_seconds=40.0)
 
@@ -57,4 +57,4 @@ def test_a_fleet_that_takes_too_long_to_replay_is_not_replayed() -> None:
     began = time.thread_time()
     with pytest.raises(TooMuch):
         billed_seconds(day, policy("rate", most=1000), WORKER)
-    assert time.thread_time() - began < 4.0, f"{MOST_OBSERVED} instances were looked at"
+    assert time.thread_time() - began < 2.0
