@@ -26,6 +26,8 @@ QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
+ABANDONED_BOOT_TIMEOUTS = 2  # idle for so long, a worker that no controller terminates ends by itself
+
 
 def split_at_commas(value: object) -> object:
     """Parses a list in an environment variable. Values that are not text are returned unchanged."""
@@ -108,7 +110,7 @@ class WorkerSettings(BaseSettings):
         120,
         ge=0,
         description="seconds without work after which a worker that still runs shuts its machine down;"
-        " 0: never",
+        " 0: never; with SCALING=rate, it is two BOOT_TIMEOUTs at least",
     )
     boot_timeout: int = Field(
         300, ge=1, description="seconds after which a worker that is not ready is replaced"
@@ -155,6 +157,11 @@ class ControllerSettings(WorkerSettings):
         10, ge=1, le=1000, description="the most workers that may be pending or running at once"
     )
     max_images_per_instance: int = Field(20, ge=1, description="how many queued images call for one worker")
+    scaling: Literal["queue", "rate"] = Field(
+        "queue",
+        description="`queue`: instances for the images that wait, and none when none waits; `rate`: also for"
+        " how fast they come, and kept for as long as a boot costs",
+    )
     instance_type: Annotated[Names, Field(min_length=1)] = Field(
         ("c7i.large",), description="EC2 instance types of the workers, with commas, the best first"
     )
@@ -191,6 +198,18 @@ class ControllerSettings(WorkerSettings):
     images_per_minute: int = Field(
         0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
     )
+
+    def for_workers(self) -> dict[str, str]:
+        """Returns the environment variables that give a worker its settings.
+
+        With SCALING=rate, the controller decides how long a worker may be idle. A worker shuts its machine
+        down by itself only if no controller seems to be left.
+        """
+        found = super().for_workers()
+        if self.scaling == "rate" and self.idle_shutdown_seconds:
+            seconds = max(self.idle_shutdown_seconds, ABANDONED_BOOT_TIMEOUTS * self.boot_timeout)
+            found["IDLE_SHUTDOWN_SECONDS"] = str(seconds)
+        return found
 
     @property
     def tokens(self) -> list[ApiToken]:

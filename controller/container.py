@@ -22,6 +22,7 @@ from controller.dashboard.fleet_collector import FleetCollector
 from controller.dashboard.fleet_view import FleetView
 from controller.dashboard.forecast import Forecast
 from controller.dashboard.latest_state import LatestState
+from controller.dashboard.scaling_costs import ScalingReplay
 from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.deduplication import Deduplication
 from controller.image_requests.fair_pool import FairPool
@@ -68,6 +69,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         max_images_per_instance=settings.max_images_per_instance,
         boot_timeout=settings.boot_timeout,
         silent_after=silent_after(settings.visibility_timeout),
+        scaling=settings.scaling,
     )
     observer = Observer(queue, fleet, InstanceLedger(reports), journal, recovery, polling.waiting)
     autoscaler = Autoscaler(observer, policy, fleet, shared, history, recovery, wake_autoscaler)
@@ -80,6 +82,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         max_instances=settings.max_instances,
         max_images_per_instance=settings.max_images_per_instance,
         price_per_hour=settings.price_per_hour,
+        replay=ScalingReplay(policy, settings.price_per_hour),
     )
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared)

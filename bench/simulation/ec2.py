@@ -36,6 +36,10 @@ class Ec2:
         """The factor of the n-th launch, by which its boot takes longer. It is the same for every policy."""
         self.active: dict[Instance, None] = {}
         self.ended: list[Instance] = []
+        self.stopped: list[float] = []
+        """When each of the stopped instances was stopped, the oldest first."""
+        self.stopped_seconds = 0.0
+        """How long all of them have been stopped that were started again."""
         self.launches = self.most = 0
         self.sizes: list[tuple[float, int]] = [(0.0, 0)]
         """(time, active instances) at every change."""
@@ -52,11 +56,20 @@ class Ec2:
         short = [left for start, end, left in p.shortfalls if start <= now < end]
         count = max(0, min(count, int(self.tokens), min([p.quota, *short]) - len(self.active)))
         self.tokens -= count
-        return [self.add(now, *self.boot()) for _ in range(count)]
+        return [self.add(now, *self.boot(now)) for _ in range(count)]
 
-    def boot(self) -> tuple[float, float]:
-        luck = self.luck[self.launches % len(self.luck)]
-        return self.parameters.pending_seconds * luck, self.parameters.boot_seconds * luck
+    def boot(self, now: float) -> tuple[float, float]:
+        """The seconds until it is running, and then until it is ready. Stopped ones are started first."""
+        p, luck = self.parameters, self.luck[self.launches % len(self.luck)]
+        seconds = p.boot_seconds
+        if self.stopped and self.stopped[0] + p.stop_seconds <= now:
+            self.stopped_seconds += now - max(0.0, self.stopped.pop(0))
+            seconds = p.start_seconds
+        return p.pending_seconds * luck, seconds * luck
+
+    def stop(self, instance: Instance, now: float) -> None:
+        self.end(instance, now)
+        self.stopped.append(now)
 
     def add(self, now: float, pending: float, boot: float) -> Instance:
         self.launches += 1
@@ -74,6 +87,14 @@ class Ec2:
     def note(self, now: float) -> None:
         self.most = max(self.most, len(self.active))
         self.sizes.append((now, len(self.active)))
+
+    def disk_seconds(self, now: float) -> float:
+        """How long disks were kept without an instance that runs."""
+        return self.stopped_seconds + sum(now - max(0.0, since) for since in self.stopped)
+
+    def idle_seconds(self, busy: float) -> float:
+        """How long the instances that have ended were ready and had no work."""
+        return sum(max(0.0, i.ended - i.ready) for i in self.ended) - busy
 
     def billed(self) -> float:
         """Instance-seconds of the instances that have ended: from `running` on, a minute at least."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Literal
 
 from bench.simulation.world import Policy, World
 from controller.autoscaling import planner
-from controller.autoscaling.demand import Demand
+from controller.autoscaling.fleet_state import FleetState
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.observation import Counts, Observation, ObservedInstance
 from controller.autoscaling.observer import COUNT_AGAIN_SECONDS
@@ -20,16 +21,21 @@ class Ours(Policy):
     when the plan says so, or earlier if a request is sent or answered.
     """
 
-    name = "ours"
-    idle_shutdown = True
-
-    def __init__(self) -> None:
-        self.demand = Demand()
+    def __init__(self, name: str, scaling: Literal["queue", "rate"], warm_pool: int = 0) -> None:
+        self.name, self.scaling, self.warm_pool = name, scaling, warm_pool
+        self.idle_shutdown = scaling == "queue"
+        self.state = FleetState()
+        self.booted = 0
+        """How many boots `state` has noted."""
         self.no_launch_before = -inf
         self.empty_since: tuple[float, int] | None = None
         """When the queue was first counted as empty, and how many requests had been sent by then."""
         self.noted = 0, 0
         """The requests and images that had been sent by the last run."""
+
+    def start(self, world: World) -> None:
+        """The warm pool is full, as the day before has left it; its disks are paid for from now on."""
+        world.ec2.stopped = [-world.parameters.stop_seconds] * self.warm_pool
 
     def sent(self, world: World) -> None:
         world.wake()
@@ -42,9 +48,11 @@ class Ours(Policy):
         counts = self.count(world)
         if not counts.backlog and world.ec2.active and not self.counted_twice(world):
             return
-        settings = planner.Policy(p.maximum, p.images_per_instance, boot_timeout=inf, silent_after=inf)
+        settings = planner.Policy(
+            p.maximum, p.images_per_instance, boot_timeout=inf, silent_after=inf, scaling=self.scaling
+        )
         plan = planner.plan(self.observe(world, counts), settings)
-        self.demand.note_called_for(plan.called_for, world.now)
+        self.state.demand.note_called_for(plan.called_for, world.now)
         if plan.terminate:
             ids = set(plan.terminate)
             world.terminate([i for i in world.ec2.active if i.instance_id in ids])
@@ -79,7 +87,11 @@ class Ours(Policy):
     def observe(self, world: World, counts: Counts) -> Observation:
         requests, images = world.requests_sent - self.noted[0], world.queue.sent - self.noted[1]
         self.noted = world.requests_sent, world.queue.sent
-        self.demand.note_sent(requests, images, world.now)
+        demand = self.state.demand
+        demand.note_sent(requests, images, world.now)
+        for seconds in world.boots[self.booted :]:
+            self.state.note_boot(seconds)
+        self.booted = len(world.boots)
         return Observation(
             now=world.now,
             counts=counts,
@@ -88,13 +100,15 @@ class Ours(Policy):
                 for i in world.ec2.active
                 if not i.draining
             ],
-            arrivals=self.demand.arrivals(world.now),
-            called_for_lately=self.demand.called_for_lately(world.now),
+            arrivals=demand.arrivals(world.now),
+            called_for_lately=demand.called_for_lately(world.now),
+            levels=demand.levels(world.now),
+            boot_seconds=self.state.boot_seconds or world.parameters.cold_seconds,
             images_per_second=self.speed(world),
             no_launch_before=self.no_launch_before,
         )
 
     def speed(self, world: World) -> float:
-        """Returns the images per second of one instance, as learned so far."""
+        """Returns the images (or blocks) per second of one instance, as learned so far."""
         known = KNOWN_IMAGES / world.parameters.images_per_second
         return (world.classified + KNOWN_IMAGES) / (world.busy_seconds + known)

@@ -1,8 +1,9 @@
 """Workers between queue and EC2, event by event.
 
 A worker receives up to 10 messages and classifies them in batches of 5; an image is answered when its
-batch is. All runs of one trace and seed have the same work for each image and the same boot time for
-the n-th launch, whatever the policy.
+batch is. Where an image of the trace stands for a block, a worker receives one block at a time. All runs of
+one trace and seed have the same work for each image and the same boot time for the n-th launch, whatever the
+policy.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from bench.simulation.luck import draw_work
 from bench.simulation.parameters import Parameters
 from bench.simulation.sqs import Queue
 from bench.simulation.traces import Trace
-from cloud.request_queue import MAX_BATCH
-from worker.engine import BATCH
 
 GRACE = 3600.0  # seconds after the trace's end, for what still waits
 
@@ -32,6 +31,8 @@ class Policy:
     interval = inf
     idle_shutdown = False
     """Whether a worker without work shuts its instance down."""
+    warm_pool = 0
+    """How many instances are stopped instead of terminated, at most."""
 
     def start(self, world: World) -> None: ...
 
@@ -60,6 +61,8 @@ class World:
         self.answered_at = np.full(trace.total, inf)
         self.idle: list[Instance] = []
         self.busy_seconds, self.classified = 0.0, 0
+        self.boots: list[float] = []
+        """How long each boot took that has ended, from the launch on."""
         self.looked = self.next_look = -inf
 
     def unanswered_since(self, seconds: float) -> int:
@@ -116,7 +119,7 @@ class World:
         answered = np.max(self.answered_at, where=self.answered_at < inf, initial=self.trace.seconds)
         self.now = min(self.now, float(answered), last)
         for instance in list(self.ec2.active):
-            self.end(instance)
+            self.ec2.end(instance, self.now)
 
     def at(self, time: float, kind: str, instance: Instance | None = None) -> None:
         self.event_number += 1
@@ -131,6 +134,7 @@ class World:
         elif kind == "batch":
             self.answer(instance)
         elif kind == "ready":
+            self.boots.append(self.now - instance.launched)
             self.free(instance)
             if self.policy.idle_shutdown:
                 self.at(self.now + self.parameters.idle_shutdown, "idle?", instance)
@@ -153,7 +157,7 @@ class World:
     def end_long_polls(self) -> None:
         """SQS spreads the messages over the workers that wait for some."""
         while self.idle and self.queue.visible:
-            share = min(MAX_BATCH, -(-self.queue.visible // len(self.idle)))
+            share = min(self.parameters.hand, -(-self.queue.visible // len(self.idle)))
             instance = self.idle[self.random.randrange(len(self.idle))]
             self.unlist(instance)
             self.receive(instance, share)
@@ -163,12 +167,13 @@ class World:
         self.start_batch(instance)
 
     def start_batch(self, instance: Instance) -> None:
-        seconds = sum(self.work[image] for image in instance.hand[:BATCH])
+        seconds = sum(self.work[image] for image in instance.hand[: self.parameters.batch])
         self.busy_seconds += seconds
         self.at(self.now + seconds, "batch", instance)
 
     def answer(self, instance: Instance) -> None:
-        batch, instance.hand = instance.hand[:BATCH], instance.hand[BATCH:]
+        size = self.parameters.batch
+        batch, instance.hand = instance.hand[:size], instance.hand[size:]
         self.queue.delete(len(batch))
         self.classified += len(batch)
         self.answered_at[batch] = self.now
@@ -194,7 +199,7 @@ class World:
 
     def free(self, instance: Instance) -> None:
         if self.queue.visible:
-            self.receive(instance, MAX_BATCH)
+            self.receive(instance, self.parameters.hand)
             self.queue.remember(self.now)
         else:
             instance.idle_since, instance.idle_place = self.now, len(self.idle)
@@ -209,7 +214,11 @@ class World:
 
     def end(self, instance: Instance) -> None:
         self.unlist(instance)
-        self.ec2.end(instance, self.now)
+        booted = instance.ready <= self.now
+        if booted and len(self.ec2.stopped) < self.policy.warm_pool:
+            self.ec2.stop(instance, self.now)
+        else:
+            self.ec2.end(instance, self.now)
 
     def unlist(self, instance: Instance) -> None:
         if instance.idle_place >= 0:

@@ -262,6 +262,7 @@ class Autoscaler:
             starting=len(run.left) - ready + len(run.launched),
             ready=ready,
             wanted=run.plan.wanted,
+            sent=state.sent,
         )
         if not sample.worth_keeping(state.sampled):
             return
@@ -270,4 +271,4 @@ class Autoscaler:
         except CloudError as error:
             log.warning("%s", error)
         else:
-            state.sampled = sample
+            state.sampled, state.sent = sample, {}

@@ -7,6 +7,7 @@ run, and none while nothing does. A sample is valid until the next one. Their nu
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -18,6 +19,17 @@ STEPS = {600: 0, 7200: 60, 86400: 600}
 """Maps the age of samples to the interval for which one is kept, both in seconds. Older ones are dropped."""
 
 
+class Sent(NamedTuple):
+    """What all processes have sent to the queue in a minute."""
+
+    requests: int = 0
+    images: int = 0
+
+
+SentByMinute = dict[int, Sent]
+"""Maps minutes, counted from 1970 on, to what was sent in them."""
+
+
 class Sample(BaseModel):
     at: datetime
     visible: int = Field(ge=0)
@@ -27,6 +39,8 @@ class Sample(BaseModel):
     """The instances whose worker is not ready yet."""
     ready: int = Field(ge=0)
     wanted: int = Field(ge=0)
+    sent: SentByMinute = {}
+    """What was sent since the sample before."""
 
     @property
     def idle(self) -> bool:
@@ -78,6 +92,24 @@ def step_of(sample: Sample, now: datetime) -> int | None:
 
 
 def peak(samples: Sequence[Sample]) -> Sample:
-    """Returns the maximum of every count, with the time of the first sample."""
-    fields = set(Sample.model_fields) - {"at"}
-    return Sample(at=samples[0].at, **{name: max(getattr(s, name) for s in samples) for name in fields})
+    """Returns the maximum of every count, with the time of the first sample.
+
+    What was sent is that of all samples but the last, which stays.
+    """
+    fields = set(Sample.model_fields) - {"at", "sent"}
+    counts = {name: max(getattr(s, name) for s in samples) for name in fields}
+    return Sample(at=samples[0].at, sent=sent_in(samples[:-1]), **counts)
+
+
+def sent_in(samples: Sequence[Sample]) -> SentByMinute:
+    """Returns what was sent according to all these samples."""
+    total: SentByMinute = {}
+    for sample in samples:
+        for minute, sent in sample.sent.items():
+            add_sent(total, minute, sent.requests, sent.images)
+    return total
+
+
+def add_sent(total: SentByMinute, minute: int, requests: int, images: int) -> None:
+    before = total.get(minute, Sent())
+    total[minute] = Sent(before.requests + requests, before.images + images)

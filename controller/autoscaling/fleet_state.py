@@ -21,7 +21,7 @@ from cloud.buckets import Bucket, JsonObjects, Stored
 from cloud.errors import Conflict
 from controller.autoscaling.boots import BOOTS_KEPT, Boot, Call
 from controller.autoscaling.demand import Demand
-from controller.autoscaling.fleet_history import Sample
+from controller.autoscaling.fleet_history import Sample, SentByMinute, add_sent
 from controller.autoscaling.launch_walk import Walk
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ LONGEST_GIVEN_UP_SECONDS = 3600
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
 NEW_BOOT_SHARE = 0.3  # the weight of the newest boot in the average
+NEW_SPEED_SHARE = 0.1  # the weight of a worker that was slower than others
 
 
 class Decision(BaseModel):
@@ -137,6 +138,11 @@ class FleetState(BaseModel):
     """The number of images that these instances have processed."""
     ended_busy_seconds: float = 0
     """The seconds in which they had images in hand."""
+    full_speed: float | None = None
+    """The images per second of a worker that has enough to do, or None until it is known.
+
+    It is that of the fastest of late. A worker that has one image at a time mostly waits for AWS.
+    """
     swept_at: datetime | None = None
     """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)
@@ -144,6 +150,8 @@ class FleetState(BaseModel):
     """The last decisions, the oldest first."""
     sampled: Sample | None = None
     """The newest sample of the history."""
+    sent: SentByMinute = {}
+    """What was sent since that sample."""
 
     @property
     def seen(self) -> dict[str, int]:
@@ -163,6 +171,20 @@ class FleetState(BaseModel):
     def settle_launch(self) -> None:
         """Notes that what became of the last launch is known, so that the next one is another."""
         self.launch_token, self.unanswered = new_token(), None
+
+    def note_speed(self, images: int, busy_seconds: float) -> None:
+        """Notes what a worker that has ended has done. Too few images tell nothing of its speed."""
+        if images < IMAGES_TO_LEARN_FROM or busy_seconds <= 0:
+            return
+        speed = images / busy_seconds
+        known = self.full_speed or speed
+        self.full_speed = max(speed, known + NEW_SPEED_SHARE * (speed - known))
+
+    def note_sent(self, requests: int, images: int, now: float) -> None:
+        """Notes what a process has sent to the queue. `now` is in seconds since 1970."""
+        self.demand.note_sent(requests, images, now)
+        if images:
+            add_sent(self.sent, int(now // 60), requests, images)
 
     def note_boot(self, seconds: float) -> None:
         """Updates the average time of a boot. Recent boots count most."""

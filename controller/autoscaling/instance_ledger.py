@@ -86,6 +86,7 @@ class InstanceLedger:
         state.ended_seconds += billed(age(launched))
         if instance_id in reported:
             report = self.reports.get(instance_id)
+            state.note_speed(report.images if report else 0, report.busy_seconds if report else 0)
             state.ended_images += report.images if report else 0
             state.ended_busy_seconds += report.busy_seconds if report else 0
             self._ended.add(instance_id)

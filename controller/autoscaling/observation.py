@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cloud.request_queue import QueueCounts
+from controller.autoscaling.rate_scaling import CalledFor
 from controller.autoscaling.scaling import Sent
+
+BOOT_GUESS_SECONDS = 60.0  # assumed until a boot was measured; instances of EC2 take about this long
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,14 @@ class Observation:
     """What was sent in the last minutes, the oldest first."""
     called_for_lately: Sequence[int] = ()
     """The numbers of instances that the load has called for in recent runs."""
+    levels: Sequence[CalledFor] = ()
+    """For how long no run has called for as many instances, the most instances first."""
+    boot_seconds: float = BOOT_GUESS_SECONDS
+    """How long a boot takes: as long as those before, or a guess."""
     images_per_second: float | None = None
     """The measured speed of one worker, or None until it is known."""
+    full_speed: float | None = None
+    """The same for a worker that has enough to do."""
     no_launch_before: float | None = None
     """The time before which no launch may be tried, or None if the last launch did not fail."""
     cannot_launch: str = ""

@@ -9,7 +9,7 @@ from cloud.request_queue import QueueCounts, RequestQueue
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_state import FleetState
 from controller.autoscaling.instance_ledger import InstanceLedger
-from controller.autoscaling.observation import Counts, Observation
+from controller.autoscaling.observation import BOOT_GUESS_SECONDS, Counts, Observation
 from controller.image_requests.journal import Journal
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.waiting import Waiting
@@ -85,7 +85,10 @@ class Observer:
             unanswered=unanswered,
             arrivals=state.demand.arrivals(at),
             called_for_lately=state.demand.called_for_lately(at),
+            levels=state.demand.levels(at),
+            boot_seconds=state.boot_seconds or BOOT_GUESS_SECONDS,
             images_per_second=state.images_per_second,
+            full_speed=state.full_speed,
             no_launch_before=state.no_launch_before.timestamp() if state.no_launch_before else None,
             cannot_launch=state.cannot_launch,
             not_ready=tuple(state.not_ready),
@@ -96,7 +99,7 @@ class Observer:
 
     def _note_sent(self, state: FleetState, waiting: Waiting, at: float) -> None:
         before, self._noted = self._noted, waiting
-        state.demand.note_sent(waiting.submitted - before.submitted, waiting.images - before.images, at)
+        state.note_sent(waiting.submitted - before.submitted, waiting.images - before.images, at)
 
 
 def count(queue: QueueCounts, waiting: Waiting, instances: list[Instance]) -> Counts:

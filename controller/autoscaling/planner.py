@@ -7,9 +7,17 @@ a simulated one.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal
 
 from controller.autoscaling.observation import Observation, ObservedInstance
+from controller.autoscaling.rate_scaling import (
+    Load,
+    arriving_now,
+    held_instances,
+    instances_for_load,
+)
 from controller.autoscaling.scaling import (
+    PAID_SECONDS,
     arriving_per_second,
     instances_for_rate,
     instances_to_launch,
@@ -34,6 +42,8 @@ class Policy:
     """Seconds after its launch at which an instance whose worker has never reported is replaced."""
     silent_after: float
     """Seconds after its last report at which a worker is presumed dead."""
+    scaling: Literal["queue", "rate"] = "queue"
+    """What decides how many instances there are: the backlog alone, or also how fast images come."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +73,24 @@ def plan(observation: Observation, policy: Policy) -> Plan:
     Instances that will do no work are terminated first; the next run, which follows at once, decides the rest
     from what EC2 then shows. If images wait, instances are launched for them, or the images are given up
     because launching does not help. If none wait, the fleet is terminated, except for what open requests
-    still need.
+    still need. With SCALING=rate, instances also stay for as long as it may pay.
     """
+    by_rate = policy.scaling == "rate"
     wanted = wanted_instances(
         observation.counts.backlog, policy.max_images_per_instance, policy.max_instances
     )
     called_for = max(wanted, instances_for_arrivals(observation))
+    if by_rate:
+        wanted = called_for = demand_by_rate(observation, policy)
     overdue = terminate_overdue(observation, policy)
     if overdue.terminate:
         return replace(overdue, wanted=wanted, called_for=called_for, next_run_in=0.0)
-    if not observation.counts.backlog:
-        found = scale_in(observation, policy)
-    elif reason := why_no_worker_comes(observation):
+    if observation.counts.backlog and (reason := why_no_worker_comes(observation)):
         found = Plan(fail=reason)
+    elif by_rate:
+        found = scale_by_rate(observation, called_for)
+    elif not observation.counts.backlog:
+        found = scale_in(observation, policy)
     else:
         found = scale_out(observation, wanted, called_for, policy)
     waiting = observation.counts.backlog or observation.requests or observation.unanswered
@@ -173,6 +188,48 @@ def scale_out(observation: Observation, wanted: int, called_for: int, policy: Po
     if needless:
         number = some(len(needless), "instance", "instances")
         reasons.append(f"{number} more than the load has called for lately")
+    return Plan(launch=count, terminate=needless, reasons=tuple(reasons))
+
+
+def demand_by_rate(observation: Observation, policy: Policy) -> int:
+    """Returns how many instances arrivals and backlog call for, at most the maximum.
+
+    While the speed of a worker is unknown, the backlog alone does.
+    """
+    backlog = max(observation.counts.backlog, sum(observation.unanswered.values()))
+    speed, boot = observation.full_speed or observation.images_per_second, observation.boot_seconds
+    if speed is None:
+        return wanted_instances(backlog, policy.max_images_per_instance, policy.max_instances)
+    ready = sum(i.ready for i in observation.instances)
+    booting = [max(0.0, boot - i.age) for i in observation.instances if not i.ready]
+    load = Load(
+        backlog, arriving_now(observation.arrivals), speed, boot, ready, booting + [boot] * observation.unseen
+    )
+    return min(policy.max_instances, instances_for_load(load))
+
+
+def scale_by_rate(observation: Observation, demand: int) -> Plan:
+    """Launches what the demand calls for, or terminates what it has not called for while a boot takes."""
+    instances, backlog = observation.instances, observation.counts.backlog
+    reasons = ["the queue is empty, and nothing is in flight"]
+    if backlog:
+        waits, arriving = some(backlog, "image waits", "images wait"), arriving_now(observation.arrivals)
+        calls = f"that calls for {some(demand, 'instance', 'instances')}"
+        reasons = [f"{waits}, and {arriving:.2g} arrive a second: {calls}"]
+    count = instances_to_launch(demand, len(instances) + observation.unseen) if backlog else 0
+    if count and (obstacle := launch_obstacle(observation)):
+        reasons.append(obstacle)
+        count = 0
+    held = max(demand, held_instances(observation.levels, observation.boot_seconds))
+    needless: tuple[str, ...] = ()
+    if backlog or observation.quiet:
+        free = [i for i in instances if i.age >= PAID_SECONDS and i.request_id not in observation.unanswered]
+        needless = ids(free[: max(0, len(instances) - held)])
+    if needless:
+        number = some(len(needless), "instance was", "instances were")
+        reasons.append(f"{number} not called for in the time that a boot takes")
+    elif len(instances) > demand:
+        reasons.append(f"{some(len(instances), 'instance stays', 'instances stay')} while that may pay")
     return Plan(launch=count, terminate=needless, reasons=tuple(reasons))
 
 

@@ -17,6 +17,7 @@ from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
 from controller.autoscaling.instance_ledger import billed
 from controller.dashboard.fleet_chart import since
+from controller.dashboard.scaling_costs import Scaling, ScalingCosts, ScalingReplay
 from controller.dashboard.shared_reading import SharedReading
 from controller.image_requests.results import model_in_words
 
@@ -82,6 +83,11 @@ class FleetAnswer(BaseModel):
     """How long the last instances took to get ready, stage by stage, newest first."""
     history: list[Sample]
     """Samples from oldest to newest. Each is valid until the next one, and the last is taken at `at`."""
+    scaling: Scaling = "queue"
+    """The setting SCALING."""
+    scaling_costs: ScalingCosts | None = None
+    """None if nothing was sent in the last day, while the speed of a worker is unknown, or if they take too
+    long to compute."""
 
     def lately(self, window: timedelta) -> "FleetAnswer":
         """Returns a copy whose history is limited to the last `window`."""
@@ -100,11 +106,13 @@ class FleetView:
         max_instances: int,
         max_images_per_instance: int,
         price_per_hour: float,
+        replay: ScalingReplay,
     ) -> None:
         self.queue, self.fleet, self.shared, self.reports = queue, fleet, shared, reports
         self.history = history
         self.max_instances, self.max_images_per_instance = max_instances, max_images_per_instance
         self.price_per_hour = price_per_hour
+        self.replay = replay
         self.readings: SharedReading[FleetAnswer | CloudError] = SharedReading(FRESH_SECONDS, READING_SHARE)
 
     def recent(self) -> FleetAnswer:
@@ -151,6 +159,8 @@ class FleetView:
             decisions=[abridged(decision) for decision in decisions],
             boots=state.result().boots[::-1],
             history=[*(s for s in history.result() if s.at < at), sample],
+            scaling=self.replay.policy.scaling,
+            scaling_costs=self.replay.recent(history.result(), state.result(), at),
         )
 
     def _money(self, state: FleetState, instances: list[InstanceView]) -> Money:

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
-BOOT_GUESS_SECONDS = 60.0  # assumed until a boot was measured; instances of EC2 take about this long
+from controller.autoscaling.observation import BOOT_GUESS_SECONDS
+
 LATE = 2.0  # a boot that takes this many times as long as usual is reported as slow
 
 

@@ -81,6 +81,12 @@ variable "max_images_per_instance" {
   default = 20
 }
 
+variable "scaling" {
+  description = "Whether the images that wait alone decide how many workers run (queue), or also how fast they come (rate)."
+  type        = string
+  default     = "queue"
+}
+
 variable "visibility_timeout" {
   description = "The seconds until a message whose image has no prediction goes to another worker."
   type        = number

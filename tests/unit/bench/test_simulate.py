@@ -1,10 +1,12 @@
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bench.simulate import Row, policies, simulate, table, verdict
+from bench.simulate import KEDA, RATE, Row, policies, simulate, table, verdict
 from bench.simulation import oracle
+from bench.simulation.bill import CALLS_PER_IMAGE, Prices
 from bench.simulation.ec2 import Ec2
 from bench.simulation.luck import draw_work
 from bench.simulation.others import hpa_instances, hpa_recommendation, plain_launches, tracked_instances
@@ -19,8 +21,8 @@ from controller.autoscaling.scaling import (
     instances_to_terminate,
 )
 
-CERTAIN = Parameters(speed_spread=0.0, boot_spread=0.0, maximum=20, quota=30)
-CHANCE = Parameters(maximum=20, quota=30)
+CHANCE = Parameters(maximum=20, quota=30, warm_pool=3).in_blocks(30)
+CERTAIN = replace(CHANCE, speed_spread=0.0, boot_spread=0.0)
 ALL = range(len(policies(Trace("one", np.array([0.0]), np.array([1]), 1.0), CERTAIN)))
 
 
@@ -73,8 +75,9 @@ def test_the_seed_decides_everything(number: int) -> None:
 def test_no_policy_is_cheaper_than_the_oracle(number: int) -> None:
     trace = tiny()
     row = simulate(trace, policies(trace, CERTAIN)[number], CERTAIN, seed=1)
-    least = oracle.least_cost(trace, draw_work(trace, CERTAIN, 1), CERTAIN, row.p95, row.until)
-    assert 0 < least <= row.cost
+    known = CERTAIN.started_warm()
+    least = oracle.least_cost(trace, draw_work(trace, CERTAIN, 1), known, row.p95, row.until)
+    assert 0 < least <= row.dollars / Prices.read().instance_second
 
 
 def test_the_oracle_boots_once_for_requests_that_come_close_together() -> None:
@@ -94,7 +97,7 @@ def test_the_oracles_bill_grows_with_the_hurry() -> None:
 
 
 def test_ours_never_has_more_than_the_maximum() -> None:
-    parameters = Parameters(maximum=3)
+    parameters = replace(CHANCE, maximum=3)
     trace = tiny()
     assert simulate(trace, policies(trace, parameters)[0], parameters, seed=1).most == 3
 
@@ -102,23 +105,67 @@ def test_ours_never_has_more_than_the_maximum() -> None:
 def test_ours_ends_all_when_the_queue_is_quiet() -> None:
     trace = Trace("one", np.array([1.0]), np.array([30]), 1000.0)
     row = simulate(trace, policies(trace, CERTAIN)[0], CERTAIN, seed=1)
-    # Two instances: 12 s pending, 40 s of boot, two batches or four: less than what is billed anyway.
-    assert (row.launches, row.cost) == (2, 120)
-    assert row.p95 == pytest.approx(CERTAIN.cold_seconds + 4)
+    # Two instances: 5 s pending, 40 s of boot, three seconds of work: less than what is billed anyway.
+    assert (row.launches, row.dollars) == (2, pytest.approx(120 * Prices.read().instance_second))
+    assert row.p95 == pytest.approx(CERTAIN.cold_seconds + 3)
     assert row.sizes[-1][0] < 60
 
 
 def test_pending_is_not_billed_and_a_minute_is_billed_at_least() -> None:
     ec2 = Ec2(CERTAIN, seed=1)
     early, short, long = ec2.launch(3, now=0.0)
-    ec2.end(early, now=11.0)
+    ec2.end(early, now=4.0)
     ec2.end(short, now=20.0)
     ec2.end(long, now=112.0)
-    assert ec2.billed() == 0 + 60 + 100
+    assert ec2.billed() == 0 + 60 + 107
+
+
+def test_a_stopped_instance_costs_its_disk_and_is_started_before_another_is_launched() -> None:
+    ec2 = Ec2(CERTAIN, seed=1)
+    (first,) = ec2.launch(1, now=0.0)
+    ec2.stop(first, now=100.0)
+    (too_early,) = ec2.launch(1, now=101.0)
+    warm, cold = ec2.launch(2, now=200.0)
+    ready = [i.ready - i.launched for i in (first, too_early, warm, cold)]
+    assert ready == [45, 45, 29, 45]
+    assert ec2.disk_seconds(300.0) == 100
+    for instance in (too_early, warm, cold):
+        ec2.end(instance, now=220.0)
+    assert ec2.billed() == 95 + (220 - 106) + 60 + 60, "each start is billed for a minute at least"
+
+
+def test_a_warm_pool_is_never_larger_than_it_should_be() -> None:
+    trace = tiny()
+    policy = policies(trace, CHANCE)[2]
+    world = World(trace, policy, CHANCE, seed=1)
+    world.run()
+    assert policy.warm_pool == len(world.ec2.stopped) == 3
+    assert np.all(np.isfinite(world.answered_at))
+
+
+def test_blocks_of_images_take_as_much_work_as_their_images() -> None:
+    blocks = Parameters().in_blocks(30)
+    assert (blocks.images_per_second, blocks.images_per_instance) == (5, 20)
+    assert (blocks.hand, blocks.batch) == (1, 1)
+    assert Parameters().in_blocks(1) == Parameters()
+
+
+def test_requests_are_priced_by_the_calls_that_were_counted() -> None:
+    table = {"instance": {"hour": 0.09}, "disk": {"month": 0.64}}
+    calls = {
+        "s3": dict.fromkeys(CALLS_PER_IMAGE["s3"], 5.0),
+        "sqs": dict.fromkeys(CALLS_PER_IMAGE["sqs"], 0.4),
+    }
+    prices = Prices({**table, **calls})
+    assert prices.image == pytest.approx((4.50 * 5 + 0.45 * 0.4) / 1e6)
+    assert prices.instance_second == pytest.approx(0.09 / 3600)
+    assert Prices.read().image == pytest.approx(12.75e-6, rel=0.01), "as bench.bill adds them up"
 
 
 def test_ec2_limits_what_it_launches() -> None:
-    ec2 = Ec2(Parameters(quota=50, launch_bucket=8, launch_refill=2, shortfalls=((100, 200, 15),)), seed=1)
+    ec2 = Ec2(
+        replace(CHANCE, quota=50, launch_bucket=8, launch_refill=2, shortfalls=((100, 200, 15),)), seed=1
+    )
     assert [len(ec2.launch(10, now)) for now in (0.0, 1.0, 3.0)] == [8, 2, 4]
     assert len(ec2.launch(10, now=150.0)) == 1
     assert len(ec2.launch(100, now=250.0)) == 8
@@ -230,17 +277,28 @@ def test_a_trace_is_what_it_says(name: str) -> None:
     assert trace.total == len(trace.arrivals) == trace.images_before(trace.seconds)
 
 
-def test_a_flash_crowd_is_a_million_images_in_an_hour() -> None:
+def test_a_flash_crowd_is_a_million_blocks_in_an_hour() -> None:
     trace = make_trace("flash", seed=3)
     assert trace.total == pytest.approx(1e6, rel=0.01)
     assert trace.peak_minute() > 50 * 5
 
 
-def test_the_table_and_the_verdict_say_who_is_cheaper_and_who_is_faster() -> None:
-    ours = Row("ours", 110.0, 1.0, 9.0, 2, 3, 0, 500.0, [], oracle=100.0)
-    other = Row("other", 900.0, 1.0, 8.0, 2, 3, 4, 500.0, [], oracle=100.0)
-    assert table([ours]).splitlines()[1].split()[1:4] == ["110", "100", "1.10"]
-    assert verdict(ours, [other]) == "ours: within 15 % of the oracle's cost; a p95 worse than other (8.00 s)"
-    assert verdict(other, [ours]).endswith(
-        "not within 15 % of the oracle's cost; a p95 no worse than any other's"
+def row(policy: str, dollars: float, p95: float) -> Row:
+    return Row(policy, dollars, 2.0, 1.0, p95, 2, 3, 0, 500.0, [], oracle=1.0)
+
+
+def test_the_table_says_what_a_policy_costs_and_how_long_people_wait() -> None:
+    figures = table([row("other", 1.1, 9.0)]).splitlines()[1].split()
+    assert figures == ["other", "$1.1000", "$2.0000", "$1.0000", "1.10", "1.00", "9.00", "2", "3", "0"]
+
+
+def test_the_verdict_says_whether_the_goal_is_reached() -> None:
+    reached = verdict("steady", [row(RATE, 1.1, 9.0), row(KEDA, 4.0, 18.0)])
+    assert reached == (
+        "rate, warm pool: within 1.15 times the oracle's cost (1.10); a p95 no worse than half of"
+        " KEDA + HPA's (9.00 s, 9.00 s)"
     )
+    missed = verdict("burst", [row(RATE, 2.1, 9.0), row(KEDA, 4.0, 17.0)])
+    assert "not within 2 times" in missed
+    assert "a p95 worse than half" in missed
+    assert "2.10 times the oracle's cost" in verdict("trickle", [row(RATE, 2.1, 9.0), row(KEDA, 4.0, 17.0)])

@@ -63,6 +63,7 @@ def test_a_setting_that_only_one_tier_needs_is_asked_for_by_it(environment):
         ("MAX_INSTANCES", "0", "should be greater than or equal to 1"),
         ("MAX_INSTANCES", "-3", "should be greater than or equal to 1"),
         ("MAX_IMAGES_PER_INSTANCE", "0", "should be greater than or equal to 1"),
+        ("SCALING", "speed", "should be 'queue' or 'rate'"),
         ("REQUEST_TIMEOUT", "86400", "should be less than or equal to 3600"),
         ("MODEL", "resnet19", "should be 'resnet18', 'resnet34'"),
         ("MARKET", "black", "should be 'on-demand' or 'spot'"),
@@ -113,6 +114,24 @@ def test_a_worker_gets_the_settings_of_its_controller(environment):
     assert (worker.model, worker.weights) == ("resnet34", "s3://models/it's mine.pt")
     assert worker.visibility_timeout == 90
     assert worker.ami_id == "ami-0123", "it is part of the model's version"
+
+
+@pytest.mark.parametrize(
+    ("scaling", "given", "got"),
+    [
+        ("queue", "120", "120"),
+        ("rate", "120", "600"),
+        ("rate", "3600", "3600"),
+        ("rate", "0", "0"),
+    ],
+)
+def test_a_worker_that_is_scaled_by_rate_ends_by_itself_only_if_nobody_terminates_it(
+    environment, scaling, given, got
+):
+    environment.setenv("SCALING", scaling)
+    environment.setenv("IDLE_SHUTDOWN_SECONDS", given)
+    for_workers = ControllerSettings.from_environment().for_workers()
+    assert float(for_workers["IDLE_SHUTDOWN_SECONDS"]) == float(got)
 
 
 def test_nothing_of_the_controller_alone_reaches_a_worker(environment):

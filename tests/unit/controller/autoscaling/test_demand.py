@@ -1,4 +1,5 @@
-from controller.autoscaling.demand import Demand
+from controller.autoscaling.demand import LONGEST_HOLD_SECONDS, Demand
+from controller.autoscaling.rate_scaling import CalledFor
 from controller.autoscaling.scaling import HOLD_SECONDS, RATE_SECONDS, Sent
 
 
@@ -21,5 +22,13 @@ def test_what_a_plan_called_for_holds_for_a_while():
     assert demand.called_for_lately(1) == (7, 2)
     assert demand.called_for_lately(HOLD_SECONDS + 0.5) == (2,)
     demand.note_called_for(2, HOLD_SECONDS + 0.5)
-    assert demand.called_for_lately(HOLD_SECONDS + 0.5) == (2, 2)
-    assert len(demand.called_for) == 2
+    assert demand.called_for_lately(HOLD_SECONDS + 0.5) == (2,)
+
+
+def test_of_what_plans_called_for_only_what_no_later_one_called_for_is_kept():
+    demand = Demand()
+    for now, instances in enumerate([3, 9, 4, 1, 4, 2, 2]):
+        demand.note_called_for(instances, now)
+    assert demand.levels(6) == (CalledFor(5, 9), CalledFor(2, 4), CalledFor(0, 2))
+    demand.note_called_for(0, 5 + LONGEST_HOLD_SECONDS)
+    assert [c.instances for c in demand.levels(5 + LONGEST_HOLD_SECONDS)] == [2, 0]

@@ -3,7 +3,15 @@ from datetime import timedelta
 
 import pytest
 
-from controller.autoscaling.fleet_history import KEY, SAMPLE_SECONDS, FleetHistory, Sample, thinned
+from controller.autoscaling.fleet_history import (
+    KEY,
+    SAMPLE_SECONDS,
+    FleetHistory,
+    Sample,
+    Sent,
+    sent_in,
+    thinned,
+)
 from tests.support.samples import NOON, idle, sample
 
 
@@ -70,6 +78,28 @@ def test_old_samples_are_thinned_to_their_peak_and_their_end():
     assert kept[-1] == idle(119)
     assert len(kept) <= 6
     assert thinned(kept, later) == kept
+
+
+def test_what_was_sent_in_each_minute_survives_the_thinning():
+    kept: list[Sample] = []
+    for n in range(0, 7200, 5):
+        new = sample(n).model_copy(update={"sent": {n // 60: Sent(1, n % 7)}})
+        kept = thinned([*kept, new], new.at)
+    assert len(kept) < 400
+    assert sent_in(kept) == {
+        minute: Sent(12, sum(n % 7 for n in range(minute * 60, minute * 60 + 60, 5))) for minute in range(120)
+    }
+    again = thinned(kept, NOON + timedelta(hours=9))
+    assert len(again) < 30
+    assert sent_in(again) == sent_in(kept)
+
+
+def test_what_was_sent_is_read_as_it_was_added_and_may_be_missing(history, state):
+    new = sample(5).model_copy(update={"sent": {29_000_000: Sent(2, 7)}})
+    old = {name: value for name, value in sample(0).model_dump(mode="json").items() if name != "sent"}
+    state.write(KEY, json.dumps([old]).encode())
+    history.add(new)
+    assert history.read() == [sample(0), new]
 
 
 def test_a_busy_day_stays_small(history):

@@ -13,8 +13,10 @@ from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import KEY as HISTORY
 from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, Launched, SharedState
+from controller.autoscaling.planner import Policy
 from controller.dashboard.fleet_view import FRESH_SECONDS, FleetView
 from controller.dashboard.fleet_view import view as shown_as
+from controller.dashboard.scaling_costs import ScalingReplay
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
 
@@ -41,6 +43,7 @@ def view(queue, fleet, shared, state) -> FleetView:
         max_instances=5,
         max_images_per_instance=10,
         price_per_hour=3.6,
+        replay=ScalingReplay(Policy(5, 10, boot_timeout=300, silent_after=60, scaling="rate"), 3.6),
     )
 
 

@@ -14,6 +14,7 @@ from controller.autoscaling.boots import Boot
 from controller.autoscaling.fleet_history import Sample
 from controller.autoscaling.fleet_state import Decision
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView, Money, abridge
+from controller.dashboard.scaling_costs import ScalingCosts
 from controller.web.authentication import KnownTokens
 from tests.support.page import HTML, Page
 from tests.support.submissions import submit
@@ -128,6 +129,18 @@ def test_the_stages_of_the_last_boots_are_shown_in_all_forms(client, view):
 
 def test_a_fleet_without_boots_says_so(client):
     assert "No worker has told yet how long its start took." in page(client).text
+
+
+def test_the_page_says_what_each_way_of_scaling_would_have_cost(client, view):
+    assert "SCALING=" not in page(client).text, "while that is not known"
+    view.shown = answer(scaling="rate", scaling_costs=ScalingCosts(images=1234, queue=2.5, rate=0.5))
+    text = page(client).text
+    assert (
+        "For the 1,234 images of the last 24 hours, the instances would have cost about $2.50 with"
+        " SCALING=queue and $0.5000 with SCALING=rate; it is rate now."
+    ) in text
+    assert "Instances are launched for the images that wait and for how fast they come" in text
+    assert client.get("/fleet").json["scaling_costs"] == {"images": 1234, "queue": 2.5, "rate": 0.5}
 
 
 def test_the_text_is_for_a_shell(client, view):
