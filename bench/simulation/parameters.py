@@ -3,7 +3,7 @@ from math import ceil, sqrt
 from typing import Self
 
 from cloud.request_queue import MAX_BATCH
-from worker.consumer import BATCH
+from worker.engine import BATCH
 
 
 def given(default: float, meaning: str) -> float:
