@@ -314,6 +314,7 @@ def test_each_look_says_what_it_saw_and_did_and_why(world, caplog):
         "just_sent": 25,
         "pending": 0,
         "running": 0,
+        "stopped": 0,
     }
     assert (decision.wanted, len(decision.launched), decision.terminated) == (3, 3, [])
     assert decision.why[0] == "25 images call for 3 instances: one for each 10, at most 5"

@@ -67,7 +67,7 @@ def test_an_end_is_booked_once_with_its_seconds_and_its_images(ledger, reports, 
     report("i-1", images=42)
     for _ in range(2):
         ledger.update(books, [instance("i-1", "terminated")])
-        ledger.delete_reports()
+        ledger.delete_reports(books)
     assert books.launched == {}
     assert 99 < books.ended_seconds < 110
     assert books.ended_images == 42
@@ -82,7 +82,7 @@ def test_an_instance_that_shuts_down_may_still_report_its_last_images(ledger, re
     ledger.update(books, [instance("i-1", "shutting-down")])
     report("i-1", images=5)
     ledger.update(books, [instance("i-1", "terminated")])
-    ledger.delete_reports()
+    ledger.delete_reports(books)
     assert books.ended_images == 5
     assert reports.seen() == {}
 
@@ -93,7 +93,7 @@ def test_a_report_stays_until_the_books_that_have_its_figures_are_saved(ledger, 
         lost = state(i_1=100)
         ledger.update(lost, [instance("i-1", "terminated")])
         assert (lost.ended_images, lost.not_ready) == (42, [])
-    ledger.delete_reports()
+    ledger.delete_reports(lost)
     assert reports.seen() == {}
 
 
@@ -104,7 +104,7 @@ def test_a_report_of_an_instance_that_is_in_no_books_goes_after_a_while(ledger, 
     for ahead, left in [(0, ["i-1"]), (STRAY_SECONDS + 1, [])]:
         monkeypatch.setattr(instance_ledger, "now", lambda ahead=ahead: ago(-ahead))
         ledger.update(books, [instance("i-2")])
-        ledger.delete_reports()
+        ledger.delete_reports(books)
         assert list(reports.seen()) == left
 
 
