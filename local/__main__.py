@@ -65,10 +65,8 @@ def run(stop: Event) -> None:
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
     settings = ControllerSettings.from_environment("ami_id")
     check_files(settings)
-    boot_seconds, start_seconds = (
-        seconds_from("LOCAL_BOOT_SECONDS", 0),
-        seconds_from("LOCAL_START_SECONDS", 0),
-    )
+    boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
+    start_seconds = seconds_from("LOCAL_START_SECONDS", 0)
     check_free(port, "PORT")
     logs = HERE / ".local" / str(port)
     shutil.rmtree(logs, ignore_errors=True)

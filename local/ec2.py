@@ -164,9 +164,9 @@ class LocalEC2(EC2Backend):
             if instance.lifecycle == "spot":
                 raise EC2ClientError(
                     "UnsupportedOperation",
-                    f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time"
-                    " Spot Instance request. You can only stop Spot Instances associated with persistent Spot"
-                    " Instance requests.",
+                    f"You can't stop the Spot Instance '{instance.id}' because it is associated with a"
+                    " one-time Spot Instance request. You can only stop Spot Instances associated with"
+                    " persistent Spot Instance requests.",
                 )
             _refuse(instance, before, "stopped", allowed=("running", "stopping", "stopped"))
         for instance, _ in found:

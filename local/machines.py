@@ -78,9 +78,10 @@ class _Machine:
 class Machines:
     """Starts and stops the machines of the instances of `endpoint`. All times are in seconds.
 
-    A machine boots for `boot_seconds`, and for `start_seconds` if it was stopped before. `environment` is added to the environment of each machine. If it has a PATH, the machine's own commands
-    come first. The attribute `mark` is an environment variable: other processes that have it are stopped
-    together with the machines.
+    A machine boots for `boot_seconds`, and for `start_seconds` if it was stopped before. `environment` is
+    added to the environment of each machine. If it has a PATH, the machine's own commands come first. The
+    attribute `mark` is an environment variable: other processes that have it are stopped together with the
+    machines.
     """
 
     def __init__(

@@ -33,8 +33,9 @@ class InstanceLedger:
         all_reported = self.reports.seen() if active or state.launched else {}
         for instance in active:
             self._note_active(state, instance, all_reported)
-        stale = {i.instance_id for i in instances if is_of_former_life(i, state, all_reported)}
-        reported = {i: at for i, at in all_reported.items() if i not in stale}
+        reported = {
+            i: at for i, at in all_reported.items() if not is_of_former_life(state.launched.get(i), at)
+        }
         self._note_ready(state, reported)
         self._note_ends(state, instances, reported)
         self._note_stops(state, instances, reported)
@@ -141,15 +142,14 @@ def ended_by_aws(instance: Instance) -> bool:
     return instance.reason.startswith("Server.")
 
 
-def is_of_former_life(instance: Instance, state: FleetState, reported: Mapping[str, datetime]) -> bool:
-    """Returns whether the report of a started instance was written before its start.
+def is_of_former_life(launched: Launched | None, reported_at: datetime) -> bool:
+    """Returns whether a report was written before the instance was stopped and started again.
 
     AWS gives both times to the second, and no worker is ready in the second of its start.
     """
-    launched, last = state.launched.get(instance.instance_id), reported.get(instance.instance_id)
-    if not (launched and launched.started and last):
+    if launched is None or not launched.started:
         return False
-    return not instance.active or last <= instance.launched_at.replace(microsecond=0)
+    return launched.launch_time is None or reported_at <= launched.launch_time.replace(microsecond=0)
 
 
 def billed(seconds: float) -> float:

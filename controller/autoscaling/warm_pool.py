@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 LONGEST_STOPPED = timedelta(days=1)
 NEVER = datetime.max.replace(tzinfo=UTC)
 PERHAPS_DONE = {"", "InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"}
-"""The error codes with which EC2 may have carried out a call all the same. It is "" if there was no answer."""
+"""The error codes with which EC2 may have carried out a call all the same; "" stands for no answer."""
 
 
 class WarmPool:
@@ -37,11 +37,9 @@ class WarmPool:
         They were stopped for too long, are not what would be launched now, were not ready before, or are more
         than the pool may have. `pool` are the instances that are stopping or stopped.
         """
-        stopped = {i.instance_id: i for i in pool if i.instance_id in state.stopped}
-        usable = [i for i, instance in stopped.items() if self._is_usable(instance, state)]
-        newest_first = sorted(usable, key=lambda i: state.stopped[i].since, reverse=True)
-        kept = newest_first[: self.size]
-        return tuple(i for i in stopped if i not in kept and not state.stopped[i].protected)
+        kept, stopped = self._kept(pool, state), state.stopped
+        ids = [i.instance_id for i in pool if i.instance_id in stopped]
+        return tuple(i for i in ids if i not in kept and not stopped[i].protected)
 
     def at_rest(self, pool: Sequence[Instance], state: FleetState) -> Mapping[str, datetime]:
         """Returns the stopped instances about which there is nothing to do, each with the time until then."""
@@ -53,10 +51,10 @@ class WarmPool:
         }
 
     def to_stop(self, going: Iterable[str], observed: Observed, state: FleetState) -> list[str]:
-        """Returns which of the instances that are `going` should be stopped. The others are to be terminated.
+        """Returns which of the instances that are `going` should be stopped, and not terminated.
 
-        Only an on-demand instance can be stopped, and only one whose worker reports is known to work. One that
-        was told to stop already, and is still shown as running, keeps its place.
+        Only an on-demand instance can be stopped, and only one whose worker reports is known to work. One
+        that was told to stop already, and is still shown as running, keeps its place.
         """
         seen = {i.instance_id: i for i in observed.observation.instances}
         instances = {i.instance_id: i for i in observed.instances}
@@ -69,8 +67,8 @@ class WarmPool:
             and (state.launched[i].stopping or not state.launched[i].ending)
         ]
         fit.sort(key=lambda i: not state.launched[i].stopping)
-        held = [i for i in observed.pool if i.state == "stopping" or self._is_usable(i, state)]
-        return fit[: max(0, self.size - len(held))]
+        held = sum(i.state == "stopping" for i in observed.pool) + len(self._kept(observed.pool, state))
+        return fit[: max(0, self.size - held)]
 
     def stop(
         self, going: Sequence[str], observed: Observed, state: FleetState, reasons: list[str]
@@ -97,13 +95,12 @@ class WarmPool:
     ) -> list[str]:
         """Starts up to `count` stopped instances for a request. Returns their ids.
 
-        An instance that EC2 may have started without an answer is among them: the next runs see what became of
-        it. If EC2 refuses, the reason is added to `reasons`.
+        An instance that EC2 may have started without an answer is among them: the next runs see what became
+        of it. If EC2 refuses, the reason is added to `reasons`.
         """
         if state.unanswered:  # the launcher repeats that launch, whose instances may come already
             return []
-        ready = [i.instance_id for i in observed.pool if self._is_usable(i, state)]
-        planned = ready[:count]
+        planned = self._kept(observed.pool, state)[:count]
         if not planned:
             return []
         try:
@@ -119,6 +116,12 @@ class WarmPool:
         metrics.STARTED.inc(len(started))
         return started
 
+    def _kept(self, pool: Iterable[Instance], state: FleetState) -> list[str]:
+        """Returns the ids of the stopped instances that may be started, the last stopped first."""
+        usable = [i.instance_id for i in pool if self._is_usable(i, state)]
+        usable.sort(key=lambda i: state.stopped[i].since, reverse=True)
+        return usable[: self.size]
+
     def _is_usable(self, instance: Instance, state: FleetState) -> bool:
         """Returns whether the instance is stopped, and may be started in place of a launch."""
         stopped = state.stopped.get(instance.instance_id)
@@ -127,5 +130,5 @@ class WarmPool:
         return self._is_like_a_new_one(instance) and now() - stopped.since < LONGEST_STOPPED
 
     def _is_like_a_new_one(self, instance: Instance) -> bool:
-        """Returns whether a launch would give the same: the AMI, the type and the settings have not changed."""
+        """Returns whether a launch would give the same: AMI, types and settings have not changed."""
         return instance.market == "on-demand" and instance.settings == self.fleet.plan.fingerprint
