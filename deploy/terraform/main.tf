@@ -50,6 +50,7 @@ locals {
     MARKET                  = var.market
     MAX_INSTANCES           = var.max_instances
     MAX_IMAGES_PER_INSTANCE = var.max_images_per_instance
+    WARM_POOL               = var.warm_pool
     WORKER_NAME             = var.worker_name
     MODEL                   = var.model
     WEIGHTS                 = var.weights

@@ -81,6 +81,12 @@ variable "max_images_per_instance" {
   default = 20
 }
 
+variable "warm_pool" {
+  description = "The most idle workers that are stopped instead of terminated. A stopped one costs only its disk."
+  type        = number
+  default     = 0
+}
+
 variable "visibility_timeout" {
   description = "The seconds until a message whose image has no prediction goes to another worker."
   type        = number
