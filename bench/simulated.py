@@ -34,7 +34,7 @@ class SimulatedMachines:
         state_bucket = WorkerSettings.from_environment().state_bucket
         self.reports = WorkerReports(Bucket(make_worker_clients().s3, state_bucket))
 
-    def launch(self, instance_id: str, user_data: bytes) -> None:
+    def launch(self, instance_id: str, user_data: bytes, again: bool) -> None:
         Thread(target=self.boot, args=[instance_id]).start()
 
     def boot(self, instance_id: str) -> None:

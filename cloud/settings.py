@@ -168,6 +168,13 @@ class ControllerSettings(WorkerSettings):
     market: Literal["on-demand", "spot"] = Field(
         "on-demand", description="`on-demand`, or `spot` (on-demand when there is no spot capacity)"
     )
+    warm_pool: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="the most idle workers that are stopped instead of terminated, to be back sooner;"
+        " spot instances cannot be",
+    )
     subnet_ids: Names = Field(
         (), description="subnets for the workers, with commas; empty: the default VPC's"
     )

@@ -72,7 +72,9 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         scaling=settings.scaling,
     )
     observer = Observer(queue, fleet, InstanceLedger(reports), journal, recovery, polling.waiting)
-    autoscaler = Autoscaler(observer, policy, fleet, shared, history, recovery, wake_autoscaler)
+    autoscaler = Autoscaler(
+        observer, policy, fleet, shared, history, recovery, wake_autoscaler, settings.warm_pool
+    )
     fleet_view = FleetView(
         queue,
         fleet,

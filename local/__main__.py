@@ -72,6 +72,7 @@ def run(stop: Event) -> None:
         print(f"make run: {misspelt}", file=sys.stderr)
     check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
+    start_seconds = seconds_from("LOCAL_START_SECONDS", 0)
     check_free(port, "PORT")
     logs = HERE / ".local" / str(port)
     shutil.rmtree(logs, ignore_errors=True)
@@ -84,6 +85,7 @@ def run(stop: Event) -> None:
         endpoint,
         logs,
         boot_seconds=boot_seconds,
+        start_seconds=start_seconds,
         grace=STOP_SECONDS,
         environment=instance_environment(settings),
         say=say,

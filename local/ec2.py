@@ -2,13 +2,19 @@
 
 RunInstances launches as many instances as possible, up to MaxCount (moto: MinCount). It launches them only
 once per client token (moto: each time), uses everything in a launch template, and gives each instance the
-instance profile (moto: only the first). GetConsoleOutput returns what the instance has printed.
+instance profile (moto: only the first). StopInstances and StartInstances refuse instances in a state in which
+they cannot be stopped or started, StopInstances also spot instances, and StartInstances needs capacity.
+GetConsoleOutput returns what the instance has printed.
 
-Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html and
+Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html,
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StopInstances.html,
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StartInstances.html and
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 """
 
 from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -21,7 +27,10 @@ from moto.ec2.models.instances import Instance, InstanceState, Reservation
 from moto.ec2.responses import EC2Response
 from werkzeug.exceptions import HTTPException
 
-from local.instances import Instances
+from local.instances import Instances, kind_of
+
+Changes = list[tuple[Instance, InstanceState]]
+"""Instances, each with its state before the change."""
 
 LEFT_OUT_BY_MOTO = (
     "InstanceType",
@@ -100,13 +109,21 @@ class LocalEC2Response(EC2Response):
         )
 
     def terminate_instances(self) -> ActionResult:
+        return self._change("TerminatingInstances", self.ec2_backend.terminate_instances)
+
+    def stop_instances(self) -> ActionResult:
+        return self._change("StoppingInstances", self.ec2_backend.stop_instances)
+
+    def start_instances(self) -> ActionResult:
+        return self._change("StartingInstances", self.ec2_backend.start_instances)
+
+    def _change(self, name: str, change: Callable[[list[str]], Changes]) -> ActionResult:
         self.error_on_dryrun()
-        changed = self.ec2_backend.terminate_instances(self._get_param("InstanceIds", []))
         changes = [
             {"InstanceId": instance.id, "PreviousState": before, "CurrentState": instance.instance_state}
-            for instance, before in changed
+            for instance, before in change(self._get_param("InstanceIds", []))
         ]
-        return ActionResult({"TerminatingInstances": changes})
+        return ActionResult({name: changes})
 
 
 class LocalEC2(EC2Backend):
@@ -133,28 +150,52 @@ class LocalEC2(EC2Backend):
             self.instances.launch(instance)
         return reservation
 
-    def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
-        return self._power_off(instance_ids, "shutting-down")
-
-    def stop_instances(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
-        return self._power_off(instance_ids, "stopping")
-
-    def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
-        found = self._with_state(instance_ids)
-        for instance, before in found:
-            if before.name == "stopped":
-                self.instances.power_on(instance)
-        return found
-
-    def _power_off(self, instance_ids: list[str], state: str) -> list[tuple[Instance, InstanceState]]:
+    def terminate_instances(self, instance_ids: list[str]) -> Changes:
         found = self._with_state(instance_ids)
         for instance, _ in found:
-            if instance.disable_api_termination and state == "shutting-down":
+            if instance.disable_api_termination:
                 raise OperationNotPermitted4(instance.id)
-            self.instances.power_off(instance, state)
+            self.instances.power_off(instance, "shutting-down")
         return found
 
-    def _with_state(self, instance_ids: list[str]) -> list[tuple[Instance, InstanceState]]:
+    def stop_instances(self, instance_ids: list[str]) -> Changes:
+        found = self._with_state(instance_ids)
+        for instance, before in found:
+            if instance.lifecycle == "spot":
+                raise EC2ClientError(
+                    "UnsupportedOperation",
+                    f"You can't stop the Spot Instance '{instance.id}' because it is associated with a"
+                    " one-time Spot Instance request. You can only stop Spot Instances associated with"
+                    " persistent Spot Instance requests.",
+                )
+            _refuse(instance, before, "stopped", allowed=("running", "stopping", "stopped"))
+        for instance, _ in found:
+            self.instances.power_off(instance, "stopping")
+        return found
+
+    def start_instances(self, instance_ids: list[str]) -> Changes:
+        found = self._with_state(instance_ids)
+        for instance, before in found:
+            _refuse(instance, before, "started", allowed=("stopped", "pending", "running"))
+        stopped = [instance for instance, before in found if before.name == "stopped"]
+        for kind, count in Counter(map(kind_of, stopped)).items():
+            capacity = self.instances.capacity(*kind)
+            if capacity is not None and capacity < count:
+                raise InsufficientInstanceCapacity()
+        for instance in stopped:
+            self.instances.start(instance)
+        return found
+
+    def _with_state(self, instance_ids: list[str]) -> Changes:
         return [
             (instance, instance.instance_state) for instance in self.get_multi_instances_by_id(instance_ids)
         ]
+
+
+def _refuse(instance: Instance, before: InstanceState, change: str, allowed: tuple[str, ...]) -> None:
+    """Raises EC2's error if the instance cannot be `change`d (stopped or started) from the state `before`."""
+    if before.name not in allowed:
+        raise EC2ClientError(
+            "IncorrectInstanceState",
+            f"The instance '{instance.id}' is not in a state from which it can be {change}.",
+        )

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from threading import RLock
 from typing import Any
 
+from moto.core.utils import utcnow
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -34,19 +35,22 @@ class Life:
     running: float | None = None
     terminate_called: float | None = None
     terminated: float | None = None
+    starts: int = 0
+    """How often it was started after it had been stopped."""
 
 
 class Instances:
     """All instances of all regions, their states, and the limits of EC2's capacity.
 
-    `on_launch(id, user_data)` and `on_stop(id)` are called to start and stop the machine of an instance. The
-    machine then calls `booted`, `shutting_down` and `ended`. Without machines, an instance boots and ends at
-    once. `lock` is held during every change and every EC2 call.
+    `on_launch(id, user_data, again)` and `on_stop(id)` are called to start and stop the machine of an
+    instance; `again` says whether it has run before, and was stopped. The machine then calls `booted`,
+    `shutting_down` and `ended`. Without machines, an instance boots and ends at once. `lock` is held during
+    every change and every EC2 call.
     """
 
     def __init__(self) -> None:
         self.lock = RLock()
-        self.on_launch: Callable[[str, bytes], None] = lambda instance_id, _: self.booted(instance_id)
+        self.on_launch: Callable[[str, bytes, bool], None] = lambda instance_id, *_: self.booted(instance_id)
         self.on_stop: Callable[[str], None] = self.ended
         self.console: Callable[[str], bytes] = lambda instance_id: b""
         """Returns what an instance has printed so far."""
@@ -84,19 +88,25 @@ class Instances:
         return self._capacity.get((instance_type, market))
 
     def launch(self, instance: Instance) -> None:
-        kind = (instance.instance_type, instance.lifecycle or "on-demand")
         name = {tag["key"]: tag["value"] for tag in instance.get_tags()}.get("Name", "")
         self._instances[instance.id] = instance
-        self._lives[instance.id] = Life(instance.id, name, *kind, launched=time.time())
-        if kind in self._capacity:
-            self._capacity[kind] -= 1
-        self.power_on(instance)
+        self._lives[instance.id] = Life(instance.id, name, *kind_of(instance), launched=time.time())
+        self._power_on(instance, again=False)
 
-    def power_on(self, instance: Instance) -> None:
+    def start(self, instance: Instance) -> None:
+        """Starts a stopped instance. Its LaunchTime is then that of the start, as on EC2."""
+        instance.launch_time = utcnow()
+        instance._reason, instance.state_reason = "", StateReason()
+        self._lives[instance.id].starts += 1
+        self._power_on(instance, again=True)
+
+    def _power_on(self, instance: Instance, *, again: bool) -> None:
+        if kind_of(instance) in self._capacity:
+            self._capacity[kind_of(instance)] -= 1
         _set_state(instance, "pending")
         alive = sum(other.state in ALIVE for other in self._instances.values())
         self._most_at_once = max(self._most_at_once, alive)
-        self.on_launch(instance.id, base64.b64decode(str(instance.user_data or "")))
+        self.on_launch(instance.id, base64.b64decode(str(instance.user_data or "")), again)
 
     def power_off(self, instance: Instance, state: str) -> None:
         """Begins to terminate (`state` is "shutting-down") or to stop ("stopping") an instance."""
@@ -150,6 +160,11 @@ class Instances:
                 self._lives[instance_id].terminated = time.time()
             if reason is SHUT_ITSELF_DOWN:  # moto has replaced it by a shutdown by the user
                 instance.state_reason = reason
+
+
+def kind_of(instance: Instance) -> tuple[str, str]:
+    """Returns the type and the market of an instance."""
+    return instance.instance_type, instance.lifecycle or "on-demand"
 
 
 def _set_state(instance: Instance, name: str) -> None:

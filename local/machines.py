@@ -1,6 +1,7 @@
 """Runs the local EC2 instances. The machine behind an instance is a group of processes on this computer.
 
-A machine boots and then runs its user data, which must begin with a ``#!`` line, in a session of its own. It
+A machine boots and then runs its user data, which must begin with a ``#!`` line, in a session of its own. A
+machine that was stopped runs it again at each start, as the unit on an AMI starts the worker at each boot. It
 is switched off by EC2, by the command ``shutdown``, ``poweroff`` or ``halt`` inside of it, or when its last
 process has ended. All of its processes then get SIGTERM, and SIGKILL after the grace period.
 
@@ -79,9 +80,10 @@ class _Machine:
 class Machines:
     """Starts and stops the machines of the instances of `endpoint`. All times are in seconds.
 
-    `environment` is added to the environment of each machine. If it has a PATH, the machine's own commands
-    come first. The attribute `mark` is an environment variable: other processes that have it are stopped
-    together with the machines.
+    A machine boots for `boot_seconds`, and for `start_seconds` if it was stopped before. `environment` is
+    added to the environment of each machine. If it has a PATH, the machine's own commands come first. The
+    attribute `mark` is an environment variable: other processes that have it are stopped together with the
+    machines.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Machines:
         directory: Path,
         *,
         boot_seconds: float = 0.0,
+        start_seconds: float = 0.0,
         grace: float = 8.0,
         environment: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda text: None,
@@ -97,7 +100,7 @@ class Machines:
         self.mark = {MARK: f"{os.getpid()}-{secrets.token_hex(8)}"}
         self._endpoint = endpoint
         self._directory = directory.resolve()
-        self._boot_seconds = boot_seconds
+        self._boot_seconds, self._start_seconds = boot_seconds, start_seconds
         self._grace = grace
         self._environment = dict(environment or {})
         self._say = say
@@ -140,36 +143,39 @@ class Machines:
         self._guardian.communicate()  # ends its input, and thereby the guardian
         return left
 
-    def _launch(self, instance_id: str, user_data: bytes) -> None:
+    def _launch(self, instance_id: str, user_data: bytes, again: bool) -> None:
+        seconds = self._start_seconds if again else self._boot_seconds
         with self._lock:
             if self._closed:
                 return
             machine = _Machine(instance_id, user_data, self._directory, self._grace)
-            thread = Thread(target=self._boot_and_run, args=[machine], name=instance_id, daemon=True)
+            thread = Thread(target=self._boot_and_run, args=[machine, seconds], name=instance_id, daemon=True)
             self._alive[instance_id] = machine, thread
             thread.start()
-        self._say(f"instance {instance_id} is launched; its log is {machine.log}")
+        how = "started again" if again else "launched"
+        self._say(f"instance {instance_id} is {how}; its log is {machine.log}")
 
     def _stop(self, instance_id: str) -> None:
         with self._lock:
             if instance_id in self._alive:
                 self._alive[instance_id][0].press(self._grace)
 
-    def _boot_and_run(self, machine: _Machine) -> None:
+    def _boot_and_run(self, machine: _Machine, boot_seconds: float) -> None:
         """Runs in the thread of a machine, until it has ended."""
         try:
-            if not machine.pressed(self._boot_seconds):
+            if not machine.pressed(boot_seconds):
                 self._endpoint.instances.booted(machine.id)
+                machine.say(f"booted after {boot_seconds:g} s")
                 self._run(machine)
         finally:
             with self._lock:
                 del self._alive[machine.id]
                 machine.close()
             self._endpoint.instances.ended(machine.id)
-            self._say(f"instance {machine.id} has ended")
+            stopped = self._endpoint.instances.find(machine.id) is not None
+            self._say(f"instance {machine.id} {'is stopped' if stopped else 'has ended'}")
 
     def _run(self, machine: _Machine) -> None:
-        machine.say(f"booted after {self._boot_seconds:g} s")
         if not machine.user_data:
             machine.pressed()
             return

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from threading import Event, Thread
@@ -22,13 +22,14 @@ from controller.autoscaling.fleet_state import Busy, Decision, FleetState, Lease
 from controller.autoscaling.launcher import Launcher, LaunchFailed
 from controller.autoscaling.observer import Observed, Observer
 from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS, Plan, Policy, plan
+from controller.autoscaling.warm_pool import WarmPool
 from controller.autoscaling.wording import some
 from controller.image_requests.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
-LONGEST_IDLE_SECONDS = 450.0  # between two looks at an idle fleet, of which there are some 8 an hour
-MESSAGES_SECONDS = 90.0  # the longest time between two looks for messages that another host has left
+LONGEST_IDLE_SECONDS = 720.0  # between two looks at everything while the fleet is idle
+MESSAGES_SECONDS = 240.0  # the longest time between two looks for messages that another host has left
 SPACING_SECONDS = 0.2  # the least pause between two runs: one run serves all that has happened meanwhile
 PROCESSOR_SHARE = 0.04  # the most of a processor that the runs may take
 BURST_SECONDS = 0.1  # of the processor, that runs may take at once when there were none for a while
@@ -45,7 +46,9 @@ class Run:
     observed: Observed
     plan: Plan
     launched: list[str] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
     terminated: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     @property
@@ -57,8 +60,9 @@ class Run:
 
     @property
     def left(self) -> list[Instance]:
-        """The observed instances that this run has not terminated."""
-        return [i for i in self.observed.instances if i.instance_id not in self.terminated]
+        """The observed instances that this run has neither terminated nor stopped."""
+        gone = {*self.terminated, *self.stopped}
+        return [i for i in self.observed.instances if i.instance_id not in gone]
 
 
 class Budget:
@@ -88,9 +92,12 @@ class Autoscaler:
         history: FleetHistory,
         recovery: Recovery,
         wake: Event,
+        warm_pool: int = 0,
     ) -> None:
+        """`warm_pool` is the largest number of stopped instances."""
         self.observer, self.policy = observer, policy
         self.fleet, self.launcher = fleet, Launcher(fleet)
+        self.pool = WarmPool(fleet, policy, warm_pool)
         self.shared, self.history = shared, history
         self.recovery = recovery
         self.wake = wake
@@ -101,6 +108,8 @@ class Autoscaler:
         """Seconds between the last run and the next one."""
         self._idle_for = 0.0
         """Seconds since the last look at everything, while the fleet is idle."""
+        self._at_rest: Mapping[str, datetime] = {}
+        """The stopped instances that the last run left, each with the time until which nothing is due."""
         self._sweep = Thread()
         """Looks for lost messages, which takes too long for a run."""
 
@@ -140,7 +149,8 @@ class Autoscaler:
             return self.observer.sees_no_messages()
         self._idle_for = 0.0
         self._pause = min(2 * self._pause, LONGEST_IDLE_SECONDS)
-        return self.observer.sees_nothing()
+        at_rest = [instance_id for instance_id, until in self._at_rest.items() if now() < until]
+        return self.observer.sees_nothing(at_rest)
 
     def reconcile(self) -> float:
         """Observes, plans and applies the plan once. Returns the seconds until the next run.
@@ -160,7 +170,8 @@ class Autoscaler:
                 self._record(run, lease.state)
                 self._sample(run, lease.state)
         if lease.saved:
-            self.observer.ledger.delete_reports()
+            self.observer.ledger.delete_reports(lease.state)
+        self._at_rest = self.pool.at_rest(observed.pool, lease.state)
         self._pause, self._idle_for = run.plan.next_run_in, 0.0
         return self._pause
 
@@ -173,6 +184,7 @@ class Autoscaler:
         """Does what was planned while the lease lasts. After that, another process may run."""
         self._answer_dead_letters(run)
         for planned, act in [
+            (self.pool.needless(run.observed.pool, lease.state), self._reap),
             (run.plan.terminate, self._terminate),
             (run.plan.fail, self._fail_what_waits),
             (run.plan.launch, self._launch),
@@ -182,7 +194,8 @@ class Autoscaler:
                 return
             if planned:
                 act(run, lease)
-        self.fleet.number(run.left, run.launched, lease.may_act)
+        known = [i for i in run.observed.instances if i.instance_id not in run.terminated]
+        self.fleet.number([*known, *run.observed.pool], run.launched, lease.may_act)
 
     def _start_sweep(self, run: Run, state: FleetState) -> None:
         """Starts to look for lost messages if that is due. A quiet queue has it done by the observer."""
@@ -210,19 +223,40 @@ class Autoscaler:
             self._dead_letters_at = time.monotonic() + DEAD_LETTERS_SECONDS
             self.recovery.answer_dead_letters()
 
+    def _reap(self, run: Run, lease: Lease) -> None:
+        """Terminates the stopped instances that are not needed any more."""
+        state, needless = lease.state, self.pool.needless(run.observed.pool, lease.state)
+        number = some(len(needless), "stopped instance is", "stopped instances are")
+        run.reasons.append(f"{number} too old, too many, or not what would be launched now")
+        terminated = self._end(needless, run)
+        for instance_id in needless:
+            state.stopped[instance_id].protected = instance_id not in terminated
+
     def _terminate(self, run: Run, lease: Lease) -> None:
+        """Stops the planned instances, or terminates them."""
         state, planned = lease.state, run.plan.terminate
-        run.terminated = self.fleet.terminate(planned)
-        metrics.TERMINATED.inc(len(run.terminated))
-        if len(run.terminated) < len(planned):
-            run.reasons.append(
-                f"EC2 lets only {len(run.terminated)} of {len(planned)} instances be terminated"
-            )
-        for instance_id in planned:
+        run.stopped = self.pool.stop(planned, run.observed, state, run.reasons)
+        rest = [i for i in planned if i not in run.stopped]
+        if rest and not lease.may_act():
+            run.reasons.append(TOO_LATE)
+            rest = []
+        terminated = self._end(rest, run) if rest else []
+        for instance_id in rest:
             launched = state.launched[instance_id]
-            launched.ending = instance_id in run.terminated
+            launched.ending, launched.stopping = instance_id in terminated, False
             launched.protected = not launched.ending
-        state.not_ready += [i for i in run.plan.late if i in run.terminated]
+        state.not_ready += [i for i in run.plan.late if i in terminated]
+
+    def _end(self, instance_ids: Sequence[str], run: Run) -> list[str]:
+        """Terminates the instances. Returns the ids of those that EC2 terminates."""
+        terminated = self.fleet.terminate(instance_ids)
+        run.terminated += terminated
+        metrics.TERMINATED.inc(len(terminated))
+        if len(terminated) < len(instance_ids):
+            run.reasons.append(
+                f"EC2 lets only {len(terminated)} of {len(instance_ids)} instances be terminated"
+            )
+        return terminated
 
     def _fail_what_waits(self, run: Run, lease: Lease) -> None:
         failed = self.recovery.fail_all(run.plan.fail)
@@ -230,13 +264,21 @@ class Autoscaler:
         lease.state.give_up(run.plan.fail, self.fleet.plan.fingerprint, now())
 
     def _launch(self, run: Run, lease: Lease) -> None:
+        """Starts stopped instances, and launches the rest of what is planned."""
         request_id = next(iter(run.observed.waiting.requests), "")
+        run.started = self.pool.start(
+            run.plan.launch, request_id, run.observed, lease.state, run.reasons, run.unserved_since
+        )
+        missing = run.plan.launch - len(run.started)
         try:
-            run.launched = self.launcher.launch(run.plan.launch, request_id, lease, run.unserved_since)
+            if missing and lease.may_act():
+                run.launched = self.launcher.launch(missing, request_id, lease, run.unserved_since)
+            elif missing:
+                run.reasons.append(TOO_LATE)
         except LaunchFailed as error:
             run.reasons.append(str(error))
-        else:
-            run.reasons += [f"the request that waits longest is {request_id}"] * bool(request_id)
+        if request_id and (run.started or run.launched):
+            run.reasons.append(f"the request that waits longest is {request_id}")
 
     def _record(self, run: Run, state: FleetState) -> None:
         decision = Decision(
@@ -245,7 +287,9 @@ class Autoscaler:
             seen=asdict(run.observed.observation.counts),
             wanted=run.plan.wanted,
             launched=run.launched,
+            started=run.started,
             terminated=run.terminated,
+            stopped=run.stopped,
             why=run.reasons,
         )
         new = state.remember(decision)
@@ -259,7 +303,7 @@ class Autoscaler:
             at=now(),
             visible=counts.visible + counts.delayed,
             in_flight=counts.in_flight,
-            starting=len(run.left) - ready + len(run.launched),
+            starting=len(run.left) - ready + len(run.launched) + len(run.started),
             ready=ready,
             wanted=run.plan.wanted,
             sent=state.sent,

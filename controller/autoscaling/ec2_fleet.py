@@ -1,9 +1,9 @@
-"""The worker instances on EC2. Only this module calls EC2 to list, launch, name and terminate them."""
+"""The worker instances on EC2. Only this module calls EC2 to list, launch, name, stop and terminate them."""
 
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -18,8 +18,11 @@ from controller.autoscaling.scaling import lowest_free_numbers
 log = logging.getLogger(__name__)
 
 ACTIVE = {"pending", "running"}
+POOLED = {"stopping", "stopped"}
 NAMED_AT_ONCE = 10  # each name is a call
 CANNOT_TERMINATE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
+CANNOT_STOP = CANNOT_TERMINATE | {"IncorrectInstanceState", "UnsupportedOperation"}
+CANNOT_START = CANNOT_STOP | NO_CAPACITY
 
 
 class NoCapacity(CloudError):
@@ -38,10 +41,17 @@ class Instance:
     """The request that it was launched for."""
     reason: str
     """EC2's code for the reason of its state."""
+    settings: str = ""
+    """The fingerprint of the launch plan that it was launched with."""
 
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is stopped, or will be in a moment."""
+        return self.state in POOLED
 
 
 @dataclass(frozen=True)
@@ -142,7 +152,12 @@ class Fleet:
     def _run(
         self, count: int, request_id: str, token: str, market: str, instance_type: str, subnet_id: str
     ) -> list[str]:
-        tags = {"Name": self.worker_name, "fleet": self.worker_name, "request": request_id}
+        tags = {
+            "Name": self.worker_name,
+            "fleet": self.worker_name,
+            "request": request_id,
+            "settings": self.plan.fingerprint,
+        }
         specification: list[Any] = [{"Key": key, "Value": value} for key, value in tags.items()]
         with calling(f"launch {count} {market} {instance_type} from {self.plan.ami_id}"):
             reply = self.ec2.run_instances(
@@ -165,14 +180,14 @@ class Fleet:
     ) -> None:
         """Names the active `instances` and the `new` ones that have no number yet `<worker name>-<number>`.
 
-        The lowest free numbers are used. RunInstances gives the same Name to all instances that it launches,
-        so they are numbered afterwards: at most NAMED_AT_ONCE of them, while `may_name` returns True. The
-        next run does the rest.
+        The lowest free numbers are used. Stopped instances among `instances` keep theirs. RunInstances gives
+        the same Name to all instances that it launches, so they are numbered afterwards: at most
+        NAMED_AT_ONCE of them, while `may_name` returns True. The next run does the rest.
         """
         numbered = re.compile(re.escape(self.worker_name) + r"-(\d+)")
-        active = [i for i in instances if i.active]
-        found = {i.instance_id: numbered.fullmatch(i.name) for i in active}
-        unnumbered = [*(instance_id for instance_id, match in found.items() if not match), *new]
+        kept = [i for i in instances if i.active or i.pooled]
+        found = {i.instance_id: numbered.fullmatch(i.name) for i in kept}
+        unnumbered = [*(i.instance_id for i in kept if i.active and not found[i.instance_id]), *new]
         taken = {int(match[1]) for match in found.values() if match}
         unnumbered = unnumbered[:NAMED_AT_ONCE]
         for instance_id, number in zip(unnumbered, lowest_free_numbers(taken, len(unnumbered)), strict=True):
@@ -186,20 +201,44 @@ class Fleet:
     def terminate(self, instance_ids: Sequence[str]) -> list[str]:
         """Terminates the instances. Returns the ids of those that EC2 terminates.
 
-        The others are protected, or are gone already. EC2 refuses a whole call because of one such instance;
-        in that case there is one call for each instance.
+        The others are protected, or are gone already.
         """
-        try:
-            with calling(f"terminate {', '.join(instance_ids)}"):
-                self.ec2.terminate_instances(InstanceIds=list(instance_ids))
-            return list(instance_ids)
-        except CloudError as error:
-            if error.code not in CANNOT_TERMINATE:
-                raise
-            log.warning("%s", error)
-            if len(instance_ids) == 1:
-                return []
-            return [i for instance_id in instance_ids for i in self.terminate([instance_id])]
+        return change(instance_ids, "terminate", self.ec2.terminate_instances, CANNOT_TERMINATE)
+
+    def stop(self, instance_ids: Sequence[str]) -> list[str]:
+        """Stops the instances. Returns the ids of those that EC2 stops.
+
+        The others are not running, are spot instances, or are protected.
+        """
+        return change(instance_ids, "stop", self.ec2.stop_instances, CANNOT_STOP)
+
+    def start(self, instance_ids: Sequence[str]) -> list[str]:
+        """Starts stopped instances. Returns the ids of those that EC2 starts.
+
+        There is no capacity for the others, or they are not stopped any more.
+        """
+        return change(instance_ids, "start", self.ec2.start_instances, CANNOT_START)
+
+
+def change(
+    instance_ids: Sequence[str], verb: str, call: Callable[..., Any], refused: Container[str]
+) -> list[str]:
+    """Changes the state of the instances with `call`. Returns the ids of those that EC2 changes.
+
+    `refused` are the error codes that are due to one of the instances. EC2 refuses a whole call because of
+    one such instance; in that case there is one call for each instance. Raises CloudError for other errors.
+    """
+    try:
+        with calling(f"{verb} {', '.join(instance_ids)}"):
+            call(InstanceIds=list(instance_ids))
+        return list(instance_ids)
+    except CloudError as error:
+        if error.code not in refused:
+            raise
+        log.warning("%s", error)
+        if len(instance_ids) == 1:
+            return []
+        return [i for instance_id in instance_ids for i in change([instance_id], verb, call, refused)]
 
 
 def read_instance(found: Any) -> Instance:
@@ -213,4 +252,5 @@ def read_instance(found: Any) -> Instance:
         launched_at=found["LaunchTime"],
         request_id=tags.get("request", ""),
         reason=found.get("StateReason", {}).get("Code", ""),
+        settings=tags.get("settings", ""),
     )

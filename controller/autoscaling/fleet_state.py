@@ -50,7 +50,9 @@ class Decision(BaseModel):
     """The fields of `Counts`."""
     wanted: int
     launched: list[str] = []
+    started: list[str] = []
     terminated: list[str] = []
+    stopped: list[str] = []
     why: list[str] = []
 
     def repeats(self, other: "Decision") -> bool:
@@ -59,20 +61,45 @@ class Decision(BaseModel):
 
 
 class Launched(BaseModel):
+    """An instance that was launched, or started again after it was stopped."""
+
     at: datetime
     request_id: str
     started: bool = False
     """Whether it was stopped before."""
     call: Call | None = None
     """The call that launched or started it, if this is known."""
+    launch_time: datetime | None = None
+    """EC2's LaunchTime, or None until EC2 shows the instance as active.
+
+    If it changes, the instance was stopped and started again in between.
+    """
     ending: bool = False
-    """Whether a controller has terminated it."""
+    """Whether a controller has terminated or stopped it."""
+    stopping: bool = False
+    """Whether a controller has stopped it."""
+
+    @property
+    def starts_unseen(self) -> bool:
+        """Whether it was started, but EC2 has never shown that."""
+        return self.started and self.launch_time is None
+
     protected: bool = False
     """Whether EC2 has refused to terminate it."""
     ready: bool = False
-    """Whether its worker has reported."""
+    """Whether its worker has reported since then."""
     choice: int | None = None
     """The number of the choice of market, type and subnet that it was launched with, if it is known."""
+
+
+class Stopped(BaseModel):
+    """A stopped instance, which costs only its disk."""
+
+    since: datetime
+    usable: bool = True
+    """Whether its worker was ready before, so that it can be expected to be ready again after a start."""
+    protected: bool = False
+    """Whether EC2 has refused to terminate it."""
 
 
 class GivenUp(BaseModel):
@@ -103,6 +130,8 @@ class FleetState(BaseModel):
     """The random name of the process that holds the lease, or None."""
     launched: dict[str, Launched] = {}
     """The instances that were launched and whose end was not observed yet, by instance id."""
+    stopped: dict[str, Stopped] = {}
+    """The stopped instances, by instance id."""
     not_ready: list[str] = []
     """The ids of the last consecutive instances that ended without ever being ready."""
     launch_token: str = ""
@@ -132,8 +161,10 @@ class FleetState(BaseModel):
     """The average time from launch until the worker is ready, or None before the first."""
     boots: list[Boot] = []
     """How long the last boots took, stage by stage, the oldest first."""
+    start_seconds: float | None = None
+    """The average time from the start of a stopped instance until its worker is ready, or None."""
     ended_seconds: float = 0
-    """The seconds that EC2 bills for the instances that have ended."""
+    """The seconds that EC2 bills for the instances that have ended or were stopped."""
     ended_images: int = 0
     """The number of images that these instances have processed."""
     ended_busy_seconds: float = 0
@@ -143,6 +174,8 @@ class FleetState(BaseModel):
 
     It is that of the fastest of late. A worker that has one image at a time mostly waits for AWS.
     """
+    stopped_seconds: float = 0
+    """The seconds that instances were stopped which are not any more."""
     swept_at: datetime | None = None
     """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)
@@ -186,10 +219,25 @@ class FleetState(BaseModel):
         if images:
             add_sent(self.sent, int(now // 60), requests, images)
 
-    def note_boot(self, seconds: float) -> None:
-        """Updates the average time of a boot. Recent boots count most."""
-        known = self.boot_seconds
-        self.boot_seconds = seconds if known is None else known + NEW_BOOT_SHARE * (seconds - known)
+    def note_boot(self, seconds: float, *, started: bool) -> None:
+        """Updates the average time of a boot or, if `started`, of a start. Recent ones count most."""
+        known = self.start_seconds if started else self.boot_seconds
+        average = seconds if known is None else known + NEW_BOOT_SHARE * (seconds - known)
+        if started:
+            self.start_seconds = average
+        else:
+            self.boot_seconds = average
+
+    def note_start(self, instance_id: str, request_id: str, call: Call) -> None:
+        """Notes that a stopped instance was told to start."""
+        self.forget_stopped(instance_id, call.answered_at)
+        self.launched[instance_id] = Launched(
+            at=call.answered_at, request_id=request_id, started=True, call=call
+        )
+
+    def forget_stopped(self, instance_id: str, now: datetime) -> None:
+        """Notes that an instance is stopped no more, and for how long it was."""
+        self.stopped_seconds += (now - self.stopped.pop(instance_id).since).total_seconds()
 
     def note_stages(self, boot: Boot) -> None:
         """Keeps the stages of a boot, and forgets those of an old one."""

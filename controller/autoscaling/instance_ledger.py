@@ -1,4 +1,4 @@
-"""Keeps the fleet's state in step with EC2: which instances exist, which are ready, and which have ended."""
+"""Keeps the fleet's state in step with EC2: which instances exist, are ready, are stopped, and have ended."""
 
 import logging
 from collections.abc import Container, Mapping, Sequence
@@ -8,7 +8,7 @@ from cloud.clock import now
 from cloud.worker_reports import WorkerReports
 from controller.autoscaling.boots import boot_of
 from controller.autoscaling.ec2_fleet import Instance
-from controller.autoscaling.fleet_state import FleetState, Launched
+from controller.autoscaling.fleet_state import FleetState, Launched, Stopped
 from controller.autoscaling.observation import ObservedInstance
 
 log = logging.getLogger(__name__)
@@ -31,34 +31,53 @@ class InstanceLedger:
         """
         self._ended = set()
         active = [i for i in instances if i.active]
+        all_reported = self.reports.seen() if active or state.launched else {}
         for instance in active:
-            state.launched.setdefault(
-                instance.instance_id, Launched(at=instance.launched_at, request_id=instance.request_id)
-            )
-        reported = self.reports.seen() if state.launched else {}
+            self._note_active(state, instance, all_reported)
+        reported = {
+            i: at for i, at in all_reported.items() if not is_of_former_life(state.launched.get(i), at)
+        }
         self._note_ready(state, reported)
         self._note_ends(state, instances, reported)
+        self._note_stops(state, instances, reported)
         self._ended |= {
-            i for i, at in reported.items() if i not in state.launched and since(at) > STRAY_SECONDS
+            i for i, at in all_reported.items() if i not in state.launched and since(at) > STRAY_SECONDS
         }
         if any(i.instance_id in reported for i in active):
             state.not_ready, state.given_up = [], None
         return [observed(i, state.launched[i.instance_id], reported) for i in active]
 
-    def delete_reports(self) -> None:
-        """Deletes the reports of the instances whose end the state has recorded. Raises CloudError."""
-        for instance_id in self._ended:
+    def delete_reports(self, state: FleetState) -> None:
+        """Deletes the reports of the instances whose end the state has recorded. Raises CloudError.
+
+        A worker whose instance was started again meanwhile replaces the report itself.
+        """
+        for instance_id in self._ended - set(state.launched):
             self.reports.delete(instance_id)
 
     def unseen(self, state: FleetState, instances: Sequence[Instance]) -> int:
-        """Returns the number of launched instances that DescribeInstances does not show yet."""
-        return len(set(state.launched) - {i.instance_id for i in instances})
+        """Returns the number of launched or started instances that DescribeInstances does not show so yet."""
+        return len(set(state.launched) - {i.instance_id for i in instances if i.state != "stopped"})
+
+    def _note_active(self, state: FleetState, instance: Instance, reported: Container[str]) -> None:
+        """Takes the instance into the state, also one that another process launched or started and died."""
+        instance_id, launch_time = instance.instance_id, instance.launched_at
+        known = state.launched.get(instance_id)
+        started = instance_id in state.stopped
+        if known and known.launch_time not in (None, launch_time):
+            self._note_end(state, instance_id, True, reported)
+            known, started = None, True
+        if known is None:
+            known = Launched(at=launch_time, request_id=instance.request_id, started=started)
+            state.launched[instance_id] = known
+        known.launch_time = launch_time
 
     def _note_ready(self, state: FleetState, reported: Container[str]) -> None:
         for instance_id, launched in state.launched.items():
             if instance_id in reported and not launched.ready and (report := self.reports.get(instance_id)):
                 launched.ready = True
-                state.note_boot(max(0.0, (report.ready_at - launched.at).total_seconds()))
+                seconds = max(0.0, (report.ready_at - launched.at).total_seconds())
+                state.note_boot(seconds, started=launched.started)
                 if boot := boot_of(report, launched.at, launched.call, started=launched.started):
                     state.note_stages(boot)
 
@@ -68,16 +87,32 @@ class InstanceLedger:
         terminated = {i.instance_id: i for i in instances if i.state == "terminated"}
         for instance_id, launched in list(state.launched.items()):
             if instance_id in terminated:
-                reason = terminated[instance_id].reason
-                taken_by_aws = reason.startswith("Server.")
+                taken_by_aws = ended_by_aws(terminated[instance_id])
                 if taken_by_aws and instance_id not in reported:  # EC2 had no capacity after all
                     state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
-                    state.no_capacity = reason
+                    state.no_capacity = terminated[instance_id].reason
                     if launched.choice == state.walk.next:
                         state.walk.pass_by(hope=True)
                 self._note_end(state, instance_id, launched.ending or taken_by_aws, reported)
             elif instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS:
                 self._note_end(state, instance_id, launched.ending, reported)
+
+    def _note_stops(self, state: FleetState, instances: Sequence[Instance], reported: Container[str]) -> None:
+        """Books the stop of an instance like an end, and remembers since when it has been stopped."""
+        stopped = {i.instance_id: i for i in instances if i.state == "stopped"}
+        for instance_id, instance in stopped.items():
+            launched = state.launched.get(instance_id)
+            unseen = launched is not None and launched.starts_unseen
+            if launched and unseen and not ended_by_aws(instance) and age(launched) <= LAUNCH_LAG_SECONDS:
+                continue
+            if launched and not launched.ready and (unseen or ended_by_aws(instance)):
+                del state.launched[instance_id]  # EC2 bills nothing for it
+            elif launched:
+                self._note_end(state, instance_id, True, reported)
+            usable = launched is not None and launched.ready
+            state.stopped.setdefault(instance_id, Stopped(since=now(), usable=usable))
+        for instance_id in [i for i in state.stopped if i not in stopped]:
+            state.forget_stopped(instance_id, now())
 
     def _note_end(
         self, state: FleetState, instance_id: str, expected: bool, reported: Container[str]
@@ -104,8 +139,23 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
         silent=since(last) if last else 0.0,
         ending=launched.ending,
         protected=launched.protected,
-        request_id=instance.request_id,
+        request_id=launched.request_id,
     )
+
+
+def ended_by_aws(instance: Instance) -> bool:
+    """Returns whether EC2 itself has ended the instance or has not let it start."""
+    return instance.reason.startswith("Server.")
+
+
+def is_of_former_life(launched: Launched | None, reported_at: datetime) -> bool:
+    """Returns whether a report was written before the instance was stopped and started again.
+
+    AWS gives both times to the second, and no worker is ready in the second of its start.
+    """
+    if launched is None or not launched.started:
+        return False
+    return launched.launch_time is None or reported_at <= launched.launch_time.replace(microsecond=0)
 
 
 def billed(seconds: float) -> float:

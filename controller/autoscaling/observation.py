@@ -18,6 +18,7 @@ class Counts(QueueCounts):
     """The unanswered images that were sent so recently that SQS may not count them yet."""
     pending: int
     running: int
+    stopped: int = 0
 
     @property
     def in_queue(self) -> int:
@@ -39,13 +40,13 @@ class ObservedInstance:
 
     instance_id: str
     age: float
-    """Seconds since it was launched."""
+    """Seconds since it was launched, or started again."""
     ready: bool = False
-    """Whether its worker has ever reported."""
+    """Whether its worker has reported since then."""
     silent: float = 0.0
     """Seconds since its worker's last report, or 0 if it has never reported."""
     ending: bool = False
-    """Whether it has been told to terminate, although EC2 still shows it as active."""
+    """Whether it has been told to terminate or to stop, although EC2 still shows it as active."""
     protected: bool = False
     """Whether EC2 has refused to terminate it."""
     request_id: str = ""

@@ -1,7 +1,7 @@
 """Observes the queue, the fleet and the requests that wait for one run of the autoscaler."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 
 from cloud.clock import now
@@ -24,6 +24,8 @@ class Observed:
     observation: Observation
     instances: list[Instance]
     """The instances that are pending or running, the oldest first."""
+    pool: list[Instance]
+    """The instances that are stopping or stopped."""
     waiting: Waiting
 
 
@@ -47,10 +49,14 @@ class Observer:
         """Returns whether the queue is empty and no request waits here. Raises CloudError when SQS fails."""
         return not (self.waiting().requests or self.queue.counts().backlog)
 
-    def sees_nothing(self) -> bool:
-        """Returns whether nothing waits and no instance is active. Raises CloudError when AWS fails."""
+    def sees_nothing(self, at_rest: Container[str] = ()) -> bool:
+        """Returns whether nothing waits and no instance is active. Raises CloudError when AWS fails.
+
+        `at_rest` are the ids of the stopped instances about which there is nothing to do.
+        """
         return self.sees_no_messages() and not (
-            any(instance.active for instance in self.fleet.instances()) or self.journal.markers()
+            any(i.active or (i.pooled and i.instance_id not in at_rest) for i in self.fleet.instances())
+            or self.journal.markers()
         )
 
     def observe(self, state: FleetState) -> Observed:
@@ -95,7 +101,8 @@ class Observer:
             given_up=state.given_up.reason if state.given_up else "",
             given_up_until=state.given_up.until.timestamp() if state.given_up else 0.0,
         )
-        return Observed(observation, [i for i in instances if i.active], waiting)
+        pool = [i for i in instances if i.pooled]
+        return Observed(observation, [i for i in instances if i.active], pool, waiting)
 
     def _note_sent(self, state: FleetState, waiting: Waiting, at: float) -> None:
         before, self._noted = self._noted, waiting
@@ -109,4 +116,5 @@ def count(queue: QueueCounts, waiting: Waiting, instances: list[Instance]) -> Co
         just_sent=waiting.just_sent,
         pending=states.count("pending"),
         running=states.count("running"),
+        stopped=states.count("stopped"),
     )

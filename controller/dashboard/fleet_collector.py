@@ -34,7 +34,7 @@ class FleetCollector:
         instances = GaugeMetricFamily(
             "classifier_instances", "Worker instances when the autoscaler last ran.", labels=["state"]
         )
-        for name in ("pending", "running"):
+        for name in ("pending", "running", "stopped"):
             instances.add_metric([name], seen.get(name, 0))
         yield instances
         wanted = state.decisions[-1].wanted if state.decisions else 0

@@ -18,6 +18,7 @@ STATES = {
     "draining": "draining",
     "shutting-down": "shutting down",
     "stopping": "stopping",
+    "stopped": "stopped",
 }
 """Maps the states of an instance to words for people, in the order of an instance's life."""
 
@@ -34,10 +35,10 @@ STAGES = {
 
 def headline(answer: FleetAnswer) -> str:
     backlog = sum(answer.queue.values())
-    if not answer.instances and not backlog:
+    if not answer.up and not backlog:
         return "Nothing waits, nothing runs"
     images = some(backlog, "image waits", "images wait") if backlog else "Nothing waits"
-    instances = some(len(answer.instances), "instance", "instances") if answer.instances else "no instance"
+    instances = some(answer.up, "instance", "instances") if answer.up else "no instance"
     return f"{images}, {instances} up"
 
 
@@ -76,11 +77,14 @@ def told(decisions: Sequence[Decision], most: int) -> list[Told]:
 
 
 def done_by(decision: Decision) -> str:
-    launched, terminated = len(decision.launched), len(decision.terminated)
-    parts = [f"launched {some(launched, 'instance', 'instances')}"] if launched else []
-    if terminated:
-        parts.append(f"terminated {some(terminated, 'instance', 'instances')}")
-    return sentence(" and ".join(parts)) if parts else ""
+    acts = {
+        "started": decision.started,
+        "launched": decision.launched,
+        "stopped": decision.stopped,
+        "terminated": decision.terminated,
+    }
+    parts = [f"{act} {some(len(ids), 'instance', 'instances')}" for act, ids in acts.items() if ids]
+    return sentence(", ".join([*parts[:-2], " and ".join(parts[-2:])])) if parts else ""
 
 
 def sentence(text: str) -> str:
@@ -124,6 +128,8 @@ def as_text(answer: FleetAnswer) -> str:
     cost = f"{dollars(money.dollars)} for {some(money.images, 'image', 'images')}"
     if money.dollars_per_1000_images is not None:
         cost += f", {dollars(money.dollars_per_1000_images)} per 1,000"
+    if money.disk_dollars:
+        cost += f"; {dollars(money.disk_dollars)} of it for the disks of stopped instances"
     lines = [
         headline(answer),
         "queue      " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in answer.queue.items()),

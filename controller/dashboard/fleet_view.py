@@ -16,12 +16,15 @@ from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
 from controller.autoscaling.instance_ledger import billed
+from controller.autoscaling.instance_ledger import since as past
 from controller.dashboard.fleet_chart import since
 from controller.dashboard.scaling_costs import Scaling, ScalingCosts, ScalingReplay
 from controller.dashboard.shared_reading import SharedReading
 from controller.image_requests.results import model_in_words
 
-ENDED = {"terminated", "stopped"}
+DISK_GB = 16  # of a worker: the default of deploy/make_ami.py
+# gp3 in us-east-1, of https://aws.amazon.com/ebs/pricing/; a month has 730 hours there.
+DISK_DOLLARS_PER_SECOND = DISK_GB * 0.08 / (730 * 3600)
 FRESH_SECONDS = 1.0  # an answer is reused for at least this long
 READING_SHARE = 0.2  # the largest share of the time spent on reading; a large fleet has many reports
 # A request-id has 28 hex digits. The first group is the part that may be shown.
@@ -34,10 +37,14 @@ class InstanceView(BaseModel):
     instance_id: str
     name: str
     state: str
-    """EC2's state. `running` becomes `ready` once the worker has reported, or `draining`."""
+    """EC2's state. `running` becomes `ready` once the worker has reported, or `draining`.
+
+    A `stopped` one costs only its disk, and is started when it is needed again.
+    """
     instance_type: str
     market: str
     age_seconds: float
+    """Seconds since it was launched, or last started."""
     images: int
     """The number of images that its worker has processed."""
     model: str = ""
@@ -58,10 +65,15 @@ class Money(BaseModel):
     """What the fleet has cost so far."""
 
     instance_seconds: float
-    """The time of all instances so far, as EC2 bills it: at least one minute per instance."""
+    """The time of all instances so far, as EC2 bills it: at least one minute per launch or start."""
     price_per_hour: float
     """The price of one instance, in dollars."""
+    stopped_seconds: float = 0
+    """The time for which instances were stopped, added up."""
+    disk_dollars: float = 0
+    """The price of the disks of stopped instances so far."""
     dollars: float
+    """The price of all this."""
     images: int
     """The number of images that these instances have processed."""
     dollars_per_1000_images: float | None
@@ -76,6 +88,7 @@ class FleetAnswer(BaseModel):
     max_instances: int
     max_images_per_instance: int
     instances: list[InstanceView]
+    """The instances, stopped ones included. Only `up` of them run, are starting or are ending."""
     money: Money
     decisions: list[Decision]
     """The decisions of the autoscaler, newest first."""
@@ -88,6 +101,11 @@ class FleetAnswer(BaseModel):
     scaling_costs: ScalingCosts | None = None
     """None if nothing was sent in the last day, while the speed of a worker is unknown, or if they take too
     long to compute."""
+
+    @property
+    def up(self) -> int:
+        """The number of instances that are not stopped."""
+        return sum(instance.state != "stopped" for instance in self.instances)
 
     def lately(self, window: timedelta) -> "FleetAnswer":
         """Returns a copy whose history is limited to the last `window`."""
@@ -139,9 +157,11 @@ class FleetView:
             history = pool.submit(self.history.read)
             found = self.fleet.instances()
             # Include ended instances that the shared state does not count as ended yet, for the costs.
-            known = [i for i in found if i.state not in ENDED or i.instance_id in state.result().launched]
-            reports = list(pool.map(self.reports.get, [i.instance_id for i in known]))
-        views = [view(i, report) for i, report in zip(known, reports, strict=True)]
+            booked = state.result().launched
+            known = [i for i in found if i.state != "terminated" or i.instance_id in booked]
+            reporting = [i.instance_id for i in known if i.state != "stopped" or i.instance_id in booked]
+            reports = dict(zip(reporting, pool.map(self.reports.get, reporting), strict=True))
+        views = [view(i, reports.get(i.instance_id)) for i in known]
         decisions = state.result().decisions[::-1]
         at = now()
         sample = sample_of(counts.result(), views, decisions[0].wanted if decisions else 0, at)
@@ -154,7 +174,7 @@ class FleetView:
             },
             max_instances=self.max_instances,
             max_images_per_instance=self.max_images_per_instance,
-            instances=[i for i in views if i.state not in ENDED],
+            instances=[i for i in views if i.state != "terminated"],
             money=self._money(state.result(), views),
             decisions=[abridged(decision) for decision in decisions],
             boots=state.result().boots[::-1],
@@ -167,10 +187,14 @@ class FleetView:
         booked = [i for i in instances if i.instance_id in state.launched]
         seconds = state.ended_seconds + sum(billed(i.age_seconds) for i in booked)
         images = state.ended_images + sum(i.images for i in booked)
-        dollars = seconds / 3600 * self.price_per_hour
+        stopped = state.stopped_seconds + sum(past(s.since) for s in state.stopped.values())
+        disks = stopped * DISK_DOLLARS_PER_SECOND
+        dollars = seconds / 3600 * self.price_per_hour + disks
         return Money(
             instance_seconds=round(seconds, 1),
             price_per_hour=self.price_per_hour,
+            stopped_seconds=round(stopped, 1),
+            disk_dollars=round(disks, 6),
             dollars=round(dollars, 6),
             images=images,
             dollars_per_1000_images=round(dollars / images * 1000, 6) if images else None,

@@ -27,7 +27,9 @@ def facts(state: FleetState, policy: Policy) -> Facts:
             sum(seen.get(name, 0) for name in ("visible", "in_flight", "delayed")), seen.get("just_sent", 0)
         ),
         ready=sum(launched.ready for launched in staying),
-        boot_ages=[age(launched) for launched in staying if not launched.ready],
+        boot_ages=[age(one) for one in staying if not one.ready and not one.started],
+        start_ages=[age(one) for one in staying if not one.ready and one.started],
+        start_seconds=state.start_seconds,
         max_instances=policy.max_instances,
         max_images_per_instance=policy.max_images_per_instance,
         boot_seconds=state.boot_seconds,

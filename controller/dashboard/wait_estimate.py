@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from controller.autoscaling.observation import BOOT_GUESS_SECONDS
 
+START_GUESS_SECONDS = 20.0  # assumed until a start was measured; the disk is there, and has what a boot reads
 LATE = 2.0  # a boot that takes this many times as long as usual is reported as slow
 
 
@@ -31,11 +32,15 @@ class Facts(NamedTuple):
     ready: int
     """The number of workers that take messages."""
     boot_ages: Sequence[float]
-    """The time since launch of each instance that is not ready yet."""
+    """The time since launch of each launched instance that is not ready yet."""
     max_instances: int
     max_images_per_instance: int
     boot_seconds: float | None = None
     """The measured time from launch until the worker is ready, or None before the first measurement."""
+    start_ages: Sequence[float] = ()
+    """The time since the start of each instance that was stopped, and is not ready yet."""
+    start_seconds: float | None = None
+    """The measured time from such a start until the worker is ready, or None before the first measurement."""
     images_per_second: float | None = None
     """The measured speed of one worker, or None until it is known."""
     next_try: float | None = None
@@ -47,12 +52,22 @@ class Facts(NamedTuple):
     not_ready: int = 0
     """The number of consecutive instances that ended without ever being ready."""
 
+    @property
+    def starting(self) -> list[tuple[float, float]]:
+        """The age of each instance that is not ready yet, with the usual age at which one gets ready.
+
+        The one that should be ready first comes first.
+        """
+        boot, start = self.boot_seconds or BOOT_GUESS_SECONDS, self.start_seconds or START_GUESS_SECONDS
+        found = [(age, boot) for age in self.boot_ages] + [(age, start) for age in self.start_ages]
+        return sorted(found, key=lambda one: one[1] - one[0])
+
 
 def outlook(waiting: int, facts: Facts) -> Wait:
     """Returns the outlook for a request with `waiting` unanswered images."""
     if facts.ready:
         return classifying(waiting, facts)
-    if facts.boot_ages:
+    if facts.starting:
         return launching(facts)
     if not facts.queued:  # the autoscaler has not run since the request was sent
         return Wait(state="queued", message="In the queue; what it needs is being worked out.")
@@ -69,7 +84,7 @@ def classifying(waiting: int, facts: Facts) -> Wait:
     if waiting < images:
         message += f", {waiting:,} of them of this request"
     message += "." if seconds is None else f": about {duration(seconds)}."
-    if starting := len(facts.boot_ages):
+    if starting := len(facts.starting):
         message += f" {starting:,} more {'is' if starting == 1 else 'are'} starting."
     elif at_maximum(images, facts):
         message += f" No more than {some(facts.max_instances, 'instance')} may run at once."
@@ -77,9 +92,8 @@ def classifying(waiting: int, facts: Facts) -> Wait:
 
 
 def launching(facts: Facts) -> Wait:
-    usual = facts.boot_seconds or BOOT_GUESS_SECONDS
-    longest = max(facts.boot_ages)
-    message, seconds = f"Starting {some(len(facts.boot_ages), 'instance')}", rounded(usual - longest)
+    longest, usual = facts.starting[0]
+    message, seconds = f"Starting {some(len(facts.starting), 'instance')}", rounded(usual - longest)
     if longest < usual:
         message += f": about {duration(seconds)} until the first takes work."
     elif longest < LATE * usual:
@@ -118,8 +132,7 @@ def seconds_to_answer(images: int, facts: Facts) -> int | None:
     speed = facts.images_per_second
     if not speed:
         return None
-    usual = facts.boot_seconds or BOOT_GUESS_SECONDS
-    joins = sorted([0.0] * facts.ready + [max(0.0, usual - age) for age in facts.boot_ages])
+    joins = [0.0] * facts.ready + [max(0.0, usual - age) for age, usual in facts.starting]
     done, seconds = 0.0, 0.0
     for workers, (joined, until) in enumerate(zip(joins, [*joins[1:], float("inf")], strict=True), 1):
         seconds = joined + (images - done) / (workers * speed)

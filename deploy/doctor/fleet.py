@@ -104,10 +104,11 @@ def launch(arguments: dict[str, Any], worker_name: str) -> dict[str, Any]:
     return {**arguments, "MinCount": 1, "MaxCount": 1, "TagSpecifications": specification, "DryRun": True}
 
 
-def check_instances(ec2: EC2Client, worker_name: str) -> Iterator[Finding]:
-    """Checks the permissions to list, tag and terminate instances.
+def check_instances(ec2: EC2Client, worker_name: str, *, warm_pool: bool = False) -> Iterator[Finding]:
+    """Checks the permissions to list, tag and terminate instances, and to stop and start them.
 
-    Tagging and terminating may be allowed for workers only, so they cannot be checked while none is running.
+    The last two are needed only with a warm pool. All but the first may be allowed for workers only, so they
+    cannot be checked while there is none.
     """
     reply = attempt(ec2.describe_instances, Filters=[{"Name": "tag:fleet", "Values": [worker_name]}])
     if reply.denied:
@@ -120,6 +121,9 @@ def check_instances(ec2: EC2Client, worker_name: str) -> Iterator[Finding]:
         "ec2:TerminateInstances": attempt(ec2.terminate_instances, InstanceIds=[one], DryRun=True),
         "ec2:CreateTags": attempt(ec2.create_tags, Resources=[one], Tags=tags, DryRun=True),
     }
+    if warm_pool:
+        calls["ec2:StopInstances"] = attempt(ec2.stop_instances, InstanceIds=[one], DryRun=True)
+        calls["ec2:StartInstances"] = attempt(ec2.start_instances, InstanceIds=[one], DryRun=True)
     for action, answer in calls.items():
         if answer.denied and found:
             yield denied(action, f"the worker {one}")

@@ -51,6 +51,7 @@ locals {
     MAX_INSTANCES           = var.max_instances
     MAX_IMAGES_PER_INSTANCE = var.max_images_per_instance
     SCALING                 = var.scaling
+    WARM_POOL               = var.warm_pool
     WORKER_NAME             = var.worker_name
     MODEL                   = var.model
     WEIGHTS                 = var.weights

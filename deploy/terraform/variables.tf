@@ -87,6 +87,12 @@ variable "scaling" {
   default     = "queue"
 }
 
+variable "warm_pool" {
+  description = "The most idle workers that are stopped instead of terminated. A stopped one costs only its disk."
+  type        = number
+  default     = 0
+}
+
 variable "visibility_timeout" {
   description = "The seconds until a message whose image has no prediction goes to another worker."
   type        = number

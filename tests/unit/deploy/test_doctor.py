@@ -351,6 +351,24 @@ def test_workers_that_may_not_be_handled_are_wrong_when_there_is_one_to_ask_abou
     assert f"ec2:{operation}" in finding
 
 
+@pytest.mark.parametrize("operation", ["StopInstances", "StartInstances"])
+def test_with_a_warm_pool_workers_must_be_stopped_and_started(aws, settings, deny, operation):
+    tags = [{"Key": "fleet", "Value": settings.worker_name}]
+    [launched] = aws.ec2.run_instances(
+        ImageId="ami-12c6146b",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )["Instances"]
+    assert wrongs(fleet.check_instances(aws.ec2, settings.worker_name, warm_pool=True)) == []
+    deny(aws.ec2, operation, "UnauthorizedOperation")
+    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.worker_name, warm_pool=True))
+    assert f"ec2:{operation} on the worker {launched['InstanceId']}" in finding
+    assert wrongs(fleet.check_instances(aws.ec2, settings.worker_name)) == [], "without a pool it needs none"
+    [found] = aws.ec2.describe_instances()["Reservations"][0]["Instances"]
+    assert found["State"]["Name"] == "running", "it is asked in a dry run"
+
+
 def test_workers_that_may_not_be_listed_are_wrong(aws, settings, deny):
     deny(aws.ec2, "DescribeInstances", "UnauthorizedOperation")
     [finding] = wrongs(fleet.check_instances(aws.ec2, settings.worker_name))

@@ -288,8 +288,56 @@ def test_a_terminated_instance_stays_terminated(ec2: Any) -> None:
     [instance_id] = ids(launch(ec2))
     for _ in range(2):
         ec2.terminate_instances(InstanceIds=[instance_id])
-    ec2.start_instances(InstanceIds=[instance_id])
+    for change in (ec2.start_instances, ec2.stop_instances):
+        with pytest.raises(ClientError, match="IncorrectInstanceState"):
+            change(InstanceIds=[instance_id])
     assert states(ec2) == ["terminated"]
+
+
+@pytest.mark.usefixtures("slow_machines")
+def test_an_instance_can_be_started_only_once_it_is_stopped_and_stopped_only_once_it_runs(
+    ec2: Any, endpoint: Endpoint
+) -> None:
+    [instance_id] = ids(launch(ec2))
+    with pytest.raises(ClientError, match="IncorrectInstanceState"):
+        ec2.stop_instances(InstanceIds=[instance_id])
+    endpoint.instances.booted(instance_id)
+    [change] = ec2.stop_instances(InstanceIds=[instance_id])["StoppingInstances"]
+    assert (change["PreviousState"]["Name"], change["CurrentState"]["Name"]) == ("running", "stopping")
+    with pytest.raises(ClientError, match="IncorrectInstanceState"):
+        ec2.start_instances(InstanceIds=[instance_id])
+    endpoint.instances.ended(instance_id)
+    [change] = ec2.start_instances(InstanceIds=[instance_id])["StartingInstances"]
+    assert (change["PreviousState"]["Name"], change["CurrentState"]["Name"]) == ("stopped", "pending")
+
+
+def test_a_start_moves_the_launch_time_and_clears_the_reason_of_the_stop(ec2: Any) -> None:
+    [instance_id] = ids(launch(ec2))
+    [before] = ec2.describe_instances()["Reservations"][0]["Instances"]
+    ec2.stop_instances(InstanceIds=[instance_id])
+    time.sleep(1.1)
+    ec2.start_instances(InstanceIds=[instance_id])
+    [after] = ec2.describe_instances()["Reservations"][0]["Instances"]
+    assert after["LaunchTime"] > before["LaunchTime"]
+    assert not after.get("StateReason", {}).get("Code")
+
+
+def test_a_start_needs_capacity_and_takes_some(ec2: Any, endpoint: Endpoint) -> None:
+    started = ids(launch(ec2, 2, 2))
+    ec2.stop_instances(InstanceIds=started)
+    endpoint.instances.limit("t3.small", None, 1)
+    with pytest.raises(ClientError, match="InsufficientInstanceCapacity"):
+        ec2.start_instances(InstanceIds=started)
+    assert states(ec2) == ["stopped", "stopped"]
+    ec2.start_instances(InstanceIds=started[:1])
+    with pytest.raises(ClientError, match="InsufficientInstanceCapacity"):
+        ec2.start_instances(InstanceIds=started[1:])
+
+
+def test_a_spot_instance_cannot_be_stopped(ec2: Any) -> None:
+    [instance_id] = ids(launch(ec2, InstanceMarketOptions={"MarketType": "spot"}))
+    with pytest.raises(ClientError, match="UnsupportedOperation"):
+        ec2.stop_instances(InstanceIds=[instance_id])
 
 
 def test_as_many_instances_are_launched_as_asked_at_most(ec2: Any) -> None:

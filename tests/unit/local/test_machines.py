@@ -198,6 +198,27 @@ def test_a_machine_that_stops_at_its_shutdown_can_start_again(ec2: Any, machines
     wait_for_state(ec2, instance_id, "stopped")
 
 
+def test_a_machine_that_ec2_stops_drains_and_starts_again_with_a_delay_of_its_own(
+    ec2: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    machines = Machines(endpoint, tmp_path, start_seconds=0.5)
+    drain = "trap 'echo drained; exit' TERM; echo up; while :; do sleep 0.05; done"
+    [instance_id] = launch(ec2, drain)
+    wait_for_log(machines, instance_id, "up")
+    ec2.stop_instances(InstanceIds=[instance_id])
+    wait_for_state(ec2, instance_id, "stopped")
+    assert "drained" in machines.log(instance_id).read_text()
+    assert living(instance_id) == []
+    start = time.monotonic()
+    ec2.start_instances(InstanceIds=[instance_id])
+    assert state(ec2, instance_id) == "pending"
+    wait_for_state(ec2, instance_id, "running")
+    assert time.monotonic() - start >= 0.5
+    wait_until("it is up again", lambda: machines.log(instance_id).read_text().count("up") == 2)
+    assert "booted after 0.5 s" in machines.log(instance_id).read_text()
+    assert machines.stop_all() == []
+
+
 @pytest.mark.parametrize("first_line", ["#!", "#!/no/such/program"])
 def test_user_data_that_cannot_be_run_is_logged_and_ends_the_instance(
     ec2: Any, machines: Machines, first_line: str

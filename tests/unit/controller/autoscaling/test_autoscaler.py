@@ -29,6 +29,7 @@ def test_each_look_says_what_it_saw_and_did_and_why(world, caplog):
         "just_sent": 25,
         "pending": 0,
         "running": 0,
+        "stopped": 0,
     }
     assert (decision.wanted, len(decision.launched), decision.terminated) == (3, 3, [])
     assert decision.why[0] == "25 images call for 3 instances: one for each 10, at most 5"
@@ -123,7 +124,7 @@ def test_an_idle_fleet_is_looked_at_ever_more_seldom_without_a_write(world, aws,
         seconds += autoscaler.look()
     assert calls.keys() == {"GetQueueAttributes", "DescribeInstances", "ListObjectsV2"}
     assert calls["ListObjectsV2"] == 3600 / LONGEST_IDLE_SECONDS
-    assert calls.total() < 60, "in an hour"
+    assert 2 * calls.total() < 60, "those of two processes in an hour"
 
 
 def test_messages_that_a_dead_host_left_are_seen_soon_however_long_the_fleet_was_idle(world, launches):

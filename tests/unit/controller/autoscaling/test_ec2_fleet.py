@@ -47,6 +47,7 @@ def test_a_launch_is_one_call_that_says_all(clients):
         {"Key": "Name", "Value": "worker"},
         {"Key": "fleet", "Value": "worker"},
         {"Key": "request", "Value": "abc"},
+        {"Key": "settings", "Value": fleet.plan.fingerprint},
     ]
     with Stubber(clients.ec2) as ec2:
         ec2.add_response(

@@ -4,6 +4,7 @@ import pytest
 
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling import instance_ledger
+from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Instance
 from controller.autoscaling.fleet_state import FleetState, Launched
 from controller.autoscaling.instance_ledger import STRAY_SECONDS, InstanceLedger
@@ -67,7 +68,7 @@ def test_an_end_is_booked_once_with_its_seconds_and_its_images(ledger, reports, 
     report("i-1", images=42)
     for _ in range(2):
         ledger.update(books, [instance("i-1", "terminated")])
-        ledger.delete_reports()
+        ledger.delete_reports(books)
     assert books.launched == {}
     assert 99 < books.ended_seconds < 110
     assert books.ended_images == 42
@@ -82,7 +83,7 @@ def test_an_instance_that_shuts_down_may_still_report_its_last_images(ledger, re
     ledger.update(books, [instance("i-1", "shutting-down")])
     report("i-1", images=5)
     ledger.update(books, [instance("i-1", "terminated")])
-    ledger.delete_reports()
+    ledger.delete_reports(books)
     assert books.ended_images == 5
     assert reports.seen() == {}
 
@@ -93,7 +94,7 @@ def test_a_report_stays_until_the_books_that_have_its_figures_are_saved(ledger, 
         lost = state(i_1=100)
         ledger.update(lost, [instance("i-1", "terminated")])
         assert (lost.ended_images, lost.not_ready) == (42, [])
-    ledger.delete_reports()
+    ledger.delete_reports(lost)
     assert reports.seen() == {}
 
 
@@ -104,7 +105,7 @@ def test_a_report_of_an_instance_that_is_in_no_books_goes_after_a_while(ledger, 
     for ahead, left in [(0, ["i-1"]), (STRAY_SECONDS + 1, [])]:
         monkeypatch.setattr(instance_ledger, "now", lambda ahead=ahead: ago(-ahead))
         ledger.update(books, [instance("i-2")])
-        ledger.delete_reports()
+        ledger.delete_reports(books)
         assert list(reports.seen()) == left
 
 
@@ -211,3 +212,116 @@ def test_a_worker_that_reports_no_more_is_silent_for_ever_longer(ledger, report,
     monkeypatch.setattr(instance_ledger, "now", lambda: later)
     reported, never = ledger.update(state(i_1=100, i_2=100), [instance("i-1"), instance("i-2")])
     assert (reported.silent, never.silent) == (pytest.approx(90, abs=5), 0)
+
+
+# Stopped and started again
+
+
+def started(seconds_ago: float, **more) -> FleetState:
+    """The state after the start of a stopped instance, i-1."""
+    return FleetState(launched={"i-1": Launched(at=ago(seconds_ago), request_id="abc", started=True, **more)})
+
+
+def test_a_stop_is_booked_like_an_end_and_the_report_goes(ledger, reports, report):
+    books = state(i_1=100)
+    report("i-1", images=42)
+    ledger.update(books, [instance("i-1")])
+    assert ledger.update(books, [instance("i-1", "stopping")]) == []
+    ledger.update(books, [instance("i-1", "stopped", reason="Client.UserInitiatedShutdown")])
+    ledger.delete_reports(books)
+    assert books.launched == {}
+    assert 99 < books.ended_seconds < 110
+    assert (books.ended_images, books.not_ready, reports.seen()) == (42, [], {})
+    assert books.stopped["i-1"].usable
+
+
+def test_a_short_life_before_a_stop_costs_a_minute(ledger, report):
+    books = state(i_1=5)
+    report("i-1")
+    ledger.update(books, [instance("i-1", "stopped")])
+    assert books.ended_seconds == 60
+
+
+def test_an_instance_that_was_stopped_before_its_worker_was_ready_is_not_usable(ledger):
+    books = state(i_1=5)
+    ledger.update(books, [instance("i-1", "stopped")])
+    assert not books.stopped["i-1"].usable
+    assert books.not_ready == []
+
+
+def test_the_report_from_before_the_stop_makes_no_started_instance_ready_or_silent(ledger, report):
+    """It is still there when the process died before it deleted it."""
+    books = started(5)
+    report("i-1", images=42)
+    for state_of_ec2, launched_ago in [("stopped", 500), ("pending", -1), ("running", -1)]:
+        ledger.update(books, [instance("i-1", state_of_ec2, seconds=launched_ago)])
+        assert ledger.unseen(books, [instance("i-1", state_of_ec2)]) == int(state_of_ec2 == "stopped")
+        assert not books.launched["i-1"].ready
+    (observed,) = ledger.update(books, [instance("i-1", seconds=-1)])
+    assert (observed.ready, observed.silent) == (False, 0)
+    assert books.start_seconds is None
+
+
+def test_a_started_instance_that_ends_does_not_count_its_former_report_again(ledger, report):
+    books = started(5)
+    report("i-1", images=42)
+    ledger.update(books, [instance("i-1", seconds=-1)])
+    ledger.update(books, [instance("i-1", "terminated", seconds=-1)])
+    assert books.ended_images == 0
+    assert books.not_ready == ["i-1"]
+
+
+def test_how_long_a_start_takes_is_learned_beside_how_long_a_boot_takes(ledger, report):
+    books = started(20)
+    books.boot_seconds = 60
+    report("i-1", ready_ago=8)
+    ledger.update(books, [instance("i-1", seconds=20)])
+    assert books.start_seconds == pytest.approx(12, abs=3)
+    assert books.boot_seconds == 60
+
+
+def test_an_instance_that_was_stopped_and_started_unseen_begins_a_new_life(ledger, report):
+    """A process told it to stop; another one started it, and died before it could save that."""
+    books = state(i_1=500)
+    report("i-1", images=42)
+    first = instance("i-1", seconds=500)
+    ledger.update(books, [first])
+    books.launched["i-1"].ending = books.launched["i-1"].stopping = True
+    (observed,) = ledger.update(books, [instance("i-1", seconds=-1)])
+    assert (observed.stays, observed.ready) == (True, False)
+    assert observed.age < 5
+    assert books.launched["i-1"].started
+    assert 499 < books.ended_seconds < 510
+    assert books.ended_images == 42
+
+
+def test_the_report_of_an_instance_that_was_started_meanwhile_stays(ledger, reports, report):
+    books = state(i_1=100)
+    report("i-1")
+    ledger.update(books, [instance("i-1", "stopped")])
+    books.note_start("i-1", "abc", Call(called_at=ago(0), answered_at=ago(0)))
+    ledger.delete_reports(books)
+    assert list(reports.seen()) == ["i-1"], "perhaps it is that of the new life already"
+
+
+def test_a_start_that_ec2_never_shows_ends_and_costs_nothing(ledger):
+    books = started(5)
+    ledger.update(books, [instance("i-1", "stopped")])
+    assert "i-1" in books.launched
+    books.launched["i-1"].at = ago(61)
+    ledger.update(books, [instance("i-1", "stopped")])
+    assert (books.launched, books.ended_seconds, books.not_ready) == ({}, 0, [])
+    assert not books.stopped["i-1"].usable
+
+
+def test_the_time_that_instances_were_stopped_adds_up(ledger, report):
+    books = state(i_1=100, i_2=100)
+    report("i-1")
+    report("i-2")
+    ledger.update(books, [instance("i-1", "stopped"), instance("i-2", "stopped")])
+    for stopped in books.stopped.values():
+        stopped.since = ago(50)
+    books.note_start("i-1", "abc", Call(called_at=ago(0), answered_at=ago(0)))
+    ledger.update(books, [instance("i-1", "pending"), instance("i-2", "terminated")])
+    assert books.stopped == {}
+    assert books.stopped_seconds == pytest.approx(100, abs=5)

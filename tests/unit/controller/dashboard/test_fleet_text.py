@@ -19,6 +19,10 @@ def test_what_was_done_is_said_first_and_then_why():
     assert (one.done, one.why) == ("Terminated 1 instance.", ["The queue is quiet."])
     (one,) = told([decision("odd", launched=["i-1"], terminated=["i-2", "i-3"])], 5)
     assert one.done == "Launched 1 instance and terminated 2 instances."
+    (one,) = told([decision("cold", started=["i-1"], launched=["i-2", "i-3"])], 5)
+    assert one.done == "Started 1 instance and launched 2 instances."
+    (one,) = told([decision("odd", launched=["i-1"], stopped=["i-2"], terminated=["i-3"])], 5)
+    assert one.done == "Launched 1 instance, stopped 1 instance and terminated 1 instance."
 
 
 def test_of_looks_that_did_nothing_and_differ_in_numbers_only_the_newest_is_told():

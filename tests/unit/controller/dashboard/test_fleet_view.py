@@ -12,11 +12,13 @@ from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import KEY as HISTORY
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Decision, Launched, SharedState
+from controller.autoscaling.fleet_state import Decision, Launched, SharedState, Stopped
 from controller.autoscaling.planner import Policy
-from controller.dashboard.fleet_view import FRESH_SECONDS, FleetView
+from controller.dashboard.fleet_text import as_text, by_state, headline
+from controller.dashboard.fleet_view import DISK_GB, FRESH_SECONDS, FleetView
 from controller.dashboard.fleet_view import view as shown_as
 from controller.dashboard.scaling_costs import ScalingReplay
+from deploy.make_ami import read_arguments
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
 
@@ -119,6 +121,50 @@ def test_the_money_of_one_that_has_ended_counts_before_its_end_is_booked(view, s
     fleet.terminate([instance_id])
     shown = view.read()
     assert (shown.instances, shown.money.images) == ([], 40)
+
+
+def test_a_stopped_instance_is_shown_and_does_not_count_as_up(view, shared, fleet, report, aws, on_call):
+    stopped, ready = fleet.launch(2, "abc", "t" * 32)
+    report(ready, 7)
+    aws.ec2.stop_instances(InstanceIds=[stopped])
+    with shared.hold(0) as lease:
+        lease.state.stopped[stopped] = Stopped(since=now())
+    read = []
+    on_call(aws.s3, "GetObject", lambda params: read.append(params["Key"]))
+    shown = view.read()
+    assert {i.instance_id: i.state for i in shown.instances} == {stopped: "stopped", ready: "ready"}
+    assert shown.up == 1
+    assert headline(shown) == "Nothing waits, 1 instance up"
+    assert by_state(shown.instances) == "1 ready, 1 stopped"
+    assert f"workers/{stopped}" not in read, "its report is gone"
+    assert (shown.history[-1].starting, shown.history[-1].ready) == (0, 1)
+
+
+def test_a_fleet_with_nothing_but_stopped_instances_runs_nothing(view, shared, fleet, aws):
+    (stopped,) = fleet.launch(1, "abc", "t" * 32)
+    aws.ec2.stop_instances(InstanceIds=[stopped])
+    with shared.hold(0) as lease:
+        lease.state.stopped[stopped] = Stopped(since=now())
+    shown = view.read()
+    assert headline(shown) == "Nothing waits, nothing runs"
+    assert shown.history[-1].idle
+    assert f"{stopped}  stopped" in as_text(shown)
+
+
+def test_a_stopped_instance_costs_its_disk(view, shared):
+    month = timedelta(hours=730)
+    with shared.hold(0) as lease:
+        lease.state.stopped_seconds = month.total_seconds()
+        lease.state.stopped["i-1"] = Stopped(since=now() - month)
+        lease.state.ended_seconds = 1000
+    money = view.read().money
+    assert money.disk_dollars == pytest.approx(2 * 1.28, rel=0.001)
+    assert money.dollars == pytest.approx(1 + 2 * 1.28, rel=0.001)
+
+
+def test_the_disk_is_that_of_the_ami(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["make_ami"])
+    assert read_arguments().disk == DISK_GB
 
 
 def test_the_newest_decision_comes_first(view, shared):

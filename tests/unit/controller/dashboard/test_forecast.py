@@ -32,7 +32,9 @@ def test_the_facts_are_those_of_the_last_look():
             "i-1": launched(100, ready=True),
             "i-2": launched(10),
             "i-3": launched(50, ready=True, ending=True),
+            "i-4": launched(3, started=True),
         },
+        start_seconds=12,
         decisions=[
             Decision(at=now(), by="h/1", seen={"visible": 9, "in_flight": 9}, wanted=1),
             Decision(at=now(), by="h/1", seen={"visible": 5, "in_flight": 2, "just_sent": 4}, wanted=1),
@@ -45,6 +47,7 @@ def test_the_facts_are_those_of_the_last_look():
     known = facts(state, POLICY)
     assert (known.queued, known.ready, known.max_instances) == (7, 1, 10)
     assert known.boot_ages == [pytest.approx(10, abs=5)]
+    assert (known.start_ages, known.start_seconds) == ([pytest.approx(3, abs=5)], 12)
     assert known.next_try == pytest.approx(10, abs=5)
     assert (known.images_per_second, known.launch_error) == (2, "")
 

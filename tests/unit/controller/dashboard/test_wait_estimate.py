@@ -36,6 +36,27 @@ def facts(**known) -> Facts:
             60,
         ),
         (
+            3,
+            {"boot_ages": [2.0, 2.0], "boot_seconds": 45.0, "start_ages": [2.0], "start_seconds": 12.0},
+            "launching",
+            "Starting 3 instances: about 10 s until the first takes work.",
+            10,
+        ),
+        (
+            1,
+            {"start_ages": [0.0], "boot_seconds": 45.0},
+            "launching",
+            "Starting 1 instance: about 20 s until the first takes work.",
+            20,
+        ),
+        (
+            5,
+            {"queued": 9, "ready": 1, "boot_ages": [1.0], "start_ages": [1.0]},
+            "classifying",
+            "1 instance classifies 9 waiting images, 5 of them of this request. 2 more are starting.",
+            None,
+        ),
+        (
             1,
             {"boot_ages": [50.0], "boot_seconds": 45.0, "not_ready": 2},
             "launching",
@@ -108,6 +129,8 @@ def test_who_starts_helps_once_it_is_ready():
     alone = seconds_to_answer(100, facts(ready=1, images_per_second=1.0))
     joined = seconds_to_answer(100, facts(ready=1, images_per_second=1.0, boot_ages=[0.0], boot_seconds=20.0))
     assert (alone, joined) == (105, 60)
+    started = facts(ready=1, images_per_second=1.0, start_ages=[0.0], start_seconds=10.0)
+    assert seconds_to_answer(100, started) == 55
 
 
 @given(

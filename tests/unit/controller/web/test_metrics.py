@@ -100,7 +100,7 @@ def test_calls_that_nobody_answers_are_counted_as_well(clients, monkeypatch, cli
 
 def test_the_fleet_is_as_the_last_look_saw_it(state):
     shared = SharedState(state)
-    seen = {"visible": 5, "in_flight": 2, "delayed": 1, "pending": 3, "running": 4}
+    seen = {"visible": 5, "in_flight": 2, "delayed": 1, "pending": 3, "running": 4, "stopped": 1}
     with shared.hold(0) as lease:
         lease.state.remember(Decision(at=now(), by="h/1", seen=seen, wanted=7))
         for started, pending in ((False, 5), (False, 7), (True, 1)):
@@ -113,7 +113,7 @@ def test_the_fleet_is_as_the_last_look_saw_it(state):
     assert found == {
         "classifier_fleet_state_readable": {(): 1},
         "classifier_queue_images": {("visible",): 6, ("in_flight",): 2},
-        "classifier_instances": {("pending",): 3, ("running",): 4},
+        "classifier_instances": {("pending",): 3, ("running",): 4, ("stopped",): 1},
         "classifier_instances_wanted": {(): 7},
         "classifier_boot_stage_seconds": {
             ("pending", "launch"): 6,

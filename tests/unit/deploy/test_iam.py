@@ -1,0 +1,56 @@
+"""What the controller's role may and may not do to instances; e2e/test_plan.py compares it with the calls."""
+
+import json
+from string import Template
+from typing import Any
+
+import pytest
+
+from local.driver import ROOT
+from tests.support.iam import Need, refused
+
+VARIABLES = {
+    "account": "123456789012",
+    "region": "us-east-1",
+    "worker_name": "worker",
+    "ami_id": "ami-12c6146b",
+    "launch_template_id": "lt-1",
+    "worker_security_group": "sg-1",
+    "worker_role": "worker",
+    "input_bucket": "in",
+    "output_bucket": "out",
+    "state_bucket": "state",
+    "request_queue": "requests",
+}
+INSTANCE = "arn:aws:ec2:us-east-1:123456789012:instance/i-1"
+
+
+@pytest.fixture
+def policy() -> dict[str, Any]:
+    text = (ROOT / "deploy" / "iam" / "controller.json").read_text()
+    return dict(json.loads(Template(text).substitute(VARIABLES)))
+
+
+@pytest.mark.parametrize("action", ["StopInstances", "StartInstances", "TerminateInstances"])
+def test_only_instances_with_the_tag_of_the_fleet_may_be_stopped_started_and_terminated(policy, action):
+    def need(resource: str = INSTANCE, **tags: str) -> Need:
+        return Need(f"ec2:{action}", resource, {f"aws:ResourceTag/{name}": tags[name] for name in tags})
+
+    assert refused(policy, [need(fleet="worker")]) == []
+    not_ours = [
+        need(),
+        need(fleet="another-worker"),
+        need(Name="worker"),
+        need(INSTANCE.replace("us-east-1", "eu-west-1"), fleet="worker"),
+        need("*", fleet="worker"),
+    ]
+    assert refused(policy, not_ours) == not_ours
+
+
+def test_instances_may_not_be_changed_otherwise(policy):
+    tagged = {"aws:ResourceTag/fleet": "worker"}
+    others = [
+        Need(f"ec2:{action}", INSTANCE, tagged)
+        for action in ("RebootInstances", "ModifyInstanceAttribute", "GetConsoleOutput", "DeleteTags")
+    ]
+    assert refused(policy, others) == others
