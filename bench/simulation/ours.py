@@ -90,7 +90,7 @@ class Ours(Policy):
         demand = self.state.demand
         demand.note_sent(requests, images, world.now)
         for seconds in world.boots[self.booted :]:
-            self.state.note_boot(seconds)
+            self.state.note_boot(seconds, started=False)
         self.booted = len(world.boots)
         return Observation(
             now=world.now,

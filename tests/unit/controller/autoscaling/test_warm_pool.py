@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, TOO_LATE
+from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, MESSAGES_SECONDS, TOO_LATE
 from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
@@ -482,8 +482,9 @@ def test_a_controller_with_nothing_but_stopped_instances_is_idle(world, stopped,
         for operation in client.meta.service_model.operation_names:
             on_call(client, operation, lambda params, operation=operation: calls.update([operation]))
     pauses = [autoscaler.look() for _ in range(6)]
-    assert pauses == [60, 120, 240, LONGEST_IDLE_SECONDS, LONGEST_IDLE_SECONDS, LONGEST_IDLE_SECONDS]
-    assert calls == {"GetQueueAttributes": 6, "DescribeInstances": 6, "ListObjectsV2": 6}
+    assert pauses == [60, 120, *[MESSAGES_SECONDS] * 4]
+    assert calls.keys() == {"GetQueueAttributes", "DescribeInstances", "ListObjectsV2"}
+    assert autoscaler._pause == LONGEST_IDLE_SECONDS
 
 
 def test_an_idle_controller_still_terminates_an_instance_after_a_day(world, stopped, monkeypatch):
