@@ -18,7 +18,7 @@ def test_the_first_request_from_nothing_is_measured_stage_by_stage(start):
     (boot,) = boots
     assert boot["instance_id"] == image["instance_id"]
     assert boot["started"] is False
-    assert boot["pending"] == pytest.approx(BOOT_SECONDS, abs=1)
+    assert boot["pending"] > BOOT_SECONDS - 0.2
     assert all(0 <= boot[stage] < 30 for stage in STAGES)
     assert boot["model"] > 0.1, "Python and OpenVINO are loaded"
     assert boot["total"] == pytest.approx(sum(boot[stage] for stage in STAGES), abs=0.01)
