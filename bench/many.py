@@ -38,6 +38,7 @@ from local.__main__ import DEFAULTS
 from local.driver import ROOT, System, eventually, free_port
 
 PROCESSES = 2  # of each host
+START_SECONDS = 180.0  # the longest start of all hosts
 HURRY, IDLE_SECONDS = 60.0, 60.0  # so an idle hour
 IDLE_AFTER = 20.0  # seconds until the pauses of a hurried idle host have grown to the longest
 LIGHT_SECONDS, LIGHT_EVERY, LIGHT_ANSWER = 60.0, 5.0, 0.5
@@ -193,7 +194,7 @@ def hosts_of_a_system(count: int) -> Iterator[Hosts]:
             logs.append(folder / f"{number}.log")
             urls.append(running.enter_context(host(arbiter, logs[-1], folder / f"metrics-{number}")))
         for url in urls:
-            eventually(lambda url=url: is_ready(url), 90, every=0.2)
+            eventually(lambda url=url: is_ready(url), START_SECONDS, every=0.5)
         yield Hosts(system, urls, logs, hurry)
 
 
@@ -220,7 +221,7 @@ def host(arbiter: psutil.Process, log: Path, metrics: Path) -> Iterator[str]:
 def is_ready(url: str) -> bool:
     try:
         return requests.get(f"{url}readyz", timeout=5).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

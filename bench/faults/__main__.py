@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from threading import Event, Thread
 
@@ -22,7 +23,14 @@ from bench.arguments import parser_of
 from bench.faults.breaker import Breaker
 from bench.faults.load import Clients, Seen
 from bench.faults.rules import Hit
-from bench.faults.verdict import explained, figures_and_zeros, instances_left, messages_left, table_of
+from bench.faults.verdict import (
+    explained,
+    figures_and_zeros,
+    instances_left,
+    keys_apart,
+    messages_left,
+    table_of,
+)
 from local.driver import ROOT, System, eventually, running
 
 MAX_INSTANCES, MAX_RECEIVES = 2, 6
@@ -60,6 +68,7 @@ def main() -> int:
             settle(system)
             reasons, unexplained = explained(seen.accepted, hits, MAX_RECEIVES)
             figures, zeros = figures_and_zeros(system, seen, unexplained)
+            apart = sorted(keys_apart(system))
             if options.keep:
                 shutil.copytree(ROOT / ".local" / str(system.port), options.keep, dirs_exist_ok=True)
     print(f"\n{options.minutes:g} minutes, seed {options.seed}")
@@ -71,7 +80,14 @@ def main() -> int:
         ("must be zero", zeros),
     ):
         print(f"\n{title}", *(f"  {name:64}{number:6}" for name, number in table.items()), sep="\n")
-    for item in [*unexplained, *seen.without_a_sentence, *seen.changed, *seen.twice, *seen.never_accepted]:
+    for item in [
+        *apart,
+        *unexplained,
+        *seen.without_a_sentence,
+        *seen.changed,
+        *seen.twice,
+        *seen.never_accepted,
+    ]:
         print("   ", item)
     good = not any(zeros.values()) and figures["instances at once, at most"] <= MAX_INSTANCES
     print("\nas it should be" if good else "\nNOT as it should be")
@@ -101,9 +117,13 @@ def run(system: System, minutes: float, seed: int, seen: Seen, skew: Path) -> li
 
 
 def settle(system: System) -> None:
-    """Waits until no instance runs and no message is left, or for SETTLE_SECONDS."""
+    """Waits until all is answered, no instance runs and no message is left, or for SETTLE_SECONDS."""
+
+    def is_settled() -> bool:
+        return not (instances_left(system) or messages_left(system) or keys_apart(system))
+
     with suppress(AssertionError):
-        eventually(lambda: not instances_left(system) and not messages_left(system), SETTLE_SECONDS, every=1)
+        eventually(is_settled, SETTLE_SECONDS, every=1)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,10 @@ class Journal:
         with self._lock:
             mine = request_id in self._open
         if mine:
-            self.close(request_id)
+            try:
+                self.close(request_id)
+            except CloudError as error:
+                log.warning("%s; a later run of the autoscaler deletes it", error)
 
     def _leave_to_recovery(self, request_id: str) -> None:
         with self._lock:

@@ -45,10 +45,10 @@ class Submissions:
     ) -> WatchedRequest:
         """Uploads the images before it sends their messages, so that workers always find the image.
 
-        Afterwards, the files are closed. Raises CloudError when AWS fails; the request is then abandoned.
-        With a `claim`, raises ClaimLost when another POST with the same key was faster. A request with a
-        `claim` is not abandoned if only its messages could not be sent: recovery sends them, and the next
-        POST with the key gets the answer.
+        Afterwards, the files are closed. Raises CloudError when AWS fails. The request is then abandoned,
+        unless all images were uploaded: recovery then has them answered. With a `claim`, raises ClaimLost
+        when another POST with the same key was faster. If only its messages could not be sent, the next POST
+        with the key gets the answer.
         """
         copies = self.deduplication.copies(uploads)
         watched = WatchedRequest(
@@ -60,19 +60,16 @@ class Submissions:
         )
         with self.outbox.upload():
             try:
-                self._upload(watched, uploads)
-                if claim:
-                    claim.accept()
-            except (CloudError, ClaimLost) as error:
-                if claim and isinstance(error, CloudError):
-                    claim.release()
+                known = self._upload(watched, uploads)
+            except CloudError:
                 self._abandon(request_id, uploads, claim)
                 raise
             watched.note_first_message()
             try:
+                self._accept(watched, known, claim)
                 self.outbox.send(watched.in_queue)
-            except CloudError:
-                self._abandon(request_id, uploads, claim)
+            except (CloudError, ClaimLost):  # there are answers by now, or messages
+                self.journal.leave(request_id)
                 raise
         for upload in uploads:
             upload.stream.close()
@@ -83,8 +80,8 @@ class Submissions:
         self.polling.watch(watched)
         return watched
 
-    def _upload(self, watched: WatchedRequest, uploads: Sequence[Upload]) -> None:
-        """Uploads the images, and writes the predictions that are known already."""
+    def _upload(self, watched: WatchedRequest, uploads: Sequence[Upload]) -> list[Prediction]:
+        """Uploads the images. Returns the predictions that are known already."""
         share = self.pool.share()
         note = self.journal.hold if watched.sent_before else self.journal.open
         steps = [share.submit(note, watched.request_id)]
@@ -96,9 +93,20 @@ class Submissions:
             if upload.refusal
         ]
         finish(steps)
-        list(self.pool.map(self.outputs.put_prediction, known))
-        watched.know({prediction.image_id: prediction for prediction in known})
-        self.deduplication.answer_copies(watched)
+        return known
+
+    def _accept(self, watched: WatchedRequest, known: list[Prediction], claim: Claim | None) -> None:
+        """Writes the predictions that are known already, and notes that all images are uploaded."""
+        try:
+            list(self.pool.map(self.outputs.put_prediction, known))
+            watched.know({prediction.image_id: prediction for prediction in known})
+            self.deduplication.answer_copies(watched)
+            if claim:
+                claim.accept()
+        except CloudError:
+            if claim:
+                claim.release()
+            raise
 
     def _store(self, upload: Upload) -> None:
         """Uploads the image. The content of a file that was refused is not stored."""
@@ -113,12 +121,13 @@ class Submissions:
         """Deletes the uploads of a request whose id was never sent to a client, and closes it.
 
         If that fails, recovery has them answered, although nobody asks for them. It also does so if there is
-        a `claim`, because another POST may already know the request-id and use what is stored.
+        a `claim`, because another POST may use what is stored.
         """
+        if claim:
+            claim.release()
+            self.journal.leave(request_id)
+            return
         try:
-            if claim:
-                self.journal.leave(request_id)
-                return
             list(self.pool.map(self.inputs.delete, [upload.image_id for upload in uploads]))
             self.journal.close(request_id)
         except CloudError as error:

@@ -99,16 +99,29 @@ def test_what_s3_took_of_an_upload_and_does_not_delete_is_answered(
     assert process.submissions.journal.markers() == []
 
 
-def test_a_queue_that_refuses_is_an_error_too(make, inputs, outputs, aws, on_call, state):
-    process = make()
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_queue_that_refuses_is_an_error_and_what_is_stored_is_answered(
+    make, inputs, outputs, queue, work, aws, on_call, on_reply, state, carried_out
+):
+    """The refused file has its answer already, and SQS may have taken the messages nevertheless."""
+    process, down = make(), [1]
 
-    def refuse(params):
-        raise refusal("ServiceUnavailable", "SendMessageBatch")
+    def refuse(_):
+        if down:
+            raise refusal("ServiceUnavailable", "SendMessageBatch")
 
-    on_call(aws.sqs, "SendMessageBatch", refuse)
+    (on_reply if carried_out else on_call)(aws.sqs, "SendMessageBatch", refuse)
     with pytest.raises(CloudError, match="ServiceUnavailable"):
-        submit(process, "a.png")
-    assert Journal(state, inputs, outputs).markers() == []
+        submit(process, "a.png", "notes.txt", refused=("notes.txt",))
+    down.clear()
+    assert queue.counts().backlog == carried_out
+    work()
+    recover(queue, outputs, Journal(state, inputs, outputs))
+    work()
+    assert list(outputs.keys("")) == list(inputs.keys(""))
+    assert len(list(inputs.keys(""))) == 2
+    recover(queue, outputs, process.submissions.journal)
+    assert process.submissions.journal.markers() == []
 
 
 def test_a_marker_says_that_a_request_waits_before_its_messages_are_sent(
