@@ -184,10 +184,10 @@ class Autoscaler:
         """Does what was planned while the lease lasts. After that, another process may run."""
         self._answer_dead_letters(run)
         for planned, act in [
-            (self.pool.needless(run.observed.pool, lease.state), self._reap),
             (run.plan.terminate, self._terminate),
             (run.plan.fail, self._fail_what_waits),
             (run.plan.launch, self._launch),
+            (self.pool.needless(run.observed.pool, lease.state), self._reap),
         ]:
             if planned and not lease.may_act():
                 run.reasons.append(TOO_LATE)

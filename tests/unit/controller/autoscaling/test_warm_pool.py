@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from cloud.clock import now
+from cloud.errors import CloudError
 from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, MESSAGES_SECONDS, TOO_LATE
-from controller.autoscaling.fleet_state import LEASE_SECONDS
+from controller.autoscaling.fleet_state import LEASE_SECONDS, UnansweredLaunch
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.warm_pool import LONGEST_STOPPED
@@ -264,6 +266,16 @@ def test_a_start_without_an_answer_is_not_doubled_by_a_launch(world, stopped, la
     assert ids(world, "terminated") == [stopped], "it did not come, and would not the next time"
 
 
+def test_nothing_is_started_while_a_launch_without_an_answer_is_repeated(world, stopped, launches):
+    """Its instances may be coming already, and would then be more than are needed."""
+    with world.shared.hold(0) as lease:
+        lease.state.unanswered = UnansweredLaunch(at=now(), count=1, request_id="abc")
+    world.ask(1)
+    world.reconcile()
+    assert launches == [1]
+    assert ids(world, "stopped") == [stopped]
+
+
 def test_a_start_that_ec2_does_not_show_yet_is_not_repeated(world, stopped, launches, states, aws, on_call):
     calls: list[object] = []
     on_call(aws.ec2, "StartInstances", calls.append)
@@ -345,6 +357,15 @@ def test_an_instance_of_other_settings_is_neither_kept_nor_started(world, stoppe
     world.ask(1)
     world.reconcile()
     assert ids(world, "terminated") == [stopped]
+    assert launches == [1]
+
+
+def test_an_outage_of_terminations_in_the_pool_holds_up_no_launch(world, stopped, launches, aws, on_call):
+    world.fleet.plan = plan(ami_id="ami-0123456789abcdef0")
+    on_call(aws.ec2, "TerminateInstances", raising(refusal("InternalError", "TerminateInstances")))
+    world.ask(1)
+    with pytest.raises(CloudError, match="could not terminate"):
+        world.reconcile()
     assert launches == [1]
 
 

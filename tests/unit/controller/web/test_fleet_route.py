@@ -143,6 +143,24 @@ def test_the_page_says_what_each_way_of_scaling_would_have_cost(client, view):
     assert client.get("/fleet").json["scaling_costs"] == {"images": 1234, "queue": 2.5, "rate": 0.5}
 
 
+def test_a_stopped_instance_is_shown_as_such_with_what_it_costs(client, view):
+    idle = {"visible": 0, "in_flight": 0, "delayed": 0}
+    stopped = answer(1).instances[0].model_copy(update={"state": "stopped"})
+    money = answer().money.model_copy(update={"disk_dollars": 0.01, "dollars": 0.1})
+    view.shown = answer(queue=idle, money=money).model_copy(update={"instances": [stopped]})
+    text = page(client).text
+    for words in (
+        "Nothing waits, nothing runs",
+        "1 stopped. Stopped instances cost only their disks.",
+        "Instances 0 of 1,000",
+        "worker-0 i-00000000000000000 stopped",
+        "at $0.09 an hour, and $0.0100 for the disks of stopped ones: $0.1000 for 900 images.",
+    ):
+        assert words in text
+    text = client.get("/fleet", headers={"Accept": "text/plain"}).text
+    assert "; $0.0100 of it for the disks of stopped instances" in text
+
+
 def test_the_text_is_for_a_shell(client, view):
     view.shown = answer(1)
     lines = client.get("/fleet", headers={"Accept": "text/plain"}).text.splitlines()
