@@ -9,6 +9,7 @@ own clock (Date - LastModified), so the clocks of the hosts do not matter.
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from cloud.buckets import Bucket, JsonObjects, Stored
+from cloud.call_counts import CallCounts, UnbookedCalls
 from cloud.errors import Conflict
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.fleet_history import Sample
@@ -127,6 +129,8 @@ class FleetState(BaseModel):
     """The number of images that these instances have processed."""
     ended_busy_seconds: float = 0
     """The seconds in which they had images in hand."""
+    calls: Counter[str] = Counter()
+    """The calls of AWS, by `CallKind`, of these instances and of all controller processes."""
     swept_at: datetime | None = None
     """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)
@@ -202,13 +206,25 @@ class Busy(Exception):
 
 
 class SharedState:
-    def __init__(self, bucket: Bucket, clock: Callable[[], float] = time.monotonic) -> None:
+    """Reads and writes the state. Each lease adds the unbooked calls of this process to it at its end."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        clock: Callable[[], float] = time.monotonic,
+        unbooked: UnbookedCalls | None = None,
+    ) -> None:
+        self.unbooked = unbooked or UnbookedCalls(CallCounts())
         self._states = JsonObjects(bucket, FleetState, in_place_of_broken=lambda key: FleetState())
         self.clock = clock
 
     def peek(self) -> FleetState:
         """Reads the state without the lease. It must not be changed."""
         return self._read()[0]
+
+    def peek_with_booked(self) -> tuple[FleetState, Counter[str]]:
+        """Does what `peek` does, and also returns which calls of this process the state contains."""
+        return self.unbooked.read_with_booked(self.peek)
 
     def changed_within(self, seconds: float) -> bool:
         """Returns whether a process that no longer holds the lease wrote the state within these seconds."""
@@ -228,7 +244,8 @@ class SharedState:
         finally:
             lease.state.holder = None
             try:
-                self._write(lease.state, IfMatch=etag)
+                with self.unbooked.added_to(lease.state.calls):
+                    self._write(lease.state, IfMatch=etag)
                 lease.saved = True
             except Conflict:
                 log.warning(

@@ -83,6 +83,7 @@ class InstanceLedger:
             report = self.reports.get(instance_id)
             state.ended_images += report.images if report else 0
             state.ended_busy_seconds += report.busy_seconds if report else 0
+            state.calls.update(report.calls if report else {})
             self._ended.add(instance_id)
         elif not expected:
             state.not_ready.append(instance_id)
@@ -105,6 +106,11 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
 def billed(seconds: float) -> float:
     """Returns the seconds that EC2 bills for an instance that ran for `seconds`: at least a minute."""
     return max(60.0, seconds)
+
+
+def instance_seconds(state: FleetState) -> float:
+    """Returns the seconds that EC2 bills so far for all instances of the fleet."""
+    return state.ended_seconds + sum(billed(age(launched)) for launched in state.launched.values())
 
 
 def age(launched: Launched) -> float:

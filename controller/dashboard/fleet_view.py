@@ -1,6 +1,7 @@
-"""Gathers the data of `GET /fleet`: the queue, the instances, the decisions with reasons, and the costs."""
+"""Gathers the data of `GET /fleet`: the queue, the instances, the decisions with reasons, and the bill."""
 
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,8 @@ from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
-from controller.autoscaling.instance_ledger import billed
+from controller.autoscaling.instance_ledger import instance_seconds
+from controller.dashboard.bill import Bill, bill
 from controller.dashboard.fleet_chart import since
 from controller.dashboard.shared_reading import SharedReading
 from controller.image_requests.results import model_in_words
@@ -52,20 +54,6 @@ class InstanceView(BaseModel):
     """The request it was launched for. The id is cut, because a full one gives access to the images."""
 
 
-class Money(BaseModel):
-    """What the fleet has cost so far."""
-
-    instance_seconds: float
-    """The time of all instances so far, as EC2 bills it: at least one minute per instance."""
-    price_per_hour: float
-    """The price of one instance, in dollars."""
-    dollars: float
-    images: int
-    """The number of images that these instances have processed."""
-    dollars_per_1000_images: float | None
-    """None while no image has been processed."""
-
-
 class FleetAnswer(BaseModel):
     """The state of the queue and the fleet, with recent decisions and history."""
 
@@ -74,7 +62,7 @@ class FleetAnswer(BaseModel):
     max_instances: int
     max_images_per_instance: int
     instances: list[InstanceView]
-    money: Money
+    money: Bill
     decisions: list[Decision]
     """The decisions of the autoscaler, newest first."""
     history: list[Sample]
@@ -97,11 +85,12 @@ class FleetView:
         max_instances: int,
         max_images_per_instance: int,
         price_per_hour: float,
+        charged: bool = True,
     ) -> None:
         self.queue, self.fleet, self.shared, self.reports = queue, fleet, shared, reports
         self.history = history
         self.max_instances, self.max_images_per_instance = max_instances, max_images_per_instance
-        self.price_per_hour = price_per_hour
+        self.price_per_hour, self.charged = price_per_hour, charged
         self.readings: SharedReading[FleetAnswer | CloudError] = SharedReading(FRESH_SECONDS, READING_SHARE)
 
     def recent(self) -> FleetAnswer:
@@ -124,14 +113,15 @@ class FleetView:
     def read(self) -> FleetAnswer:
         """Reads the present state of the fleet. Raises CloudError when AWS fails."""
         with ThreadPoolExecutor(16) as pool:
-            counts, state = pool.submit(self.queue.counts), pool.submit(self.shared.peek)
+            counts, peeked = pool.submit(self.queue.counts), pool.submit(self.shared.peek_with_booked)
             history = pool.submit(self.history.read)
             found = self.fleet.instances()
+            state, booked = peeked.result()
             # Include ended instances that the shared state does not count as ended yet, for the costs.
-            known = [i for i in found if i.state not in ENDED or i.instance_id in state.result().launched]
+            known = [i for i in found if i.state not in ENDED or i.instance_id in state.launched]
             reports = list(pool.map(self.reports.get, [i.instance_id for i in known]))
         views = [view(i, report) for i, report in zip(known, reports, strict=True)]
-        decisions = state.result().decisions[::-1]
+        decisions = state.decisions[::-1]
         at = now()
         sample = sample_of(counts.result(), views, decisions[0].wanted if decisions else 0, at)
         return FleetAnswer(
@@ -144,23 +134,23 @@ class FleetView:
             max_instances=self.max_instances,
             max_images_per_instance=self.max_images_per_instance,
             instances=[i for i in views if i.state not in ENDED],
-            money=self._money(state.result(), views),
+            money=self._bill(state, booked, reports),
             decisions=[abridged(decision) for decision in decisions],
             history=[*(s for s in history.result() if s.at < at), sample],
         )
 
-    def _money(self, state: FleetState, instances: list[InstanceView]) -> Money:
-        booked = [i for i in instances if i.instance_id in state.launched]
-        seconds = state.ended_seconds + sum(billed(i.age_seconds) for i in booked)
-        images = state.ended_images + sum(i.images for i in booked)
-        dollars = seconds / 3600 * self.price_per_hour
-        return Money(
-            instance_seconds=round(seconds, 1),
-            price_per_hour=self.price_per_hour,
-            dollars=round(dollars, 6),
-            images=images,
-            dollars_per_1000_images=round(dollars / images * 1000, 6) if images else None,
-        )
+    def _bill(self, state: FleetState, booked: Counter[str], reports: list[WorkerReport | None]) -> Bill:
+        """Returns the bill.
+
+        `booked` are the calls of this process that the state contains. `reports` are those of all instances
+        that the state does not count as ended.
+        """
+        running = [report for report in reports if report and report.instance_id in state.launched]
+        calls = state.calls + self.shared.unbooked.since(booked)
+        for report in running:
+            calls += report.calls
+        images = state.ended_images + sum(report.images for report in running)
+        return bill(instance_seconds(state), calls, images, self.price_per_hour, self.charged)
 
 
 def sample_of(counts: QueueCounts, instances: list[InstanceView], wanted: int, at: datetime) -> Sample:
