@@ -1,11 +1,12 @@
 """What a million images cost on AWS, from counted calls and the measured speed of a worker.
 
-    .venv/bin/python -m bench.bill [--photos DIR]
+    .venv/bin/python -m bench.bill [--photos DIR] [--idle MINUTES]
 
 It starts the system as `make run` does, sends 100 images in one request and then in 100 requests at once,
 with the answer cache on and off, and prices the calls with cloud/prices.py. All photos differ, so that
-nothing is answered from the cache. It also compares the calls that the local AWS has counted with the bill of
-`GET /fleet`. bench/README.md says how to read the tables.
+nothing is answered from the cache. It also compares what the local AWS has counted with the bill of
+`GET /fleet`. With --idle, it only counts the calls of so many minutes after the end of the last instance.
+bench/README.md says how to read the tables.
 """
 
 import argparse
@@ -34,8 +35,7 @@ from local.driver import ROOT, System, eventually, running
 IMAGES, ROUNDS = 100, 3
 WORKER_DELAY = 0.03  # seconds to S3 and SQS while the worker's speed is measured
 SETTLED_SECONDS = 2.0  # after the last instance, until the controller has written what it still has to
-IDLE_SECONDS = 60
-IDLE_MINUTES_A_MONTH = 365 / 12 * 24 * 60
+MINUTES_A_MONTH = 365 / 12 * 24 * 60
 THREAD_NAMES = ROOT / "bench" / "thread_names"
 AUTOSCALER = "autoscaler"  # the name of its thread
 
@@ -67,26 +67,27 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, help="a folder of JPEG files (default: crops of packaged ones)"
     )
+    parser.add_argument("--idle", type=float, metavar="MINUTES", help="measure only an idle fleet")
     options = parser.parse_args()
     os.environ.setdefault("MODEL", "efficientnet_lite0")
+    if options.idle:
+        report_idle(options.idle, idle(options.idle, different_photos(1, options.photos)))
+        return
     with tempfile.TemporaryDirectory() as name:
         photos = different_photos(2 * ROUNDS * IMAGES, options.photos)
         loads: dict[tuple[str, str], Load] = {}
+        shares = []
         for cache in ("on", "off"):
-            found, idle, billed = measure(Path(name) / "output", photos, cache)
+            found, share = measure(Path(name) / "output", photos, cache)
+            shares.append(f"{100 * share:.2f} %")
             loads |= {(shape, cache): load for shape, load in found.items()}
         speed = worker_speed(Path(name) / "photos", photos)
     report(loads, speed)
-    report_idle(idle)
-    print(f"\nof the dollars that the local AWS counted, the bill of /fleet has {100 * billed:.2f} %")
+    print(f"\nof the dollars that the local AWS counted, the bill of /fleet has {' and '.join(shares)}")
 
 
-def measure(output: Path, photos: list[bytes], cache: str) -> tuple[dict[str, Load], Calls, float]:
-    """Returns what each load took, and the calls of a minute in which nothing was asked for.
-
-    The third value is what the calls cost on the bill of `GET /fleet`, as a part of what the calls that the
-    local AWS has counted cost.
-    """
+def measure(output: Path, photos: list[bytes], cache: str) -> tuple[dict[str, Load], float]:
+    """Returns what each load took, and what part of its dollars is on the bill of `GET /fleet`."""
     shapes: dict[str, Callable[[System, list[bytes]], None]] = {
         "in one request": in_one_request,
         "in 100 requests": in_many_requests,
@@ -98,11 +99,18 @@ def measure(output: Path, photos: list[bytes], cache: str) -> tuple[dict[str, Lo
         for _ in range(ROUNDS):
             for shape, send in shapes.items():
                 add_round(system, loads[shape], send, [next(left) for _ in range(IMAGES)])
-        before = calls_of(system)
-        time.sleep(IDLE_SECONDS)
-        idle = calls_of(system) - before
         billed, counted = on_the_bill(system) - billed, price_of(calls_of(system)) - counted
-        return loads, idle, billed / counted
+        return loads, billed / counted
+
+
+def idle(minutes: float, photos: list[bytes]) -> Calls:
+    """Returns the calls of a fleet in the minutes after its last instance has ended."""
+    with tempfile.TemporaryDirectory() as name, running(Path(name) / "output", ANSWER_CACHE="on") as system:
+        in_one_request(system, photos)
+        settle(system)
+        before = calls_of(system)
+        time.sleep(60 * minutes)
+        return calls_of(system) - before
 
 
 def on_the_bill(system: System) -> float:
@@ -223,10 +231,10 @@ def print_row(name: str, values: list[float]) -> None:
     print(name[: len(name) - len(end)] + f"{end:40}" + "".join(f"{value:17.2f}" for value in values))
 
 
-def report_idle(idle: Calls) -> None:
-    month = {call: price(call) * count * IDLE_MINUTES_A_MONTH / 1e6 for call, count in idle.items()}
-    print(f"\nan idle controller process: {sum(month.values()):.2f} dollars a month; calls in a minute")
-    for call, count in idle.most_common():
+def report_idle(minutes: float, calls: Calls) -> None:
+    month = price_of(calls) * MINUTES_A_MONTH / minutes
+    print(f"an idle controller process: {month:.3f} dollars a month; calls in {minutes:g} minutes")
+    for call, count in calls.most_common():
         print(f"    {' '.join(call):36}{count:17d}")
 
 

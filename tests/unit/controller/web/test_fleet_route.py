@@ -102,7 +102,7 @@ def test_the_page_says_what_there_is(client, view):
         "S3 GET 1 call $0.000000 0.0 % $0.000000",
         "SQS 500 calls $0.000200 0.2 % $0.000222",
         "Total 900 images $0.1000 100.0 % $0.1111",
-        "An instance costs $0.09 an hour, and at least one minute.",
+        "An instance costs $0.09 an hour, and each counts as at least one minute.",
         "at the list prices of us-east-1, November 2026.",
     ):
         assert words in text
