@@ -1,10 +1,12 @@
 """Computes what a million images cost on AWS, from counted calls and the measured speed of a worker.
 
-    .venv/bin/python -m bench.bill [--photos DIR]
+    .venv/bin/python -m bench.bill [--photos DIR] [--idle MINUTES]
 
 It starts the system as `make run` does, sends 100 images in one request and then in 100 requests at once,
-with the answer cache on and off, and prices the calls with bench/prices.toml. All photos differ, so that
-nothing is answered from the cache. bench/README.md says how to read the tables.
+with the answer cache on and off, and prices the calls with cloud/prices.py. All photos differ, so that
+nothing is answered from the cache. It also compares what the local AWS has counted with the bill of
+`GET /fleet`. With --idle, it only counts the calls of so many minutes after the end of the last instance.
+bench/README.md says how to read the tables.
 """
 
 import os
@@ -12,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,18 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import requests
 
 from bench.arguments import parser_with_photos
 from bench.photos import different_photos
 from bench.processes import cpu_seconds
 from bench.worker import PHOTOS, run_worker
+from cloud.prices import AS_OF, INSTANCE_HOUR, INSTANCE_TYPE, MILLION_CALLS, REGION, kind_of
 from local.driver import ROOT, System, eventually, running
 
 IMAGES, ROUNDS = 100, 3
 WORKER_DELAY = 0.03  # seconds to S3 and SQS while the worker's speed is measured
 SETTLED_SECONDS = 2.0  # after the last instance, until the controller has written what it still has to
-IDLE_SECONDS = 60
-IDLE_MINUTES_A_MONTH = 365 / 12 * 24 * 60
+MINUTES_A_MONTH = 365 / 12 * 24 * 60
 THREAD_NAMES = ROOT / "bench" / "thread_names"
 AUTOSCALER = "autoscaler"  # the name of its thread
 
@@ -59,22 +61,28 @@ class Load:
 
 
 def main() -> None:
-    options = parser_with_photos(__doc__).parse_args()
+    parser = parser_with_photos(__doc__)
+    parser.add_argument("--idle", type=float, metavar="MINUTES", help="measure only an idle fleet")
+    options = parser.parse_args()
     os.environ.setdefault("MODEL", "efficientnet_lite0")
-    prices = tomllib.loads((ROOT / "bench" / "prices.toml").read_text())
+    if options.idle:
+        report_idle(options.idle, idle(options.idle, different_photos(1, options.photos)))
+        return
     with tempfile.TemporaryDirectory() as name:
         photos = different_photos(2 * ROUNDS * IMAGES, options.photos)
         loads: dict[tuple[str, str], Load] = {}
+        shares = []
         for cache in ("on", "off"):
-            found, idle = measure(Path(name) / "output", photos, cache)
+            found, share = measure(Path(name) / "output", photos, cache)
+            shares.append(f"{100 * share:.2f} %")
             loads |= {(shape, cache): load for shape, load in found.items()}
         speed = worker_speed(Path(name) / "photos", photos)
-    report(prices, loads, speed)
-    report_idle(prices, idle)
+    report(loads, speed)
+    print(f"\nof the dollars that the local AWS counted, the bill of /fleet has {' and '.join(shares)}")
 
 
-def measure(output: Path, photos: list[bytes], cache: str) -> tuple[dict[str, Load], Calls]:
-    """Returns what each load took, and the calls of a minute in which nothing was asked for."""
+def measure(output: Path, photos: list[bytes], cache: str) -> tuple[dict[str, Load], float]:
+    """Returns what each load took, and what part of its dollars is on the bill of `GET /fleet`."""
     shapes: dict[str, Callable[[System, list[bytes]], None]] = {
         "in one request": in_one_request,
         "in 100 requests": in_many_requests,
@@ -82,12 +90,33 @@ def measure(output: Path, photos: list[bytes], cache: str) -> tuple[dict[str, Lo
     loads = {shape: Load() for shape in shapes}
     left = iter(photos)
     with running(output, ANSWER_CACHE=cache, PYTHONPATH=str(THREAD_NAMES)) as system:
+        billed, counted = on_the_bill(system), price_of(calls_of(system))
         for _ in range(ROUNDS):
             for shape, send in shapes.items():
                 add_round(system, loads[shape], send, [next(left) for _ in range(IMAGES)])
+        billed, counted = on_the_bill(system) - billed, price_of(calls_of(system)) - counted
+        return loads, billed / counted
+
+
+def idle(minutes: float, photos: list[bytes]) -> Calls:
+    """Returns the calls of a fleet in the minutes after its last instance has ended."""
+    with tempfile.TemporaryDirectory() as name, running(Path(name) / "output", ANSWER_CACHE="on") as system:
+        in_one_request(system, photos)
+        settle(system)
         before = calls_of(system)
-        time.sleep(IDLE_SECONDS)
-        return loads, calls_of(system) - before
+        time.sleep(60 * minutes)
+        return calls_of(system) - before
+
+
+def on_the_bill(system: System) -> float:
+    """Returns the dollars of all calls so far on the bill of `GET /fleet`."""
+    items = requests.get(f"{system.url}fleet", timeout=30).json()["money"]["items"]
+    return sum(item["dollars"] for item in items if item["unit"] == "calls")
+
+
+def price_of(calls: Calls) -> float:
+    """Returns the dollars that so many calls cost."""
+    return sum(price(call) * count for call, count in calls.items()) / 1_000_000
 
 
 def add_round(
@@ -160,19 +189,19 @@ def worker_speed(folder: Path, photos: list[bytes]) -> float:
     return run_worker(folder, WORKER_DELAY).images_per_second
 
 
-def report(prices: dict[str, Any], loads: dict[tuple[str, str], Load], speed: float) -> None:
-    compute = prices["instance"]["hour"] / 3600 / speed * 1_000_000
+def report(loads: dict[tuple[str, str], Load], speed: float) -> None:
+    compute = INSTANCE_HOUR / 3600 / speed * 1_000_000
     print(f"\n{psutil.cpu_count()} cores, {ROUNDS} times {IMAGES} images, all different")
-    print(f"us-east-1, prices as of {prices['as_of']}\n")
+    print(f"{REGION}, prices as of {AS_OF}\n")
     print(f"{'':40}" + "".join(f"{shape:>17}" for shape, _ in loads))
     print(f"{'':40}" + "".join(f"{'cache ' + cache:>17}" for _, cache in loads))
     print_by_operation("calls per image", loads, lambda load, call: load.per_image(call))
     print_by_operation(
         "dollars of requests per million images",
         loads,
-        lambda load, call: price(prices, call) * load.per_image(call),
+        lambda load, call: price(call) * load.per_image(call),
     )
-    print_row(f"compute, {speed:.0f} images/s a {prices['instance']['type']}", [compute] * len(loads))
+    print_row(f"compute, {speed:.0f} images/s a {INSTANCE_TYPE}", [compute] * len(loads))
     print("\nprocessor time per image, in ms")
     for what in ("controller", "local AWS"):
         print_row(f"    {what}", [load.cpu_ms(what) for load in loads.values()])
@@ -197,20 +226,17 @@ def print_row(name: str, values: list[float]) -> None:
     print(name[: len(name) - len(end)] + f"{end:40}" + "".join(f"{value:17.2f}" for value in values))
 
 
-def report_idle(prices: dict[str, Any], idle: Calls) -> None:
-    month = {call: price(prices, call) * count * IDLE_MINUTES_A_MONTH / 1e6 for call, count in idle.items()}
-    print(f"\nan idle controller process: {sum(month.values()):.2f} dollars a month; calls in a minute")
-    for call, count in idle.most_common():
+def report_idle(minutes: float, calls: Calls) -> None:
+    month = price_of(calls) * MINUTES_A_MONTH / minutes
+    print(f"an idle controller process: {month:.3f} dollars a month; calls in {minutes:g} minutes")
+    for call, count in calls.most_common():
         print(f"    {' '.join(call):36}{count:17d}")
 
 
-def price(prices: dict[str, Any], call: tuple[str, str]) -> float:
+def price(call: tuple[str, str]) -> float:
     """Returns the dollars that a million of these calls cost."""
-    service, operation = call
-    if operation not in prices[service]:
-        raise SystemExit(f"bench/prices.toml has no price for {service} {operation}.")
-    dollars: float = prices[service][operation]
-    return dollars
+    kind = kind_of(*call)
+    return MILLION_CALLS[kind] if kind else 0.0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.simulation import oracle
-from bench.simulation.bill import Prices
+from bench.simulation.bill import IDLE_SECOND, IMAGE, INSTANCE_SECOND
 from bench.simulation.luck import draw_work
 from bench.simulation.others import Fixed, KedaHpa, Plain, TargetTracking
 from bench.simulation.ours import Ours
@@ -26,6 +26,7 @@ from bench.simulation.parameters import Parameters
 from bench.simulation.plots import draw
 from bench.simulation.traces import TRACES, Trace, make_trace
 from bench.simulation.world import Policy, World
+from cloud.prices import DISK_SECOND
 
 PLOTS = Path(__file__).parent / "plots"
 GOALS = {"steady": 1.15, "flash": 1.15, "daily": 1.15, "burst": 2.0}
@@ -76,14 +77,13 @@ def policies(trace: Trace, parameters: Parameters) -> list[Policy]:
 def simulate(trace: Trace, policy: Policy, parameters: Parameters, seed: int) -> Row:
     world = World(trace, policy, parameters, seed)
     world.run()
-    ec2, prices = world.ec2, Prices.read()
+    ec2 = world.ec2
     waited = world.answered_at - trace.arrivals
     p50, p95 = np.percentile(waited, [50, 95], method="higher")
     return Row(
         policy=policy.name,
-        dollars=ec2.billed() * prices.instance_second + ec2.disk_seconds(world.now) * prices.disk_second,
-        requests=world.classified * trace.block * prices.image
-        + ec2.idle_seconds(world.busy_seconds) * prices.idle_second,
+        dollars=ec2.billed() * INSTANCE_SECOND + ec2.disk_seconds(world.now) * DISK_SECOND,
+        requests=world.classified * trace.block * IMAGE + ec2.idle_seconds(world.busy_seconds) * IDLE_SECOND,
         p50=float(p50),
         p95=float(p95),
         most=ec2.most,
@@ -104,7 +104,7 @@ def simulate_one(name: str, number: int, parameters: Parameters, seed: int) -> R
         work = draw_work(trace, parameters, seed)
         known = parameters.started_warm() if policy.warm_pool else parameters
         seconds = oracle.least_cost(trace, work, known, row.p95, row.until)
-        row.oracle = seconds * Prices.read().instance_second
+        row.oracle = seconds * INSTANCE_SECOND
     return row
 
 

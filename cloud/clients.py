@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, NoRegionError
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
+from cloud.call_counts import call_counts
 from cloud.clock import clock
 from cloud.errors import RACED
 from cloud.metrics import count_calls
@@ -120,6 +121,7 @@ def a_session() -> Iterator[boto3.session.Session]:
         region = os.environ.get("AWS_REGION")  # boto3 does not read it
         session = boto3.session.Session(region_name=region, botocore_session=core)
         count_calls(session.events)
+        call_counts.follow(session.events)
         clock.follow(session.events)
         yield session
     except NoRegionError:

@@ -12,6 +12,11 @@ AWS_ERRORS = Counter(
     "Calls of AWS that ended in an error, by AWS's code for it; `no_answer` when there was none.",
     ["service", "operation", "code"],
 )
+CHARGED_CALLS = Counter(
+    "classifier_aws_charged_calls",
+    "Calls that AWS charges, by what they cost: `s3_put`, `s3_get` or `sqs`; each retry counts.",
+    ["kind"],
+)
 
 
 def count_calls(events: Any) -> None:

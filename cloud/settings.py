@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringCo
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cloud.prices import INSTANCE_HOUR
 from cloud.tokens import ApiToken, read_tokens
 
 ModelName = Literal[
@@ -185,7 +186,7 @@ class ControllerSettings(WorkerSettings):
         "", description="EC2 launch template that has the workers' security groups, profile and key"
     )
     price_per_hour: float = Field(
-        0.08925, ge=0, description="dollars that an instance costs an hour; for `GET /fleet`"
+        INSTANCE_HOUR, ge=0, description="dollars that an instance costs an hour; for `GET /fleet`"
     )
     worker_name: NamePart = Field(
         "app-tier-instance", description="the workers' Name tags are `<WORKER_NAME>-1`, `-2`, …"

@@ -1,5 +1,6 @@
 """The reports by which the workers tell the controller that they are ready, and what they have done."""
 
+from collections import Counter
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -27,6 +28,8 @@ class WorkerReport(BaseModel):
     """The number of images for which the worker has written a prediction so far."""
     busy_seconds: float = 0
     """The time that the worker has spent on images so far."""
+    calls: Counter[str] = Counter()
+    """The calls of AWS that the worker has made so far, by `CallKind`, including the PUT of this report."""
     draining: bool = False
     """Whether the worker takes no more messages."""
 

@@ -3,8 +3,10 @@
 import atexit
 from pathlib import Path
 from threading import Event, Thread
+from urllib.parse import urlsplit
 
 from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.call_counts import UnbookedCalls, call_counts
 from cloud.clients import Clients
 from cloud.prediction_cache import PredictionCache
 from cloud.request_queue import RequestQueue
@@ -41,7 +43,7 @@ from controller.web.services import Services
 from controller.web.wait_limits import WaitLimits
 
 UPLOAD_THREADS, ANSWER_THREADS = 32, 16  # together fewer than a client's connections (cloud/clients.py)
-LAST_RUN_SECONDS = 2.0  # how long an exiting process waits for the autoscaler's current run
+LAST_RUN_SECONDS = 3.0  # how long an exiting process waits for the autoscaler's current run
 USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 
 
@@ -62,7 +64,8 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     submissions = Submissions(inputs, outputs, outbox, journal, deduplication, polling, uploads)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
     recovery = Recovery(queue, outputs, journal)
-    shared, reports = SharedState(state), WorkerReports(state)
+    shared = SharedState(state, unbooked=UnbookedCalls(call_counts))
+    reports = WorkerReports(state)
     history = FleetHistory(state)
     policy = Policy(
         max_instances=settings.max_instances,
@@ -85,6 +88,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         max_images_per_instance=settings.max_images_per_instance,
         price_per_hour=settings.price_per_hour,
         replay=ScalingReplay(policy, settings.price_per_hour),
+        charged=is_aws(clients.s3.meta.endpoint_url),
     )
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared)
@@ -110,9 +114,14 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         Follower(polling, stored),
         EventStreams(forecast),
         WaitLimits(settings.web_threads),
-        FleetCollector(latest),
+        FleetCollector(latest, settings.price_per_hour),
         dependencies,
     )
+
+
+def is_aws(endpoint: str) -> bool:
+    """Returns whether the URL is one of AWS, which charges what is called there."""
+    return f".{urlsplit(endpoint).hostname}".removesuffix(".cn").endswith(".amazonaws.com")
 
 
 def launch_plan(settings: ControllerSettings, region: str) -> LaunchPlan:

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from cloud import logs
 from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.call_counts import call_counts
 from cloud.clients import WorkerClients, make_worker_clients
 from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
@@ -86,7 +87,7 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         queue, settings.visibility_timeout, on_hang=end_at_once, on_beat=partial(end_after, hangs_after)
     )
     heartbeat.start(ended)
-    reporter = Reporter(WorkerReports(state), instance_id, classifier)
+    reporter = Reporter(WorkerReports(state), instance_id, classifier, call_counts)
     reporter.write()
     steps = Steps(
         InputBucket(clients.s3, settings.input_bucket),

@@ -4,6 +4,7 @@ import logging
 import time
 
 from cloud.boot_times import BootTimes
+from cloud.call_counts import CallCounts
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport, WorkerReports
@@ -17,12 +18,15 @@ log = logging.getLogger(__name__)
 class Reporter:
     """Counts what this worker has done, and writes it into the report every few seconds.
 
-    When S3 fails, a warning is logged, and the next report makes up for it.
+    `calls` are the calls of AWS of this process. When S3 fails, a warning is logged, and the next report
+    makes up for it.
     """
 
-    def __init__(self, reports: WorkerReports, instance_id: str, classifier: Classifier) -> None:
+    def __init__(
+        self, reports: WorkerReports, instance_id: str, classifier: Classifier, calls: CallCounts
+    ) -> None:
         started = now()
-        self.reports = reports
+        self.reports, self.calls = reports, calls
         self.report = WorkerReport(
             instance_id=instance_id,
             model=classifier.model,
@@ -49,6 +53,7 @@ class Reporter:
     def write(self) -> None:
         self._written_at = time.monotonic()
         self.report.seen_at = now()
+        self.report.calls = self.calls.with_next_write()
         try:
             self.reports.put(self.report)
         except CloudError as error:

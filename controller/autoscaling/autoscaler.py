@@ -36,6 +36,7 @@ BURST_SECONDS = 0.1  # of the processor, that runs may take at once when there w
 DEAD_LETTERS_SECONDS = 10.0  # between two looks into the dead-letter queue while the request queue is busy
 SWEEP_AFTER = timedelta(seconds=60)  # between two looks for lost messages while the request queue is busy
 LEASE_WAIT_SECONDS = 5.0
+LAST_WAIT_SECONDS = 1.0  # for the lease, when the process ends
 TOO_LATE = "this run took too long to act safely; the next one does"
 
 
@@ -130,6 +131,7 @@ class Autoscaler:
             stop.wait(max(SPACING_SECONDS, budget.pause(time.thread_time())))
             woken = self.wake.wait(seconds)
             self.wake.clear()
+        self._book_last_calls()
 
     def look(self) -> float:
         """Does what `reconcile` does, unless there is nothing to do or another process has just done it.
@@ -137,6 +139,8 @@ class Autoscaler:
         An idle fleet is looked at ever more seldom, without a write. Messages are looked for more often,
         because a host may have died that had sent them. Raises the same errors.
         """
+        if self.shared.unbooked.worth_booking():
+            return self.reconcile()
         if self._pause >= IDLE_SECONDS and self._sees_nothing():
             return min(self._pause, MESSAGES_SECONDS)
         if self._pause < IDLE_SECONDS and self.shared.changed_within(self._pause):
@@ -174,6 +178,15 @@ class Autoscaler:
         self._at_rest = self.pool.at_rest(observed.pool, lease.state)
         self._pause, self._idle_for = run.plan.next_run_in, 0.0
         return self._pause
+
+    def _book_last_calls(self) -> None:
+        """Adds the calls since the last run to the fleet's state, before the process ends."""
+        try:
+            with self.shared.hold(LAST_WAIT_SECONDS):
+                pass
+        except (Busy, CloudError) as error:
+            reason = str(error) or "another process holds the lease"
+            log.warning("the last calls of this process are not in the fleet's bill: %s", reason)
 
     def _try_new_settings(self, state: FleetState) -> None:
         """With other settings, launches may succeed that have failed before."""

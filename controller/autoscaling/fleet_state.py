@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from threading import Event
 from pydantic import BaseModel, Field
 
 from cloud.buckets import Bucket, JsonObjects, Stored
+from cloud.call_counts import CallCounts, UnbookedCalls
 from cloud.errors import Conflict
 from controller.autoscaling.boots import BOOTS_KEPT, Boot, Call
 from controller.autoscaling.demand import Demand
@@ -176,6 +178,8 @@ class FleetState(BaseModel):
     """
     stopped_seconds: float = 0
     """The seconds that instances were stopped which are not any more."""
+    calls: Counter[str] = Counter()
+    """The calls of AWS, by `CallKind`, of these instances and of all controller processes."""
     swept_at: datetime | None = None
     """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)
@@ -294,13 +298,25 @@ class Busy(Exception):
 
 
 class SharedState:
-    def __init__(self, bucket: Bucket, clock: Callable[[], float] = time.monotonic) -> None:
+    """Reads and writes the state. Each lease adds the unbooked calls of this process to it at its end."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        clock: Callable[[], float] = time.monotonic,
+        unbooked: UnbookedCalls | None = None,
+    ) -> None:
+        self.unbooked = unbooked or UnbookedCalls(CallCounts())
         self._states = JsonObjects(bucket, FleetState, in_place_of_broken=lambda key: FleetState())
         self.clock = clock
 
     def peek(self) -> FleetState:
         """Reads the state without the lease. It must not be changed."""
         return self._read()[0]
+
+    def peek_with_booked(self) -> tuple[FleetState, Counter[str]]:
+        """Does what `peek` does, and also returns which calls of this process the state contains."""
+        return self.unbooked.read_with_booked(self.peek)
 
     def changed_within(self, seconds: float) -> bool:
         """Returns whether a process that no longer holds the lease wrote the state within these seconds."""
@@ -320,7 +336,8 @@ class SharedState:
         finally:
             lease.state.holder = None
             try:
-                lease.save()
+                with self.unbooked.added_to(lease.state.calls):
+                    lease.save()
                 lease.saved = True
             except Conflict:
                 log.warning(

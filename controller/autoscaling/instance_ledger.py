@@ -124,6 +124,7 @@ class InstanceLedger:
             state.note_speed(report.images if report else 0, report.busy_seconds if report else 0)
             state.ended_images += report.images if report else 0
             state.ended_busy_seconds += report.busy_seconds if report else 0
+            state.calls.update(report.calls if report else {})
             self._ended.add(instance_id)
         elif not expected:
             state.not_ready.append(instance_id)
@@ -161,6 +162,16 @@ def is_of_former_life(launched: Launched | None, reported_at: datetime) -> bool:
 def billed(seconds: float) -> float:
     """Returns the seconds that EC2 bills for an instance that ran for `seconds`: at least a minute."""
     return max(60.0, seconds)
+
+
+def instance_seconds(state: FleetState) -> float:
+    """Returns the seconds that EC2 bills so far for all instances of the fleet."""
+    return state.ended_seconds + sum(billed(age(launched)) for launched in state.launched.values())
+
+
+def stopped_seconds(state: FleetState) -> float:
+    """Returns the seconds that instances of the fleet were stopped so far, all together."""
+    return state.stopped_seconds + sum(since(stopped.since) for stopped in state.stopped.values())
 
 
 def age(launched: Launched) -> float:

@@ -6,14 +6,16 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 
 from controller.autoscaling.boots import medians
 from controller.autoscaling.fleet_state import FleetState
+from controller.autoscaling.instance_ledger import instance_seconds, stopped_seconds
+from controller.dashboard.bill import entries
 from controller.dashboard.latest_state import LatestState
 
 
 class FleetCollector:
     """Collects gauges of the queue and the fleet, as of the autoscaler's last run."""
 
-    def __init__(self, latest: LatestState) -> None:
-        self.latest = latest
+    def __init__(self, latest: LatestState, price_per_hour: float) -> None:
+        self.latest, self.price_per_hour = latest, price_per_hour
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         state = self.latest.get()
@@ -43,6 +45,16 @@ class FleetCollector:
             "Instances that the backlog called for when the autoscaler last ran.",
             value=wanted,
         )
+        cost = GaugeMetricFamily(
+            "classifier_cost_dollars",
+            "What the fleet has cost so far; the calls of an instance are added when it ends.",
+            labels=["item"],
+        )
+        for entry in entries(
+            instance_seconds(state), stopped_seconds(state), state.calls, self.price_per_hour
+        ):
+            cost.add_metric([entry.item], entry.dollars)
+        yield cost
         yield boot_stages(state)
 
 

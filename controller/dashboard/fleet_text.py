@@ -9,6 +9,7 @@ from datetime import datetime
 from controller.autoscaling.boots import Boot, medians
 from controller.autoscaling.fleet_state import Decision
 from controller.autoscaling.wording import some
+from controller.dashboard.bill import Bill, BillItem
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView
 
 STATES = {
@@ -102,8 +103,23 @@ def duration(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Formats an amount with two decimals, or with four if it is below one dollar."""
-    return f"${amount:,.2f}" if amount >= 1 or not amount else f"${amount:.4f}"
+    """Formats an amount with two decimals, or with four or six if it is small."""
+    decimals = 2 if amount >= 1 or not amount else 4 if amount >= 0.001 else 6
+    return f"${amount:,.{decimals}f}"
+
+
+def amount(item: BillItem) -> str:
+    """Returns the seconds or the number of calls of a row of the bill, with the unit."""
+    return duration(item.amount) if item.unit == "seconds" else some(int(item.amount), "call", "calls")
+
+
+def image_count(money: Bill) -> str:
+    return some(money.images, "image", "images")
+
+
+def percent(share: float | None) -> str:
+    """Returns a share in percent, or a dash if it is not known."""
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def clock(at: datetime, today: datetime) -> str:
@@ -125,16 +141,17 @@ def stage_medians(boots: Sequence[Boot]) -> dict[str, dict[str, float]]:
 def as_text(answer: FleetAnswer) -> str:
     """Returns the state of the fleet as plain text, for a shell."""
     money = answer.money
-    cost = f"{dollars(money.dollars)} for {some(money.images, 'image', 'images')}"
+    cost = f"{dollars(money.dollars)} for {image_count(money)}"
     if money.dollars_per_1000_images is not None:
         cost += f", {dollars(money.dollars_per_1000_images)} per 1,000"
-    if money.disk_dollars:
-        cost += f"; {dollars(money.disk_dollars)} of it for the disks of stopped instances"
     lines = [
         headline(answer),
         "queue      " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in answer.queue.items()),
         f"cost       {cost}",
     ]
+    for item in money.items:
+        about = [item.name, amount(item), dollars(item.dollars), percent(item.share)]
+        lines.append("           " + "  ".join(about))
     for i in answer.instances:
         state, images = STATES.get(i.state, i.state), some(i.images, "image", "images")
         about = [i.instance_id, state, duration(i.age_seconds), images, i.classifies_with]

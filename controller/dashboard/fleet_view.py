@@ -1,6 +1,8 @@
-"""Gathers the data of `GET /fleet`: the queue, the instances, the decisions with reasons, and the costs."""
+"""Gathers the data of `GET /fleet`: the queue, the instances, the decisions with reasons, and the bill."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,16 +17,13 @@ from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
-from controller.autoscaling.instance_ledger import billed
-from controller.autoscaling.instance_ledger import since as past
+from controller.autoscaling.instance_ledger import instance_seconds, stopped_seconds
+from controller.dashboard.bill import Bill, bill
 from controller.dashboard.fleet_chart import since
 from controller.dashboard.scaling_costs import Scaling, ScalingCosts, ScalingReplay
 from controller.dashboard.shared_reading import SharedReading
 from controller.image_requests.results import model_in_words
 
-DISK_GB = 16  # of a worker: the default of deploy/make_ami.py
-# gp3 in us-east-1, of https://aws.amazon.com/ebs/pricing/; a month has 730 hours there.
-DISK_DOLLARS_PER_SECOND = DISK_GB * 0.08 / (730 * 3600)
 FRESH_SECONDS = 1.0  # an answer is reused for at least this long
 READING_SHARE = 0.2  # the largest share of the time spent on reading; a large fleet has many reports
 # A request-id has 28 hex digits. The first group is the part that may be shown.
@@ -61,25 +60,6 @@ class InstanceView(BaseModel):
     """The request it was launched for. The id is cut, because a full one gives access to the images."""
 
 
-class Money(BaseModel):
-    """What the fleet has cost so far."""
-
-    instance_seconds: float
-    """The time of all instances so far, as EC2 bills it: at least one minute per launch or start."""
-    price_per_hour: float
-    """The price of one instance, in dollars."""
-    stopped_seconds: float = 0
-    """The time for which instances were stopped, added up."""
-    disk_dollars: float = 0
-    """The price of the disks of stopped instances so far."""
-    dollars: float
-    """The price of all this."""
-    images: int
-    """The number of images that these instances have processed."""
-    dollars_per_1000_images: float | None
-    """None while no image has been processed."""
-
-
 class FleetAnswer(BaseModel):
     """The state of the queue and the fleet, with recent decisions and history."""
 
@@ -89,7 +69,7 @@ class FleetAnswer(BaseModel):
     max_images_per_instance: int
     instances: list[InstanceView]
     """The instances, stopped ones included. Only `up` of them run, are starting or are ending."""
-    money: Money
+    money: Bill
     decisions: list[Decision]
     """The decisions of the autoscaler, newest first."""
     boots: list[Boot] = []
@@ -125,11 +105,12 @@ class FleetView:
         max_images_per_instance: int,
         price_per_hour: float,
         replay: ScalingReplay,
+        charged: bool = True,
     ) -> None:
         self.queue, self.fleet, self.shared, self.reports = queue, fleet, shared, reports
         self.history = history
         self.max_instances, self.max_images_per_instance = max_instances, max_images_per_instance
-        self.price_per_hour = price_per_hour
+        self.price_per_hour, self.charged = price_per_hour, charged
         self.replay = replay
         self.readings: SharedReading[FleetAnswer | CloudError] = SharedReading(FRESH_SECONDS, READING_SHARE)
 
@@ -153,16 +134,18 @@ class FleetView:
     def read(self) -> FleetAnswer:
         """Reads the present state of the fleet. Raises CloudError when AWS fails."""
         with ThreadPoolExecutor(16) as pool:
-            counts, state = pool.submit(self.queue.counts), pool.submit(self.shared.peek)
+            counts, peeked = pool.submit(self.queue.counts), pool.submit(self.shared.peek_with_booked)
             history = pool.submit(self.history.read)
             found = self.fleet.instances()
+            state, booked = peeked.result()
             # Include ended instances that the shared state does not count as ended yet, for the costs.
-            booked = state.result().launched
-            known = [i for i in found if i.state != "terminated" or i.instance_id in booked]
-            reporting = [i.instance_id for i in known if i.state != "stopped" or i.instance_id in booked]
+            known = [i for i in found if i.state != "terminated" or i.instance_id in state.launched]
+            reporting = [
+                i.instance_id for i in known if i.state != "stopped" or i.instance_id in state.launched
+            ]
             reports = dict(zip(reporting, pool.map(self.reports.get, reporting), strict=True))
         views = [view(i, reports.get(i.instance_id)) for i in known]
-        decisions = state.result().decisions[::-1]
+        decisions = state.decisions[::-1]
         at = now()
         sample = sample_of(counts.result(), views, decisions[0].wanted if decisions else 0, at)
         return FleetAnswer(
@@ -175,29 +158,31 @@ class FleetView:
             max_instances=self.max_instances,
             max_images_per_instance=self.max_images_per_instance,
             instances=[i for i in views if i.state != "terminated"],
-            money=self._money(state.result(), views),
+            money=self._bill(state, booked, reports.values()),
             decisions=[abridged(decision) for decision in decisions],
-            boots=state.result().boots[::-1],
+            boots=state.boots[::-1],
             history=[*(s for s in history.result() if s.at < at), sample],
             scaling=self.replay.policy.scaling,
-            scaling_costs=self.replay.recent(history.result(), state.result(), at),
+            scaling_costs=self.replay.recent(history.result(), state, at),
         )
 
-    def _money(self, state: FleetState, instances: list[InstanceView]) -> Money:
-        booked = [i for i in instances if i.instance_id in state.launched]
-        seconds = state.ended_seconds + sum(billed(i.age_seconds) for i in booked)
-        images = state.ended_images + sum(i.images for i in booked)
-        stopped = state.stopped_seconds + sum(past(s.since) for s in state.stopped.values())
-        disks = stopped * DISK_DOLLARS_PER_SECOND
-        dollars = seconds / 3600 * self.price_per_hour + disks
-        return Money(
-            instance_seconds=round(seconds, 1),
+    def _bill(self, state: FleetState, booked: Counter[str], reports: Iterable[WorkerReport | None]) -> Bill:
+        """Returns the bill.
+
+        `booked` are the calls of this process that the state contains. `reports` are those of all instances
+        that the state does not count as ended.
+        """
+        running = [report for report in reports if report and report.instance_id in state.launched]
+        calls = state.calls + self.shared.unbooked.since(booked)
+        for report in running:
+            calls += report.calls
+        return bill(
+            instance_seconds(state),
+            stopped_seconds(state),
+            calls,
+            images=state.ended_images + sum(report.images for report in running),
             price_per_hour=self.price_per_hour,
-            stopped_seconds=round(stopped, 1),
-            disk_dollars=round(disks, 6),
-            dollars=round(dollars, 6),
-            images=images,
-            dollars_per_1000_images=round(dollars / images * 1000, 6) if images else None,
+            charged=self.charged,
         )
 
 

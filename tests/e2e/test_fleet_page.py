@@ -47,7 +47,7 @@ def test_the_page_follows_a_burst_from_nothing_to_instances_to_nothing(start, op
     page.get_by_text("Nothing waits, nothing runs").first.wait_for(timeout=60_000)
     page.locator(".decisions .done b", has_text="Terminated").first.wait_for(timeout=20_000)
     assert page.locator(".decisions .done b", has_text="Launched").count()
-    page.locator(".cost", has_text="for 80 images").wait_for(timeout=20_000)
+    page.locator(".bill tfoot", has_text="80 images").wait_for(timeout=20_000)
     assert "at most 80" in page.get_attribute(".plot >> nth=0", "aria-label")
     assert page.inner_text("#spoken") == "Nothing waits, nothing runs"
     assert refused == []

@@ -5,6 +5,7 @@ from io import BytesIO
 from threading import Event, Lock
 
 from cloud.buckets import Bucket
+from cloud.call_counts import CallCounts, UnbookedCalls
 from cloud.clock import now
 from cloud.image_id import ImageId
 from cloud.worker_reports import WorkerReport, WorkerReports
@@ -42,7 +43,7 @@ class Controller:
 
     def __init__(self, queue, fleet, state, inputs, outputs, now=now, warm_pool=0):
         self.requests: dict[str, int] = {}
-        self.clock = 1000.0
+        self.calls, self.clock = CallCounts(), 1000.0
         self.sent_at: datetime | None = None
         self.journal = journal = Journal(state, inputs, outputs)
         recovery = Recovery(queue, outputs, journal, now)
@@ -51,7 +52,7 @@ class Controller:
             Observer(queue, fleet, ledger, journal, recovery, self.waiting, count_again_seconds=0.01),
             Policy(MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT, SILENT_AFTER),
             fleet,
-            SharedState(state, lambda: self.clock),
+            SharedState(state, lambda: self.clock, UnbookedCalls(self.calls)),
             FleetHistory(state),
             recovery,
             Event(),

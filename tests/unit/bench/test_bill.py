@@ -1,17 +1,13 @@
 import os
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 
 import psutil
 import pytest
 
-from bench.bill import THREAD_NAMES, Load, autoscaler_seconds, price
-from cloud.settings import ControllerSettings
-from local.driver import ROOT
+from bench.bill import THREAD_NAMES, Load, autoscaler_seconds, price, price_of
 
-PRICES = tomllib.loads((ROOT / "bench" / "prices.toml").read_text())
 BUSY = """
 from threading import Thread
 import time
@@ -27,16 +23,10 @@ input()
 """
 
 
-def test_a_call_without_a_price_is_refused_by_name():
-    assert price(PRICES, ("s3", "PutObject")) == 5
-    with pytest.raises(SystemExit, match="no price for s3 SelectObjectContent"):
-        price(PRICES, ("s3", "SelectObjectContent"))
-
-
-def test_the_instance_is_the_one_that_the_controller_launches_by_default():
-    fields = ControllerSettings.model_fields
-    assert (PRICES["instance"]["type"],) == fields["instance_type"].default
-    assert PRICES["instance"]["hour"] == fields["price_per_hour"].default
+def test_a_call_has_the_price_of_its_kind():
+    assert price(("s3", "PutObject")) == 5
+    assert price(("s3", "DeleteObject")) == price(("ec2", "RunInstances")) == 0
+    assert price_of(Counter({("s3", "PutObject"): 3, ("sqs", "SendMessage"): 5})) == pytest.approx(17e-6)
 
 
 def test_what_a_load_takes_is_divided_by_its_images():

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.simulate import policies, simulate
-from bench.simulation.bill import Prices
+from bench.simulation.bill import INSTANCE_SECOND
 from bench.simulation.parameters import Parameters
 from bench.simulation.traces import Trace, make_trace
 from controller.autoscaling.fleet_history import SentByMinute, add_sent
@@ -34,5 +34,5 @@ def test_a_replay_costs_about_what_a_simulation_costs(name: str, number: int, sc
         scaling=scaling,  # type: ignore[arg-type]
     )
     worker = Worker(PARAMETERS.images_per_second, PARAMETERS.cold_seconds)
-    replayed = billed_seconds(by_minute(trace), policy, worker) * Prices.read().instance_second
+    replayed = billed_seconds(by_minute(trace), policy, worker) * INSTANCE_SECOND
     assert replayed == pytest.approx(simulated, rel=0.2)

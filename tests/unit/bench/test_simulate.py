@@ -6,7 +6,7 @@ import pytest
 
 from bench.simulate import KEDA, RATE, Row, policies, simulate, table, verdict
 from bench.simulation import oracle
-from bench.simulation.bill import CALLS_PER_IMAGE, Prices
+from bench.simulation.bill import CALLS_PER_IMAGE, IMAGE, INSTANCE_SECOND
 from bench.simulation.ec2 import Ec2
 from bench.simulation.luck import draw_work
 from bench.simulation.others import hpa_instances, hpa_recommendation, plain_launches, tracked_instances
@@ -77,7 +77,7 @@ def test_no_policy_is_cheaper_than_the_oracle(number: int) -> None:
     row = simulate(trace, policies(trace, CERTAIN)[number], CERTAIN, seed=1)
     known = CERTAIN.started_warm()
     least = oracle.least_cost(trace, draw_work(trace, CERTAIN, 1), known, row.p95, row.until)
-    assert 0 < least <= row.dollars / Prices.read().instance_second
+    assert 0 < least <= row.dollars / INSTANCE_SECOND
 
 
 def test_the_oracle_boots_once_for_requests_that_come_close_together() -> None:
@@ -106,7 +106,7 @@ def test_ours_ends_all_when_the_queue_is_quiet() -> None:
     trace = Trace("one", np.array([1.0]), np.array([30]), 1000.0)
     row = simulate(trace, policies(trace, CERTAIN)[0], CERTAIN, seed=1)
     # Two instances: 5 s pending, 40 s of boot, three seconds of work: less than what is billed anyway.
-    assert (row.launches, row.dollars) == (2, pytest.approx(120 * Prices.read().instance_second))
+    assert (row.launches, row.dollars) == (2, pytest.approx(120 * INSTANCE_SECOND))
     assert row.p95 == pytest.approx(CERTAIN.cold_seconds + 3)
     assert row.sizes[-1][0] < 60
 
@@ -151,15 +151,9 @@ def test_blocks_of_images_take_as_much_work_as_their_images() -> None:
 
 
 def test_requests_are_priced_by_the_calls_that_were_counted() -> None:
-    table = {"instance": {"hour": 0.09}, "disk": {"month": 0.64}}
-    calls = {
-        "s3": dict.fromkeys(CALLS_PER_IMAGE["s3"], 5.0),
-        "sqs": dict.fromkeys(CALLS_PER_IMAGE["sqs"], 0.4),
-    }
-    prices = Prices({**table, **calls})
-    assert prices.image == pytest.approx((4.50 * 5 + 0.45 * 0.4) / 1e6)
-    assert prices.instance_second == pytest.approx(0.09 / 3600)
-    assert Prices.read().image == pytest.approx(12.75e-6, rel=0.01), "as bench.bill adds them up"
+    calls = sum(CALLS_PER_IMAGE["s3"].values())
+    assert calls == pytest.approx(4.5)
+    assert pytest.approx(12.75e-6, rel=0.01) == IMAGE, "as bench.bill adds them up"
 
 
 def test_ec2_limits_what_it_launches() -> None:

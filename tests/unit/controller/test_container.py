@@ -1,8 +1,10 @@
 from io import BytesIO
 
+import pytest
+
 from cloud.image_id import ImageId
 from controller.autoscaling.planner import BUSY_SECONDS
-from controller.container import assemble, launch_plan
+from controller.container import assemble, is_aws, launch_plan
 from controller.image_requests.upload import Upload
 from tests.support.polling_threads import join_polling_threads
 
@@ -47,3 +49,19 @@ def test_the_parts_are_put_together(settings, aws, queue, work, png):
     services.autoscaler.reconcile()
     assert services.fleet_view.read().instances == []
     services.submissions.pool.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "charged"),
+    [
+        ("https://s3.amazonaws.com", True),
+        ("https://s3.eu-central-1.amazonaws.com", True),
+        ("https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", True),
+        ("https://s3.cn-north-1.amazonaws.com.cn", True),
+        ("http://127.0.0.1:4566", False),
+        ("http://localhost:4566/amazonaws.com", False),
+        ("https://notamazonaws.com", False),
+    ],
+)
+def test_only_aws_charges(endpoint, charged):
+    assert is_aws(endpoint) is charged

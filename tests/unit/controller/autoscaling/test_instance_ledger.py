@@ -1,3 +1,4 @@
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,7 +36,7 @@ def ledger(reports) -> InstanceLedger:
 
 @pytest.fixture
 def report(reports):
-    def put(instance_id: str, images: int = 0, ready_ago: float = 0) -> None:
+    def put(instance_id: str, images: int = 0, ready_ago: float = 0, **more) -> None:
         reports.put(
             WorkerReport(
                 instance_id=instance_id,
@@ -43,6 +44,7 @@ def report(reports):
                 ready_at=ago(ready_ago),
                 seen_at=ago(0),
                 images=images,
+                **more,
             )
         )
 
@@ -74,6 +76,15 @@ def test_an_end_is_booked_once_with_its_seconds_and_its_images(ledger, reports, 
     assert books.ended_images == 42
     assert books.not_ready == []
     assert reports.seen() == {}
+
+
+def test_an_end_is_booked_with_its_calls(ledger, report):
+    books = state(i_1=100)
+    books.calls.update(s3_get=1, sqs=2)
+    report("i-1", calls=Counter(s3_get=5, s3_put=7))
+    for _ in range(2):
+        ledger.update(books, [instance("i-1", "terminated")])
+    assert books.calls == {"s3_get": 6, "s3_put": 7, "sqs": 2}
 
 
 def test_an_instance_that_shuts_down_may_still_report_its_last_images(ledger, reports, report):

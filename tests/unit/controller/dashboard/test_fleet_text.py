@@ -50,7 +50,8 @@ def test_durations(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("amount", "text"), [(0, "$0.00"), (0.00231, "$0.0023"), (1.5, "$1.50"), (1234.5, "$1,234.50")]
+    ("amount", "text"),
+    [(0, "$0.00"), (0.00012, "$0.000120"), (0.00231, "$0.0023"), (1.5, "$1.50"), (1234.5, "$1,234.50")],
 )
 def test_dollars(amount, text):
     assert dollars(amount) == text

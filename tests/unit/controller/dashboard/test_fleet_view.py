@@ -1,12 +1,15 @@
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from cloud.buckets import JsonObjects
+from cloud.call_counts import CallCounts, UnbookedCalls
 from cloud.clock import now
 from cloud.errors import CloudError
+from cloud.prices import DISK_GB, CallKind
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet
@@ -15,7 +18,7 @@ from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, Launched, SharedState, Stopped
 from controller.autoscaling.planner import Policy
 from controller.dashboard.fleet_text import as_text, by_state, headline
-from controller.dashboard.fleet_view import DISK_GB, FRESH_SECONDS, FleetView
+from controller.dashboard.fleet_view import FRESH_SECONDS, FleetView
 from controller.dashboard.fleet_view import view as shown_as
 from controller.dashboard.scaling_costs import ScalingReplay
 from deploy.make_ami import read_arguments
@@ -29,8 +32,13 @@ def fleet(aws) -> Fleet:
 
 
 @pytest.fixture
-def shared(state) -> SharedState:
-    return SharedState(state)
+def calls() -> CallCounts:
+    return CallCounts()
+
+
+@pytest.fixture
+def shared(state, calls) -> SharedState:
+    return SharedState(state, unbooked=UnbookedCalls(calls))
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ def view(queue, fleet, shared, state) -> FleetView:
 
 @pytest.fixture
 def report(state):
-    def put(instance_id: str, images: int, draining: bool = False) -> None:
+    def put(instance_id: str, images: int, **more) -> None:
         made = WorkerReport(
             instance_id=instance_id,
             model="m",
@@ -60,7 +68,7 @@ def report(state):
             ready_at=now(),
             seen_at=now(),
             images=images,
-            draining=draining,
+            **more,
         )
         WorkerReports(state).put(made)
 
@@ -110,6 +118,7 @@ def test_the_money_is_that_of_all_instances_so_far(view, shared, fleet, report):
     assert 1060 <= money.instance_seconds < 1090, "EC2 bills a minute at the least"
     assert money.images == 100
     assert money.dollars == pytest.approx(money.instance_seconds * 0.001, rel=0.01)
+    assert money.items[0].dollars == pytest.approx(money.dollars, rel=0.001)
     assert money.dollars_per_1000_images == pytest.approx(money.dollars * 10, rel=0.01)
 
 
@@ -158,13 +167,40 @@ def test_a_stopped_instance_costs_its_disk(view, shared):
         lease.state.stopped["i-1"] = Stopped(since=now() - month)
         lease.state.ended_seconds = 1000
     money = view.read().money
-    assert money.disk_dollars == pytest.approx(2 * 1.28, rel=0.001)
+    [disks] = [item for item in money.items if item.item == "disks"]
+    assert disks.dollars == pytest.approx(2 * 1.28, rel=0.001)
     assert money.dollars == pytest.approx(1 + 2 * 1.28, rel=0.001)
 
 
 def test_the_disk_is_that_of_the_ami(monkeypatch):
     monkeypatch.setattr("sys.argv", ["make_ami"])
     assert read_arguments().disk == DISK_GB
+
+
+def test_the_bill_has_the_calls_of_everybody(view, shared, fleet, report, calls):
+    """Of the instances that have ended, of the one that runs, and of this process since it last ran."""
+    (instance_id,) = fleet.launch(1, "abc", "t" * 32)
+    report(instance_id, 40, calls=Counter(s3_get=400_000, s3_put=30_000))
+    with shared.hold(0) as lease:
+        lease.state.calls.update(s3_put=70_000, sqs=500_000)
+        lease.state.launched[instance_id] = Launched(at=now(), request_id="abc")
+    for _ in range(100_000):
+        calls.add(CallKind.S3_GET)
+    money = view.read().money
+    rows = {item.item: (item.amount, item.dollars) for item in money.items}
+    assert rows["s3_put"] == (100_001, pytest.approx(0.5, rel=0.001))
+    assert rows["s3_get"] == (500_000, pytest.approx(0.2))
+    assert rows["sqs"] == (500_000, pytest.approx(0.2))
+    assert money.dollars == pytest.approx(0.9 + rows["instances"][1], rel=0.001)
+    assert sum(item.share or 0 for item in money.items) == pytest.approx(1, abs=0.001)
+    assert money.dollars_per_1000_images == pytest.approx(money.dollars * 25)
+
+
+def test_the_calls_of_an_instance_that_is_in_no_books_do_not_count(view, shared, fleet, report):
+    (instance_id,) = fleet.launch(1, "abc", "t" * 32)
+    report(instance_id, 40, calls=Counter(s3_get=400_000))
+    money = view.read().money
+    assert (money.dollars, money.images) == (0, 0)
 
 
 def test_the_newest_decision_comes_first(view, shared):

@@ -13,11 +13,14 @@ from controller.app import create_app
 from controller.autoscaling.boots import Boot
 from controller.autoscaling.fleet_history import Sample
 from controller.autoscaling.fleet_state import Decision
-from controller.dashboard.fleet_view import FleetAnswer, InstanceView, Money, abridge
+from controller.dashboard.bill import bill
+from controller.dashboard.fleet_view import FleetAnswer, InstanceView, abridge
 from controller.dashboard.scaling_costs import ScalingCosts
 from controller.web.authentication import KnownTokens
 from tests.support.page import HTML, Page
 from tests.support.submissions import submit
+
+CALLS = {"s3_put": 1960, "s3_get": 1, "sqs": 500}
 
 
 def answer(instances: int = 0, **more: object) -> FleetAnswer:
@@ -44,9 +47,7 @@ def answer(instances: int = 0, **more: object) -> FleetAnswer:
         "max_instances": 1000,
         "max_images_per_instance": 10,
         "instances": views,
-        "money": Money(
-            instance_seconds=3600, price_per_hour=0.09, dollars=0.09, images=900, dollars_per_1000_images=0.1
-        ),
+        "money": bill(3600, 0, CALLS, images=900, price_per_hour=0.09, charged=True),
         "decisions": [Decision(at=at, by="h/1", seen={}, wanted=1, launched=["i-1"], why=["<b>why</b>"])],
         "history": [Sample(at=at, visible=3, in_flight=1, starting=0, ready=instances, wanted=1)],
     }
@@ -97,21 +98,35 @@ def test_the_page_says_what_there_is(client, view):
         "2 ready",
         "worker-1 i-00000000000000001 ready 1 min 15 s 1 m in int8 with openvino c7i.large, spot 6b05",
         "Launched 1 instance. <b>why</b>.",
-        "1 h 0 min of instances at $0.09 an hour: $0.0900 for 900 images.",
-        "Per 1,000 images $0.1000",
+        "Cost so far $0.1000 Per 1,000 images $0.1111",
+        "Instances 1 h 0 min $0.0900 90.0 % $0.1000",
+        "S3 PUT and LIST 1,960 calls $0.0098 9.8 % $0.0109",
+        "S3 GET 1 call $0.000000 0.0 % $0.000000",
+        "SQS 500 calls $0.000200 0.2 % $0.000222",
+        "Total 900 images $0.1000 100.0 % $0.1111",
+        "An instance costs $0.09 an hour, and each start counts as at least one minute.",
+        "at the list prices of us-east-1, November 2026.",
     ):
         assert words in text
+    assert "local AWS" not in text
+
+
+def test_a_bill_that_nobody_has_to_pay_says_so(client, view):
+    view.shown = answer(money=bill(3600, 0, CALLS, images=900, price_per_hour=0.09, charged=False))
+    text = page(client).text
+    assert "This is a local AWS, which costs nothing. The bill is what AWS would have charged." in text
 
 
 def test_a_new_fleet_says_what_will_happen(client, view):
     idle = {"visible": 0, "in_flight": 0, "delayed": 0}
-    money = Money(instance_seconds=0, price_per_hour=1, dollars=0, images=0, dollars_per_1000_images=None)
+    money = bill(0, 0, {}, images=0, price_per_hour=1, charged=True)
     view.shown = answer(queue=idle, money=money, decisions=[], history=[])
     text = page(client).text
     assert "Nothing waits, nothing runs" in text
-    assert "While it is idle, it costs nothing. An instance is launched when the first image arrives" in text
+    assert "While it is idle, it costs next to nothing." in text
+    assert "An instance is launched when the first image arrives" in text
     view.shown = answer(queue=idle, decisions=[], history=[])
-    assert "An idle fleet costs nothing." in page(client).text
+    assert "An idle fleet costs next to nothing." in page(client).text
 
 
 def test_the_stages_of_the_last_boots_are_shown_in_all_forms(client, view):
@@ -146,7 +161,7 @@ def test_the_page_says_what_each_way_of_scaling_would_have_cost(client, view):
 def test_a_stopped_instance_is_shown_as_such_with_what_it_costs(client, view):
     idle = {"visible": 0, "in_flight": 0, "delayed": 0}
     stopped = answer(1).instances[0].model_copy(update={"state": "stopped"})
-    money = answer().money.model_copy(update={"disk_dollars": 0.01, "dollars": 0.1})
+    money = bill(3600, 730 * 3600, {}, images=900, price_per_hour=0.09, charged=True)
     view.shown = answer(queue=idle, money=money).model_copy(update={"instances": [stopped]})
     text = page(client).text
     for words in (
@@ -154,11 +169,11 @@ def test_a_stopped_instance_is_shown_as_such_with_what_it_costs(client, view):
         "1 stopped. Stopped instances cost only their disks.",
         "Instances 0 of 1,000",
         "worker-0 i-00000000000000000 stopped",
-        "at $0.09 an hour, and $0.0100 for the disks of stopped ones: $0.1000 for 900 images.",
+        "Disks of stopped instances 730 h 0 min $1.28",
     ):
         assert words in text
     text = client.get("/fleet", headers={"Accept": "text/plain"}).text
-    assert "; $0.0100 of it for the disks of stopped instances" in text
+    assert "Disks of stopped instances" in text
 
 
 def test_the_text_is_for_a_shell(client, view):
@@ -166,8 +181,10 @@ def test_the_text_is_for_a_shell(client, view):
     lines = client.get("/fleet", headers={"Accept": "text/plain"}).text.splitlines()
     assert lines[0] == "4 images wait, 1 instance up"
     assert lines[1] == "queue      3 visible, 1 in flight, 0 delayed"
-    assert lines[3] == "instance   i-00000000000000000  ready  1 min 15 s  0 images  m in int8 with openvino"
-    assert lines[4].endswith("Launched 1 instance. <b>why</b>.")
+    assert lines[2] == "cost       $0.1000 for 900 images, $0.1111 per 1,000"
+    assert lines[3] == "           Instances  1 h 0 min  $0.0900  90.0 %"
+    assert lines[7] == "instance   i-00000000000000000  ready  1 min 15 s  0 images  m in int8 with openvino"
+    assert lines[8].endswith("Launched 1 instance. <b>why</b>.")
 
 
 def test_of_a_thousand_instances_the_page_shows_some_and_says_so(client, view):

@@ -11,6 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 
 import worker.metrics  # noqa: F401 - the dashboard shows these, too
 from cloud.clock import now
+from cloud.prices import CallKind
 from controller.app import create_app
 from controller.autoscaling.boots import Boot
 from controller.autoscaling.fleet_state import Decision, SharedState
@@ -64,6 +65,8 @@ def test_an_upload_is_counted(client, grown, services, png, work):
     assert grown("classifier_instances_launched_total") == 1
     assert grown("classifier_aws_calls_total", service="s3", operation="PutObject") >= 3
     assert grown("classifier_aws_calls_total", service="ec2", operation="RunInstances") == 1
+    for kind in CallKind:
+        assert grown("classifier_aws_charged_calls_total", kind=kind) >= 3
 
 
 def test_addresses_that_do_not_exist_make_no_labels(client, grown):
@@ -106,9 +109,11 @@ def test_the_fleet_is_as_the_last_look_saw_it(state):
         for started, pending in ((False, 5), (False, 7), (True, 1)):
             times = {"pending": pending, "boot": 9, "model": 0.5}
             lease.state.note_stages(Boot(instance_id="i-1", ready_at=now(), started=started, **times))
+        lease.state.ended_seconds = 7200
+        lease.state.calls.update(s3_put=2_000_000, s3_get=1_000_000)
     found = {
         f.name: {(*s.labels.values(),): s.value for s in f.samples}
-        for f in FleetCollector(SimpleNamespace(get=shared.peek)).collect()  # type: ignore[arg-type]
+        for f in FleetCollector(SimpleNamespace(get=shared.peek), 0.1).collect()  # type: ignore[arg-type]
     }
     assert found == {
         "classifier_fleet_state_readable": {(): 1},
@@ -123,11 +128,17 @@ def test_the_fleet_is_as_the_last_look_saw_it(state):
             ("boot", "start"): 9,
             ("model", "start"): 0.5,
         },
+        "classifier_cost_dollars": {
+            ("instances",): 0.2,
+            ("s3_put",): pytest.approx(10, rel=0.001),
+            ("s3_get",): 0.4,
+            ("sqs",): 0,
+        },
     }
 
 
 def test_a_state_that_cannot_be_read_is_no_zero():
-    found = list(FleetCollector(SimpleNamespace(get=lambda: None)).collect())  # type: ignore[arg-type]
+    found = list(FleetCollector(SimpleNamespace(get=lambda: None), 0.1).collect())  # type: ignore[arg-type]
     assert [(f.name, f.samples[0].value) for f in found] == [("classifier_fleet_state_readable", 0)]
 
 
