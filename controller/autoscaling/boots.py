@@ -2,8 +2,9 @@
 
 That time has five stages:
 
-* detect: from before the first message is sent until the autoscaler calls RunInstances. It contains the rest
-  of the sending, the observation of the fleet, and earlier launches that failed.
+* detect: from before the first message is sent until the autoscaler calls RunInstances, or StartInstances for
+  an instance that was stopped. It contains the rest of the sending, the observation of the fleet, and earlier
+  launches that failed.
 * API: until EC2 answers. If there was no capacity for the first choices, it contains their calls.
 * pending: until the kernel of the instance starts. EC2 finds a host, makes the disk, and runs the firmware.
 * boot: until the process of the worker starts.
