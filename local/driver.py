@@ -16,11 +16,14 @@ from typing import Any
 import boto3
 import psutil
 import requests
+from botocore.config import Config
 
 from local.__main__ import DEFAULTS, FALLBACK
 from local.access import AccessKey
 
 ROOT = Path(__file__).parent.parent
+OBSERVER = "observer"
+"""Is in the User-Agent of the calls that tests and benchmarks make themselves."""
 
 _first_port = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = iter(range(_first_port, _first_port + 1000))
@@ -67,6 +70,7 @@ class System:
                 region_name="us-east-1",
                 aws_access_key_id=self.key.id,
                 aws_secret_access_key=self.key.secret,
+                config=Config(user_agent_extra=OBSERVER),
             )
         return self.clients[service]
 

@@ -79,14 +79,8 @@ def main() -> int:
         ("must be zero", zeros),
     ):
         print(f"\n{title}", *(f"  {name:64}{number:6}" for name, number in table.items()), sep="\n")
-    for item in [
-        *apart,
-        *unexplained,
-        *seen.without_a_sentence,
-        *seen.changed,
-        *seen.twice,
-        *seen.never_accepted,
-    ]:
+    named = apart, unexplained, seen.without_a_sentence, seen.changed, seen.twice, seen.never_accepted
+    for item in chain(*named):
         print("   ", item)
     good = not any(zeros.values()) and figures["instances at once, at most"] <= MAX_INSTANCES
     print("\nas it should be" if good else "\nNOT as it should be")

@@ -33,6 +33,7 @@ from bench.faults.rules import Action, Call, Rule, Rules
 from local import s3_direct
 from local.access import AccessKey, signed_with
 from local.calls import service_and_operation
+from local.driver import OBSERVER
 from local.endpoint import Endpoint
 from local.server import CLIENT
 
@@ -58,7 +59,8 @@ class FaultyEndpoint(Endpoint):
         return Response(json.dumps([asdict(hit) for hit in self.rules.hit]), mimetype="application/json")
 
     def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if not self.rules.in_force or environ["PATH_INFO"].startswith("/_local/"):
+        observes = OBSERVER in environ.get("HTTP_USER_AGENT", "")
+        if not self.rules.in_force or observes or environ["PATH_INFO"].startswith("/_local/"):
             return super()._app(environ, start_response)
         call = call_of(environ)
         rule = self.rules.drawn_for(call)

@@ -49,6 +49,8 @@ class Seen:
     """Refusals and waiting answers that did not say why."""
     changed: list[str] = field(default_factory=list)
     """Images whose answer changed."""
+    older: int = 0
+    """Images that waited, as a process that had stood still said, when another had said their answer."""
     twice: list[str] = field(default_factory=list)
     """Idempotency keys that got two requests."""
     never_accepted: list[str] = field(default_factory=list)
@@ -73,8 +75,7 @@ class Seen:
             self.without_a_sentence.append(f"{sent.address} waits")
         for image in answer["images"]:
             if image["status"] == "waiting":
-                if image["image_id"] in sent.seen:
-                    self.changed.append(image["image_id"])
+                self.older += image["image_id"] in sent.seen
                 continue
             final = image["status"], str(image["label"]), str(image["answered_at"]), str(image["error"])
             if sent.seen.setdefault(image["image_id"], final) != final:

@@ -120,6 +120,7 @@ def figures_and_zeros(
         "images stored of requests that were not accepted": len(inputs) - images_sent,
         "replies that were cut": seen.cut,
         "refusals": seen.refused.total(),
+        "images said to wait although an answer was seen before": seen.older,
         "instances launched": len(record["instances"]),
         "instances at once, at most": record["most_instances_at_once"],
     }
