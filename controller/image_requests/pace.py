@@ -19,16 +19,26 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._listed_at = self._news_at = clock()
-        self._found: deque[tuple[float, int]] = deque()
+        self._listed_at = self._news_at = self._since = clock()
+        self._images = 0  # what the next listing looks for
+        self._found: deque[tuple[float, float, int]] = deque()
+        """The listings that tell the rate: when they ended, for which seconds they stand, what they found."""
         self._lone_seconds = 0.0
 
     def note_listing(self, found: int) -> None:
-        """Notes that a listing has ended that found so many new predictions."""
+        """Notes that a listing has ended that found so many new predictions.
+
+        If it found all that waited, it could have come earlier: perhaps in half the time. Otherwise, clients
+        that send the next image when the last one is found would seem to be as slow as the listings.
+        """
         self._listed_at = self.clock()
         if found:
             self._news_at = self._listed_at
-            self._found.append((self._listed_at, found))
+        if found and self._images > 1:
+            seconds = self._listed_at - self._since
+            self._found.append((self._listed_at, seconds / 2 if found >= self._images else seconds, found))
+        self._since = self._listed_at
+        self._images = max(0, self._images - found)
 
     def note_answer(self, seconds: float, alone: bool) -> None:
         """Notes how long a request has waited for a prediction, and whether no other one waited."""
@@ -41,6 +51,9 @@ class Pace:
         `images` have no prediction yet. The last of them were sent at `sent_at`.
         """
         now = self.clock()
+        if not self._images:  # nothing has waited since the last listing
+            self._since = now
+        self._images = images
         waited = now - max(sent_at, self._news_at)
         slow = min(waited * WAITED_SHARE, SLOWEST_SECONDS)
         if images == 1:
@@ -53,8 +66,5 @@ class Pace:
         """Returns how long so many predictions take at the present rate, or 0 if it is unknown."""
         while self._found and now - self._found[0][0] > RATE_SECONDS:
             self._found.popleft()
-        if len(self._found) < 2:
-            return 0.0
-        since, _ = self._found[0]
-        rate = sum(found for _, found in list(self._found)[1:]) / max(now - since, SHARED_SECONDS)
-        return images / rate
+        found = sum(found for _, _, found in self._found)
+        return images * sum(seconds for _, seconds, _ in self._found) / found if found else 0.0

@@ -73,6 +73,27 @@ def test_each_listing_finds_several_predictions_when_they_come_at_a_steady_rate(
 
 def test_the_last_images_are_not_waited_for_longer_than_they_take(pace, clock):
     for _ in range(20):
+        pace.pause(1000, clock[0])
         clock[0] += 0.1
         pace.note_listing(10)
     assert pace.pause(2, clock[0]) <= SHARED_SECONDS + 0.001
+
+
+def test_clients_that_send_one_image_after_the_other_do_not_slow_each_other_down(pace, clock):
+    """How fast predictions come depends on how soon they are found, because only then the next are sent."""
+    waves = [wave(pace, clock, clients) for clients in [1] * 10 + [10] * 50]
+    assert max(waves) < 0.3
+
+
+def wave(pace: Pace, clock: list[float], clients: int) -> float:
+    """Returns the seconds until the images of so many clients are found.
+
+    The first prediction takes 50 ms, and each of the others 10 ms more.
+    """
+    sent_at, found = clock[0], 0
+    while found < clients:
+        clock[0] += max(0.001, pace.pause(clients - found, sent_at))
+        ready = max(0, min(clients, int((clock[0] - sent_at - 0.04) / 0.01)))
+        pace.note_listing(ready - found)
+        found = ready
+    return clock[0] - sent_at
