@@ -30,9 +30,10 @@ def stopped(system: System) -> str:
 
 
 def has_counted(system: System, images: int) -> dict | None:
-    """The data of the fleet, once the last report of the worker is in the bill."""
+    """The data of the fleet, once its bill has the last report, and the disk of what is stopped."""
     fleet = requests.get(f"{system.url}fleet?format=json", timeout=10).json()
-    return fleet if fleet["money"]["images"] == images else None
+    money = fleet["money"]
+    return fleet if money["images"] == images and money["stopped_seconds"] else None
 
 
 def seconds_to_answer(system: System) -> float:
@@ -68,7 +69,6 @@ def test_after_a_burst_one_instance_is_stopped_and_the_next_image_is_answered_by
     fleet = eventually(lambda: has_counted(system, len(burst["images"]) + 2))
     assert sum(decision["started"] == [instance_id] for decision in fleet["decisions"]) == 2
     assert fleet["money"]["instance_seconds"] >= 3 * 60, "each start is billed as a minute"
-    assert 0 < fleet["money"]["disk_dollars"] < fleet["money"]["dollars"]
     metrics = requests.get(f"{system.url}metrics", timeout=10).text
     assert "classifier_instances_started_total 2.0" in metrics
 

@@ -169,7 +169,7 @@ def test_a_stopped_instance_is_shown_as_such_with_what_it_costs(client, view):
         "1 stopped. Stopped instances cost only their disks.",
         "Instances 0 of 1,000",
         "worker-0 i-00000000000000000 stopped",
-        "Disks of stopped instances 730 h 0 min $1.28",
+        "Disks of stopped instances 30 days $1.28",
     ):
         assert words in text
     text = client.get("/fleet", headers={"Accept": "text/plain"}).text
