@@ -1,5 +1,6 @@
 """Launches instances, and remembers in the fleet's state when a launch fails."""
 
+import logging
 from datetime import timedelta
 
 from cloud.clock import now
@@ -9,6 +10,8 @@ from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
 from controller.autoscaling.fleet_state import FleetState, Launched, Lease, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
 from controller.autoscaling.launch_errors import setting_to_blame
+
+log = logging.getLogger(__name__)
 
 SLOWEST_LAUNCH_SECONDS = 60  # the longest pause between launches that fail
 OUTAGE_MINUTES = 5  # an outage of EC2 may last so long before waiting images are answered `failed`
@@ -39,6 +42,7 @@ class Launcher:
             )
         except CloudError as error:
             metrics.LAUNCH_ERRORS.inc()
+            log.warning("%s", error)
             raise LaunchFailed(note_failure(state, asked, error)) from error
         metrics.LAUNCHED.inc(len(launched))
         state.settle_launch()
@@ -62,27 +66,27 @@ def next_launch(state: FleetState, count: int, request_id: str) -> UnansweredLau
 
 
 def note_failure(state: FleetState, asked: UnansweredLaunch, error: CloudError) -> str:
-    """Notes in the state what follows from a launch that failed. Returns the reason in words."""
+    """Notes in the state what follows from a launch that failed. Returns the reason for any client."""
     if isinstance(error, NoCapacity):
         state.settle_launch()
         note_no_trouble(state)
-        state.no_capacity = str(error)
+        state.no_capacity = error.public
         if not state.walk.next:  # all choices were tried; if not, the next run goes on with them
             state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
-        return f"no capacity: {error}"
+        return f"no capacity: {error.public}"
     if error.code == USED_TOKEN:
         state.settle_launch()
         state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
-        return f"an earlier launch may still have to show its instances: {error}"
+        return f"an earlier launch may still have to show its instances: {error.public}"
     if error.code == ENDED_TOKEN:
         state.settle_launch()
-        return f"the instances of an earlier launch have ended: {error}"
+        return f"the instances of an earlier launch have ended: {error.public}"
     note_trouble(state, error)
     if state.cannot_launch:
         state.settle_launch()
     else:  # EC2 may have launched them all the same
         state.unanswered = asked.model_copy(update={"at": now()})
-    return f"launch refused: {error}"
+    return f"launch refused: {error.public}"
 
 
 def note_no_trouble(state: FleetState) -> None:
@@ -102,11 +106,11 @@ def note_trouble(state: FleetState, error: CloudError) -> None:
         state.launch_failures, state.failing_since = 0, None
     state.failing_since = state.failing_since or at
     state.launch_failures += 1
-    state.launch_error, state.no_capacity, state.cannot_launch = str(error), "", ""
+    state.launch_error, state.no_capacity, state.cannot_launch = error.public, "", ""
     pause = min(timedelta(seconds=2 ** min(state.launch_failures, 6)), slowest)
     if setting := setting_to_blame(error):
-        state.cannot_launch = f"Workers cannot be launched. Check {setting}: {error}"
+        state.cannot_launch = f"Workers cannot be launched. Check {setting}: {error.public}."
         pause = slowest
     elif at - state.failing_since >= timedelta(minutes=OUTAGE_MINUTES):
-        state.cannot_launch = f"Workers could not be launched for {OUTAGE_MINUTES} minutes: {error}"
+        state.cannot_launch = f"Workers could not be launched for {OUTAGE_MINUTES} minutes: {error.public}."
     state.no_launch_before = at + pause

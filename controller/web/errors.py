@@ -42,7 +42,9 @@ def refuse_request(error: errors.RequestRefused) -> Response:
 
 def refuse_unavailable(error: CloudError) -> Response:
     log.error("%s", error)
-    return refuse(503, "unavailable", f"The service cannot do this right now: {error}. Please try again.")
+    return refuse(
+        503, "unavailable", f"The service cannot do this right now: {error.public}. Please try again."
+    )
 
 
 def refuse_http(error: HTTPException) -> Response:

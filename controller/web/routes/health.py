@@ -1,5 +1,6 @@
 """Liveness and readiness checks for load balancers and monitoring."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 from cloud.errors import CloudError
 from controller.web.replies import as_json
 from controller.web.services import services
+
+log = logging.getLogger(__name__)
 
 health = Blueprint("health", __name__)
 
@@ -42,5 +45,6 @@ def probe(dependency: tuple[str, Any]) -> tuple[str, str]:
     try:
         it.check()
     except CloudError as error:
-        return name, str(error)
+        log.warning("%s", error)
+        return name, error.public
     return name, ""
