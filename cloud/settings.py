@@ -178,11 +178,23 @@ class ControllerSettings(WorkerSettings):
     )
     api_tokens: Annotated[SecretStr, AfterValidator(check_tokens)] = Field(
         SecretStr(""),
-        description="who may use the controller: tokens or `name:token`, with commas; none: everybody",
+        description="who may use the controller: tokens or `name:token`, with commas",
+    )
+    allow_anonymous: Literal["on", "off"] = Field(
+        "off",
+        description="`on`: without API_TOKENS everybody may use the controller; `off`: it does not start",
     )
     images_per_minute: int = Field(
         0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
     )
+
+    def check_access(self) -> None:
+        """Raises SettingsError when everybody could use the controller without ALLOW_ANONYMOUS=on."""
+        if not self.tokens and self.allow_anonymous == "off":
+            raise SettingsError(
+                f"{describe(type(self), 'api_tokens')} is not set. Set it, or ALLOW_ANONYMOUS=on if"
+                " everybody who reaches the controller may use it"
+            )
 
     @property
     def tokens(self) -> list[ApiToken]:

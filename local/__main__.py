@@ -37,6 +37,7 @@ DEFAULTS = {
     "MAX_IMAGES_PER_INSTANCE": "10",
     "VISIBILITY_TIMEOUT": "20",
     "BOOT_TIMEOUT": "90",
+    "ALLOW_ANONYMOUS": "on",  # it listens only on this machine
     "AWS_REGION": "us-east-1",
 }
 FALLBACK = {"MODEL": "efficientnet_lite0"}

@@ -20,7 +20,7 @@ from threading import Lock
 
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.errors import CloudError
-from cloud.image_id import ImageId, is_request_id, new_request_id, new_shard, shard_and_time, shard_of
+from cloud.image_id import ImageId, is_request_id, new_shard, shard_and_time, shard_of
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +80,6 @@ class Journal:
         """The name of the marker of this process that is in the bucket, or "" if there is none."""
         self._written_at = 0.0
         self._lock = Lock()
-
-    def new_request_id(self) -> str:
-        """Returns the id of a new request of this process."""
-        return new_request_id(self.shard)
 
     def open(self, request_id: str) -> None:
         """Notes that a new request of this process waits. Must be called before its messages are sent.

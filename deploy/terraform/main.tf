@@ -57,7 +57,8 @@ locals {
     ENGINE                  = var.engine
     PRECISION               = var.precision
     PRICE_PER_HOUR          = var.price_per_hour
-    API_TOKENS              = var.needs_api_tokens ? "-" : "" # invalid, until the real tokens replace it
+    IMAGES_PER_MINUTE       = var.images_per_minute
+    ALLOW_ANONYMOUS         = var.allow_anonymous ? "on" : ""
   }
   environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
 

@@ -30,6 +30,7 @@ VARIABLES = {
     "visibility_timeout": "3",
     "max_instances": "1",
     "key_name": "somebody",
+    "allow_anonymous": "true",
 }
 SECONDS = 300
 CALLER = re.compile(r"Credential=([^/]+)/")

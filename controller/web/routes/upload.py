@@ -29,7 +29,7 @@ def show_form() -> str:
 
 @upload.post("/")
 def classify() -> Response:
-    settings, request_id = services().settings, services().submissions.new_request_id()
+    settings, request_id = services().settings, services().request_ids.new()
     key = request.headers.get("Idempotency-Key")
     key_object = (
         object_name(unquote_header_value(key), client=g.get("client") or "") if key is not None else None

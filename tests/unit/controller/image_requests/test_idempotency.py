@@ -188,7 +188,7 @@ def test_a_request_that_is_taken_over_makes_nobody_list_since_it_was_made(keys, 
     old = f"{journal.shard}{0x6B000000:08x}{'ab' * 9}"
     assert keys.claim("idempotency/x", old, uploads_of(old, "a.png")).release()
     on_call(aws.s3, "ListObjectsV2", lambda params: after.append(params.get("StartAfter", "")))
-    claimed = keys.claim("idempotency/x", controller.submissions.new_request_id(), uploads_of(old, "a.png"))
+    claimed = keys.claim("idempotency/x", controller.request_ids.new(), uploads_of(old, "a.png"))
     watched = controller.submissions.submit(claimed.request_id, uploads_of(old, "a.png"), claimed)
     other = submit(controller, "b.png", "c.png")
     (alone,) = (marker for marker in journal.markers() if marker.name == old)

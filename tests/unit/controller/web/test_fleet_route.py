@@ -14,6 +14,7 @@ from controller.autoscaling.fleet_history import Sample
 from controller.autoscaling.fleet_state import Decision
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView, Money, abridge
 from controller.web.authentication import KnownTokens
+from controller.web.dependencies import Dependencies
 from tests.support.page import HTML, Page
 from tests.support.submissions import submit
 
@@ -67,7 +68,9 @@ def view() -> View:
 
 @pytest.fixture
 def client(view, settings) -> FlaskClient:
-    services = SimpleNamespace(settings=settings, tokens=KnownTokens([]), fleet_view=view, dependencies={})
+    services = SimpleNamespace(
+        settings=settings, tokens=KnownTokens([]), fleet_view=view, dependencies=Dependencies({})
+    )
     return create_app(services).test_client()  # type: ignore[arg-type]
 
 
