@@ -184,6 +184,9 @@ class ControllerSettings(WorkerSettings):
         "off",
         description="`on`: without API_TOKENS everybody may use the controller; `off`: it does not start",
     )
+    trusted_hosts: Names = Field(
+        (), description="names by which the controller may be called, with commas; empty: by any"
+    )
     images_per_minute: int = Field(
         0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
     )

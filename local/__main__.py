@@ -38,6 +38,7 @@ DEFAULTS = {
     "VISIBILITY_TIMEOUT": "20",
     "BOOT_TIMEOUT": "90",
     "ALLOW_ANONYMOUS": "on",  # it listens only on this machine
+    "TRUSTED_HOSTS": "localhost",
     "AWS_REGION": "us-east-1",
 }
 FALLBACK = {"MODEL": "efficientnet_lite0"}

@@ -58,6 +58,7 @@ locals {
     PRECISION               = var.precision
     PRICE_PER_HOUR          = var.price_per_hour
     IMAGES_PER_MINUTE       = var.images_per_minute
+    TRUSTED_HOSTS           = join(",", concat([aws_eip.controller.public_ip], var.host_names))
     ALLOW_ANONYMOUS         = var.allow_anonymous ? "on" : ""
   }
   environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }

@@ -37,6 +37,12 @@ variable "allow_anonymous" {
   default     = false
 }
 
+variable "host_names" {
+  description = "The DNS names of the controller. It answers only to these and to its address."
+  type        = list(string)
+  default     = []
+}
+
 variable "images_per_minute" {
   description = "The most images per minute of each token, or of each address where there are no tokens; 0: no limit."
   type        = number

@@ -70,7 +70,9 @@ def test_nginx_has_nothing_to_say_against_the_configuration(tmp_path: Path):
 def test_gixy_has_nothing_to_say_against_the_configuration(tmp_path: Path, tls: bool):
     text = with_tls() if tls else front.CONFIGURATION.read_text()
     (tmp_path / "nginx.conf").write_text(text)
-    gixy = [str(Path(sys.executable).parent / "gixy"), str(tmp_path / "nginx.conf")]
+    program = str(Path(sys.executable).parent / "gixy")
+    # The controller needs the Host as the browser sent it, and checks it itself (controller/web/cross_site.py).
+    gixy = [program, "--skips", "host_spoofing", str(tmp_path / "nginx.conf")]
     done = subprocess.run(gixy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "No issues found" in done.stdout

@@ -86,7 +86,7 @@ def pictures() -> Pictures:
 
 @pytest.fixture
 def client(requests: Requests, pictures: Pictures) -> FlaskClient:
-    settings = SimpleNamespace(max_files=1234, max_upload_mb=50, request_timeout=5)
+    settings = SimpleNamespace(max_files=1234, max_upload_mb=50, request_timeout=5, trusted_hosts=())
     forecast = SimpleNamespace(wait=lambda waiting: Wait(state="queued", message=f"{waiting} in the queue."))
     services = SimpleNamespace(
         settings=settings,

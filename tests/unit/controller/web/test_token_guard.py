@@ -18,7 +18,7 @@ WRONG = {"Authorization": "Bearer 0123456789abcdef"}
 
 
 def made(*tokens):
-    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5)
+    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5, trusted_hosts=())
     return create_app(
         SimpleNamespace(settings=settings, tokens=KnownTokens(tokens), dependencies=Dependencies({}))
     )
