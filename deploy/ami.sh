@@ -95,6 +95,7 @@ make_environment_with_torch() {
 install_units() {
   cp deploy/*.service /etc/systemd/system
   cp deploy/nginx.conf /etc/nginx/nginx.conf
+  install -d /var/spool/image-classifier # of nginx and the controller, for uploads
   nginx -t -q
   systemctl disable nginx # the user data of the controller enables it
 }

@@ -19,7 +19,7 @@ from controller.web.services import services
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 OWN_SITE = {"same-origin", "none"}  # the values of Sec-Fetch-Site that are allowed
 THIS_MACHINE = ["127.0.0.1", "localhost"]  # a name of another site is never one of these
-PROBES = {"health.healthz", "health.readyz"}  # load balancers send them to an address
+PROBES = {"health.healthz", "health.readyz", "health.admit"}  # of load balancers and of nginx, by any name
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

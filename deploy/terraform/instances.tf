@@ -34,7 +34,7 @@ resource "aws_instance" "controller" {
   }
   root_block_device {
     volume_type = "gp3"
-    volume_size = 16
+    volume_size = 24 # of which 10 are the volume for uploads
     encrypted   = true
   }
   tags       = { Name = "${var.name}-controller" }

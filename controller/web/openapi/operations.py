@@ -195,6 +195,11 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             "503": response("They cannot: `problems` says why, by their names.", model("Readiness")),
         },
     },
+    "health.admit": {
+        "tags": ["Health"],
+        "summary": "Whether the client may send uploads, which nginx asks before it takes one",
+        "responses": {"200": response("It may.", json({"type": "object", "const": {"status": "admitted"}}))},
+    },
     "api.show_document": {
         "tags": ["Health"],
         "summary": "This document",

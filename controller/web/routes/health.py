@@ -24,6 +24,15 @@ def healthz() -> Response:
     return jsonify(status="alive")
 
 
+@health.get("/admission")
+def admit() -> Response:
+    """Answers 200 to whoever may send uploads. Others are refused before this, without a call of AWS.
+
+    nginx asks this before it takes the body of an upload.
+    """
+    return jsonify(status="admitted")
+
+
 @health.get("/readyz")
 def readyz() -> Response:
     """Answers 200 if every dependency can be reached, and otherwise 503 with the problems."""
