@@ -95,3 +95,9 @@ class SpooledRequest(Request):
         if self._spool is None:
             self._spool = Spool()
         return cast(IO[bytes], self._spool.part())
+
+    def close(self) -> None:
+        """Closes the files at once, also those of a form that could not be read to its end."""
+        super().close()
+        if self._spool is not None:
+            self._spool.file.close()
