@@ -104,23 +104,15 @@ def test_a_full_disk_loses_no_byte_and_is_told_as_507(start, png, monkeypatch):
         return write(descriptor, data[:taken], offset)
 
     monkeypatch.setattr("controller.web.spool.os.pwrite", pwrite)
-    body = {
-        "image_file": (BytesIO(png + bytes(IN_MEMORY * 9 // 10)), "a.png"),
-        "more": "x" * (IN_MEMORY // 5),
-    }
+    photo = FileStorage(BytesIO(png + bytes(2 * IN_MEMORY)), "a.png")
+    body = encode_multipart({"image_file": photo}, "x")[1]
+    more = {"content_type": "multipart/form-data; boundary=x", "headers": {"Prefer": "respond-async"}}
     client = start(max_upload_mb=5).test_client()
-    response = client.post("/", data=body)
+    response = client.post("/", data=body, **more)
     assert (response.status_code, response.json["error"]["code"]) == (507, "insufficient_storage")
     assert response.headers["Retry-After"] == "60"
     room[0] = 10_000_000
-    assert (
-        client.post(
-            "/",
-            data=body | {"image_file": (BytesIO(png + bytes(IN_MEMORY)), "a.png")},
-            headers={"Prefer": "respond-async"},
-        ).status_code
-        == 202
-    )
+    assert client.post("/", data=body, **more).status_code == 202
 
 
 @pytest.mark.parametrize("size", [400_000, 600_000])  # two of them stay in memory together, or do not
