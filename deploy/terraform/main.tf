@@ -76,5 +76,8 @@ locals {
     worker_security_group = aws_security_group.worker.id
     worker_name           = var.worker_name
     worker_role           = aws_iam_role.worker.name
+    # These two are lists in the policy.
+    instance_types = join("\", \"", var.instance_types)
+    subnet_ids     = join("\", \"", sort(data.aws_subnets.default.ids))
   }
 }
