@@ -31,7 +31,9 @@ say() { printf '\n== %s\n' "$*"; }
 install_system_packages() {
   if command -v apt-get > /dev/null; then
     apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv nginx
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv nginx unattended-upgrades
+    # The controller's user data starts these. A worker lives for minutes, and should spend them on images.
+    systemctl disable apt-daily.timer apt-daily-upgrade.timer
   elif command -v dnf > /dev/null; then
     dnf install -qy python3.11 nginx
     id www-data &> /dev/null || useradd --system --shell /sbin/nologin www-data # the user in nginx.conf

@@ -18,6 +18,9 @@ make_spool() {
 
 if systemctl cat image-classifier-controller &> /dev/null; then
   make_spool
+  if [ -e /lib/systemd/system/apt-daily-upgrade.timer ]; then
+    systemctl enable --now apt-daily.timer apt-daily-upgrade.timer # security updates, by unattended-upgrades
+  fi
   install -D -m 644 "$settings" /etc/image-classifier/controller.env
   systemctl enable --now image-classifier-controller nginx && exit
 fi

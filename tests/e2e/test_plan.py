@@ -52,6 +52,7 @@ def snapshot(plan: Plan, settings: ControllerSettings) -> Any:
         ):
             reply = getattr(s3, f"get_{what}")(Bucket=bucket)
             seen[f"{bucket} {what}"] = {k: v for k, v in reply.items() if k != "ResponseMetadata"}
+        seen[f"{bucket} policy"] = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
     for queue in (settings.request_queue, f"{settings.request_queue}-dead"):
         url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
