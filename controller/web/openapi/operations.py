@@ -113,7 +113,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "responses": {
             "200": response("All images are answered.", *ANSWERS, headers=QUOTA, links=LATER["links"]),
             "202": response("Not yet.", *ANSWERS, headers=LATER["headers"] | QUOTA, links=LATER["links"]),
-            **refused(400, 409, 410, 413, 422, 429, 503),
+            **refused(400, 409, 410, 413, 422, 429, 503, 507),
         },
     },
     "requests.show_request": {
