@@ -16,6 +16,11 @@ class CloudError(Exception):
         self.repeated = repeated
         """Whether boto3 had made the same call before, which may have succeeded without a reply."""
 
+    @property
+    def public(self) -> str:
+        """The reason without the names and ids of the account that the message may have, for any client."""
+        return f"AWS says {self.code}" if self.code else "AWS gave no usable answer"
+
 
 class NotFound(CloudError):
     """The object, bucket, queue or instance does not exist."""

@@ -5,9 +5,9 @@ output bucket. All keys of a request begin with its request-id, so one call of L
 images finds the predictions of a request.
 
 A request-id has 32 hex digits: the shard of the process that took the request in 6, the time in seconds since
-1970 in 8, and 72 random bits in 18. The shard spreads the keys of several processes over the partitions of
-S3, and lets each process list its own requests alone. Those of one process are in the order of their arrival,
-to the second.
+1970 in 8, and 72 random bits in 18, of which the controller replaces the last 24 by a MAC. The shard spreads
+the keys of several processes over the partitions of S3, and lets each process list its own requests alone.
+Those of one process are in the order of their arrival, to the second.
 """
 
 import re

@@ -62,6 +62,7 @@ def make_private_bucket(s3: S3Client, name: str) -> None:
                 "RestrictPublicBuckets": True,
             },
         )
+        s3.put_bucket_policy(Bucket=name, Policy=json.dumps(only_with_tls(name)))
         s3.put_bucket_encryption(
             Bucket=name,
             ServerSideEncryptionConfiguration={
@@ -78,6 +79,20 @@ def make_private_bucket(s3: S3Client, name: str) -> None:
         s3.put_bucket_lifecycle_configuration(
             Bucket=name, LifecycleConfiguration={"Rules": [expiration_rule]}
         )
+
+
+def only_with_tls(bucket: str) -> dict[str, Any]:
+    """Returns a bucket policy that refuses whatever does not come by TLS."""
+    arn = f"arn:aws:s3:::{bucket}"
+    statement = {
+        "Sid": "OnlyWithTls",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, f"{arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def make_queue(sqs: SQSClient, name: str, **attributes: str | int) -> str:

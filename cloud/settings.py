@@ -201,7 +201,14 @@ class ControllerSettings(WorkerSettings):
     )
     api_tokens: Annotated[SecretStr, AfterValidator(check_tokens)] = Field(
         SecretStr(""),
-        description="who may use the controller: tokens or `name:token`, with commas; none: everybody",
+        description="who may use the controller: tokens or `name:token`, with commas",
+    )
+    allow_anonymous: Literal["on", "off"] = Field(
+        "off",
+        description="`on`: without API_TOKENS everybody may use the controller; `off`: it does not start",
+    )
+    trusted_hosts: Names = Field(
+        (), description="names by which the controller may be called, with commas; empty: by any"
     )
     images_per_minute: int = Field(
         0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
@@ -218,6 +225,14 @@ class ControllerSettings(WorkerSettings):
             seconds = max(self.idle_shutdown_seconds, ABANDONED_BOOT_TIMEOUTS * self.boot_timeout)
             found["IDLE_SHUTDOWN_SECONDS"] = str(seconds)
         return found
+
+    def check_access(self) -> None:
+        """Raises SettingsError when everybody could use the controller without ALLOW_ANONYMOUS=on."""
+        if not self.tokens and self.allow_anonymous == "off":
+            raise SettingsError(
+                f"{describe(type(self), 'api_tokens')} is not set. Set it, or ALLOW_ANONYMOUS=on if"
+                " everybody who reaches the controller may use it"
+            )
 
     @property
     def tokens(self) -> list[ApiToken]:

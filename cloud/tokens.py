@@ -1,9 +1,11 @@
 """Parses the tokens in API_TOKENS."""
 
 import re
+from hashlib import sha256
 from typing import NamedTuple
 
 MIN_TOKEN_CHARACTERS = 16
+NAME_DIGITS = 12  # hex digits of the hash in the name of a token that was given none
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # the syntax of a bearer token in RFC 6750
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -27,7 +29,10 @@ def read_tokens(text: str) -> list[ApiToken]:
 
 
 def read_token(number: int, part: str) -> ApiToken:
-    """Parses one item. A token without a name is named after its `number`, which starts at 1."""
+    """Parses one item, whose `number` starts at 1. A token without a name is named after its hash.
+
+    A name must not depend on what other tokens there are, because idempotency keys and quotas go by it.
+    """
     name, colon, token = part.rpartition(":")
     if colon and not NAME.fullmatch(name):
         raise ValueError(f"the name of token {number} should have only letters, digits, '.', '_' and '-'")
@@ -35,4 +40,4 @@ def read_token(number: int, part: str) -> ApiToken:
         raise ValueError(f"token {number} should have at least {MIN_TOKEN_CHARACTERS} characters")
     if not TOKEN.fullmatch(token):
         raise ValueError(f"token {number} should have only letters, digits and -._~+/, and = at its end")
-    return ApiToken(name or f"token-{number}", token)
+    return ApiToken(name or f"token-{sha256(token.encode()).hexdigest()[:NAME_DIGITS]}", token)

@@ -2,7 +2,7 @@
 
 from flask import Flask, Response, request
 
-from controller.web.cross_site import refuse_cross_site
+from controller.web.cross_site import refuse_cross_site, refuse_foreign_host
 from controller.web.errors import register_error_handlers
 from controller.web.metrics import end_request, start_request
 from controller.web.routes.api import api
@@ -36,6 +36,7 @@ def create_app(services: Services) -> Flask:
     for routes in (upload, requests, events, fleet, metrics, health, api):
         app.register_blueprint(routes)
     app.before_request(start_request)
+    app.before_request(refuse_foreign_host)
     app.before_request(refuse_cross_site)
     if services.tokens.restricted:
         app.register_blueprint(sign_in)
@@ -54,6 +55,9 @@ def secure(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
+    response.headers.setdefault("X-Frame-Options", "DENY")
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     if request.endpoint != "static":
         response.headers.setdefault("Cache-Control", "no-store")
     return response

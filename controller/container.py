@@ -34,9 +34,11 @@ from controller.image_requests.journal import Journal
 from controller.image_requests.outbox import Outbox
 from controller.image_requests.polling import Polling
 from controller.image_requests.recovery import Recovery
+from controller.image_requests.request_ids import RequestIds
 from controller.image_requests.stored_requests import StoredRequests
 from controller.image_requests.submission import Submissions
 from controller.web.authentication import KnownTokens
+from controller.web.dependencies import Dependencies
 from controller.web.rate_limits import Quota
 from controller.web.server_sent_events import EventStreams
 from controller.web.services import Services
@@ -93,17 +95,15 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared)
     forecast = Forecast(latest, policy)
-    dependencies = {
-        "input bucket": inputs,
-        "output bucket": outputs,
-        "state bucket": state,
-        "request queue": queue,
-    }
+    dependencies = Dependencies(
+        {"input bucket": inputs, "output bucket": outputs, "state bucket": state, "request queue": queue}
+    )
     return Services(
         settings,
         access,
         Quota(settings.images_per_minute),
         inputs,
+        RequestIds(state, journal.shard),
         submissions,
         polling,
         IdempotencyKeys(state),

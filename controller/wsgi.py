@@ -15,6 +15,7 @@ GUNICORN_GIVES_UP = 4  # gunicorn's exit code for an app that cannot be loaded; 
 
 try:
     settings = ControllerSettings.from_environment("ami_id")
+    settings.check_access()
     clients = make_clients()
 except SettingsError as error:
     print(f"controller: {error}", file=sys.stderr)

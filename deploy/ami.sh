@@ -35,7 +35,9 @@ say() { printf '\n== %s\n' "$*"; }
 install_system_packages() {
   if command -v apt-get > /dev/null; then
     apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv nginx
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv nginx unattended-upgrades
+    # The controller's user data starts these. A worker lives for minutes, and should spend them on images.
+    systemctl disable apt-daily.timer apt-daily-upgrade.timer
   elif command -v dnf > /dev/null; then
     dnf install -qy python3.11 nginx
     id www-data &> /dev/null || useradd --system --shell /sbin/nologin www-data # the user in nginx.conf
@@ -104,6 +106,7 @@ install_units() {
     install -D -m 644 deploy/not-on-workers.conf "/etc/systemd/system/$unit.service.d/not-on-workers.conf"
   done
   cp deploy/nginx.conf /etc/nginx/nginx.conf
+  install -d /var/spool/image-classifier # of nginx and the controller, for uploads
   nginx -t -q
   systemctl disable nginx # the user data of the controller enables it
 }

@@ -7,7 +7,20 @@ cat > "$settings" << 'END_OF_SETTINGS'
 # SETTINGS
 END_OF_SETTINGS
 
+# Uploads have a volume of their own, so that nothing but the next upload suffers when it is full.
+make_spool() {
+  local spool=/var/spool/image-classifier
+  mountpoint -q "$spool" && return
+  fallocate -l 10G "$spool.img" && mkfs.ext4 -q -m 0 "$spool.img" && mkdir -p "$spool" || return
+  echo "$spool.img $spool ext4 loop,nodev,noexec,nosuid,nofail 0 0" >> /etc/fstab
+  mount "$spool" && install -d -m 2770 -g www-data "$spool/controller"
+}
+
 if systemctl cat image-classifier-controller &> /dev/null; then
+  make_spool
+  if [ -e /lib/systemd/system/apt-daily-upgrade.timer ]; then
+    systemctl enable --now apt-daily.timer apt-daily-upgrade.timer # security updates, by unattended-upgrades
+  fi
   install -D -m 644 "$settings" /etc/image-classifier/controller.env
   systemctl enable --now image-classifier-controller nginx && exit
 fi

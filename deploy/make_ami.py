@@ -28,8 +28,8 @@ from deploy import parcel
 
 HERE = Path(__file__).parent
 BASES = {  # the owner of the AMIs and a pattern of their names; all are for x86-64
-    "debian": ("136693071363", "debian-12-amd64-*"),
-    "ubuntu": ("099720109477", "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"),
+    "debian": ("136693071363", "debian-13-amd64-*"),
+    "ubuntu": ("099720109477", "ubuntu/images/hvm-ssd-gp3/ubuntu-resolute-26.04-amd64-server-*"),
     "amazon": ("137112412989", "al2023-ami-2023.*-kernel-6.1-x86_64"),
 }
 NAME = "image-classifier"
@@ -104,6 +104,7 @@ def instance(
     exports = {f"export {name}": value for name, value in {**recipe.environment, **addresses}.items()}
     with calling(f"launch a {recipe.instance_type} from {base['ImageId']}"):
         disk: Any = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
+        disk["Encrypted"] = True  # and with it the snapshot, and the disks of whatever is launched from it
         [launched] = ec2.run_instances(
             MinCount=1,
             MaxCount=1,

@@ -41,6 +41,8 @@ DEFAULTS = {
     "MAX_IMAGES_PER_INSTANCE": "10",
     "VISIBILITY_TIMEOUT": "20",
     "BOOT_TIMEOUT": "90",
+    "ALLOW_ANONYMOUS": "on",  # it listens only on this machine
+    "TRUSTED_HOSTS": "localhost",
     "AWS_REGION": "us-east-1",
 }
 FALLBACK = {"MODEL": "efficientnet_lite0"}

@@ -3,7 +3,8 @@
 moto checks a condition (If-Match, If-None-Match) before it writes and takes no lock, so two writers can both
 succeed. It may also read an object that another thread has closed, or compute an ETag while two threads read
 the same file in turns. For each page of a listing, it would copy and sort all keys of the bucket. It would
-store an object whose content does not have the digest that the header Content-MD5 gives.
+store an object whose content does not have the digest that the header Content-MD5 gives. It applies the
+statements of a bucket policy without their conditions, so one that asks for TLS would refuse everything.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
@@ -18,6 +19,7 @@ from itertools import islice
 from typing import Any
 
 import moto.s3.models
+from moto.iam.access_control import PermissionResult
 from moto.s3.exceptions import S3ClientError
 from moto.s3.models import FakeBucket, FakeKey, S3Backend
 from moto.s3.responses import S3Response
@@ -104,6 +106,11 @@ def _locked(response: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
+def permit(self: FakeBucket, action: str, resource: str) -> PermissionResult:
+    """Leaves every decision to IAM, which is not enforced here either."""
+    return PermissionResult.NEUTRAL
+
+
 def mend_moto() -> None:
     """Replaces the response methods of moto's S3, and how it keeps the keys. May be called more than once."""
     for name, response in RESPONSES.items():
@@ -111,3 +118,4 @@ def mend_moto() -> None:
     moto.s3.models._VersionedKeyStore = SortedKeys  # type: ignore[assignment, misc]
     S3Backend.list_objects_v2 = list_sorted  # type: ignore[method-assign]
     S3Response.put_object = put_checked  # type: ignore[method-assign]
+    FakeBucket.get_permission = permit  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ These are GetObject, HeadObject, PutObject, DeleteObject and ListObjectsV2, as S
 moto's own response class answer them, on moto's own objects. What is left out is Flask, the search for the
 operation, and most of the preparation of a request, which cost several times what the operation does. moto
 answers each call that asks for more (a copy, a range, a version, a streamed body), or for a bucket that has a
-policy, versions, locks or a log.
+versions, locks or a log.
 """
 
 import re
@@ -176,4 +176,4 @@ def _is_plain(bucket: FakeBucket | None) -> bool:
     """Returns whether a bucket exists and has nothing that must be looked at before a call is answered."""
     if type(bucket) is not FakeBucket:
         return False
-    return not (bucket.versioning_status or bucket.policy or bucket.object_lock_enabled or bucket.logging)
+    return not (bucket.versioning_status or bucket.object_lock_enabled or bucket.logging)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from threading import Event, Thread
 

@@ -45,6 +45,7 @@ class Launcher:
             )
         except CloudError as error:
             metrics.LAUNCH_ERRORS.inc()
+            log.warning("%s", error)
             raise LaunchFailed(note_failure(state, asked, error)) from error
         metrics.LAUNCHED.inc(len(launched))
         state.settle_launch()
@@ -86,27 +87,27 @@ def next_launch(state: FleetState, count: int, request_id: str) -> UnansweredLau
 
 
 def note_failure(state: FleetState, asked: UnansweredLaunch, error: CloudError) -> str:
-    """Notes in the state what follows from a launch that failed. Returns the reason in words."""
+    """Notes in the state what follows from a launch that failed. Returns the reason for any client."""
     if isinstance(error, NoCapacity):
         state.settle_launch()
         note_no_trouble(state)
-        state.no_capacity = str(error)
+        state.no_capacity = error.public
         if not state.walk.next:  # all choices were tried; if not, the next run goes on with them
             state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
-        return f"no capacity: {error}"
+        return f"no capacity: {error.public}"
     if error.code == USED_TOKEN:
         state.settle_launch()
         state.no_launch_before = now() + timedelta(seconds=LAUNCH_LAG_SECONDS)
-        return f"an earlier launch may still have to show its instances: {error}"
+        return f"an earlier launch may still have to show its instances: {error.public}"
     if error.code == ENDED_TOKEN:
         state.settle_launch()
-        return f"the instances of an earlier launch have ended: {error}"
+        return f"the instances of an earlier launch have ended: {error.public}"
     note_trouble(state, error)
     if state.cannot_launch:
         state.settle_launch()
     else:  # EC2 may have launched them all the same
         state.unanswered = asked.model_copy(update={"at": now()})
-    return f"launch refused: {error}"
+    return f"launch refused: {error.public}"
 
 
 def note_no_trouble(state: FleetState) -> None:
@@ -126,11 +127,11 @@ def note_trouble(state: FleetState, error: CloudError) -> None:
         state.launch_failures, state.failing_since = 0, None
     state.failing_since = state.failing_since or at
     state.launch_failures += 1
-    state.launch_error, state.no_capacity, state.cannot_launch = str(error), "", ""
+    state.launch_error, state.no_capacity, state.cannot_launch = error.public, "", ""
     pause = min(timedelta(seconds=2 ** min(state.launch_failures, 6)), slowest)
     if setting := setting_to_blame(error):
-        state.cannot_launch = f"Workers cannot be launched. Check {setting}: {error}"
+        state.cannot_launch = f"Workers cannot be launched. Check {setting}: {error.public}."
         pause = slowest
     elif at - state.failing_since >= timedelta(minutes=OUTAGE_MINUTES):
-        state.cannot_launch = f"Workers could not be launched for {OUTAGE_MINUTES} minutes: {error}"
+        state.cannot_launch = f"Workers could not be launched for {OUTAGE_MINUTES} minutes: {error.public}."
     state.no_launch_before = at + pause

@@ -151,8 +151,12 @@ def in_use() -> IdempotencyKeyInUse:
     return IdempotencyKeyInUse(message, retry_after=AGAIN_SECONDS)
 
 
-def object_name(key: str, client: str = "") -> str:
-    """Returns the name of the object for a client's key. Raises BadIdempotencyKey for a malformed key."""
+def object_name(key: str, client: str) -> str:
+    """Returns the name of the object for a client's key. Raises BadIdempotencyKey for a malformed key.
+
+    The keys of each `client` are a namespace of their own, so a key that is easily guessed, such as `1`,
+    leads to nobody else's request.
+    """
     if not KEY.fullmatch(key):
         raise BadIdempotencyKey(
             "An Idempotency-Key is 1 to 255 visible ASCII characters without spaces, such as a UUID."

@@ -20,7 +20,7 @@ from threading import Lock
 
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.errors import CloudError
-from cloud.image_id import ImageId, is_request_id, new_request_id, new_shard, shard_and_time, shard_of
+from cloud.image_id import ImageId, is_request_id, new_shard, shard_and_time, shard_of
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +84,6 @@ class Journal:
         self._left: set[str] = set()
         """Requests that no marker is about yet, and that are left to recovery with the next marker."""
         self._lock = Lock()
-
-    def new_request_id(self) -> str:
-        """Returns the id of a new request of this process."""
-        return new_request_id(self.shard)
 
     def open(self, request_id: str) -> None:
         """Notes that a new request of this process waits. Must be called before its messages are sent.

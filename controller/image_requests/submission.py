@@ -36,9 +36,6 @@ class Submissions:
         self.journal, self.deduplication = journal, deduplication
         self.polling, self.pool = polling, pool
 
-    def new_request_id(self) -> str:
-        return self.journal.new_request_id()
-
     @UPLOAD_SECONDS.time()
     def submit(
         self, request_id: str, uploads: Sequence[Upload], claim: Claim | None = None

@@ -1,6 +1,7 @@
 """Formats the answer to a request as JSON, CSV or plain text."""
 
 import csv
+import re
 from io import StringIO
 from pathlib import PurePath
 
@@ -33,19 +34,20 @@ def as_text(answer: RequestResult, *, with_stem: bool) -> str:
 
 
 COLUMNS = ("filename", "status", "label", "confidence", "error", "model", "image_id", "engine", "precision")
-# Spreadsheets evaluate a cell as a formula if its text starts with one of these characters.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Spreadsheets evaluate a cell as a formula if it starts with one of the characters in the last brackets.
+# One that separates fields with a semicolon, as Excel does in many countries, may begin a cell within a text.
+FORMULA = re.compile(r"(^|[;,|\t\r\n])(?=\s*[=+\-@＝＋－＠\t\r\n])")
 
 
 def as_csv(answer: RequestResult, *, for_excel: bool) -> str:
     """Returns the answer as CSV (RFC 4180) with a header row and one row per image.
 
-    Text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe. With `for_excel`, the
-    CSV starts with a byte order mark, without which Excel does not read it as UTF-8.
+    Every field is quoted, and an apostrophe precedes what a spreadsheet would evaluate as a formula. With
+    `for_excel`, the CSV starts with a byte order mark, without which Excel does not read it as UTF-8.
     """
     text = StringIO()
     text.write("\ufeff" if for_excel else "")
-    rows = csv.writer(text)
+    rows = csv.writer(text, quoting=csv.QUOTE_ALL)
     rows.writerow(COLUMNS)
     for image in answer.images:
         cells = {**image.model_dump(include=set(COLUMNS)), "error": image.error and image.error.message}
@@ -54,7 +56,7 @@ def as_csv(answer: RequestResult, *, for_excel: bool) -> str:
 
 
 def harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    return FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
 def line(image: ImageResult, with_stem: bool) -> str:

@@ -1,5 +1,6 @@
 """Maps the errors of the other packages to HTTP statuses, and builds the refusals that clients receive."""
 
+import errno
 import logging
 
 from flask import Flask, Response, request
@@ -7,6 +8,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from cloud.errors import CloudError
 from controller.image_requests import errors
+from controller.web.negotiation import accepted_form
 from controller.web.rate_limits import OverQuota, TooManyImages
 from controller.web.replies import refuse
 from controller.web.services import services
@@ -25,12 +27,15 @@ STATUSES: dict[type[errors.RequestRefused], int] = {
     OverQuota: 429,
     TooManyImages: 413,
 }
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL_DISK_SECONDS = 60  # the Retry-After of an upload for which there is no room
 
 
 def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(HTTPException, refuse_http)
     app.register_error_handler(errors.RequestRefused, refuse_request)
     app.register_error_handler(CloudError, refuse_unavailable)
+    app.register_error_handler(OSError, refuse_full_disk)
 
 
 def refuse_request(error: errors.RequestRefused) -> Response:
@@ -42,7 +47,20 @@ def refuse_request(error: errors.RequestRefused) -> Response:
 
 def refuse_unavailable(error: CloudError) -> Response:
     log.error("%s", error)
-    return refuse(503, "unavailable", f"The service cannot do this right now: {error}. Please try again.")
+    return refuse(
+        503, "unavailable", f"The service cannot do this right now: {error.public}. Please try again."
+    )
+
+
+def refuse_full_disk(error: OSError) -> Response:
+    """Refuses an upload for which the disk has no room. Any other error of the system is a bug."""
+    if error.errno not in DISK_FULL:
+        raise error
+    log.error("%s", error)
+    message = "There is no room for another upload at the moment. Please try again in a minute."
+    response = refuse(507, "insufficient_storage", message, accepted_form(request))
+    response.headers["Retry-After"] = str(FULL_DISK_SECONDS)
+    return response
 
 
 def refuse_http(error: HTTPException) -> Response:

@@ -1,7 +1,6 @@
 """The objects that the routes use."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from flask import current_app
 
@@ -15,8 +14,10 @@ from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.follower import Follower
 from controller.image_requests.idempotency import IdempotencyKeys
 from controller.image_requests.polling import Polling
+from controller.image_requests.request_ids import RequestIds
 from controller.image_requests.submission import Submissions
 from controller.web.authentication import KnownTokens
+from controller.web.dependencies import Dependencies
 from controller.web.rate_limits import Quota
 from controller.web.server_sent_events import EventStreams
 from controller.web.wait_limits import WaitLimits
@@ -28,6 +29,7 @@ class Services:
     tokens: KnownTokens
     quota: Quota
     inputs: InputBucket
+    request_ids: RequestIds
     submissions: Submissions
     polling: Polling
     idempotency_keys: IdempotencyKeys
@@ -39,8 +41,7 @@ class Services:
     event_streams: EventStreams
     wait_limits: WaitLimits
     fleet_metrics: FleetCollector
-    dependencies: dict[str, Any]
-    """What the controller must be able to reach, by name. Each has a `check()` that raises CloudError."""
+    dependencies: Dependencies
 
 
 def services() -> Services:

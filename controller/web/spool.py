@@ -52,10 +52,13 @@ class Part(io.RawIOBase):
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Appends bytes, wherever the position is."""
-        os.pwrite(self.spool.file.fileno(), data, self.start + self.size)
-        self.size += len(data)
-        self.spool.size += len(data)
+        """Appends bytes, wherever the position is. Raises OSError when the disk is full."""
+        rest = memoryview(data)
+        while rest:  # a disk that is nearly full takes only a part of it, and then none
+            written = os.pwrite(self.spool.file.fileno(), rest, self.start + self.size)
+            self.size += written
+            self.spool.size += written
+            rest = rest[written:]
         return len(data)
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
@@ -92,3 +95,9 @@ class SpooledRequest(Request):
         if self._spool is None:
             self._spool = Spool()
         return cast(IO[bytes], self._spool.part())
+
+    def close(self) -> None:
+        """Closes the files at once, also those of a form that could not be read to its end."""
+        super().close()
+        if self._spool is not None:
+            self._spool.file.close()

@@ -34,7 +34,7 @@ resource "aws_instance" "controller" {
   }
   root_block_device {
     volume_type = "gp3"
-    volume_size = 16
+    volume_size = 24 # of which 10 are the volume for uploads
     encrypted   = true
   }
   tags       = { Name = "${var.name}-controller" }
@@ -43,6 +43,10 @@ resource "aws_instance" "controller" {
 
 # The address stays the same when the controller's instance is replaced, so that a DNS name can point to it.
 resource "aws_eip" "controller" {
-  instance = aws_instance.controller.id
-  domain   = "vpc"
+  domain = "vpc"
+}
+
+resource "aws_eip_association" "controller" {
+  instance_id   = aws_instance.controller.id
+  allocation_id = aws_eip.controller.id
 }

@@ -59,7 +59,9 @@ locals {
     ENGINE                  = var.engine
     PRECISION               = var.precision
     PRICE_PER_HOUR          = var.price_per_hour
-    API_TOKENS              = var.needs_api_tokens ? "-" : "" # invalid, until the real tokens replace it
+    IMAGES_PER_MINUTE       = var.images_per_minute
+    TRUSTED_HOSTS           = join(",", concat([aws_eip.controller.public_ip], var.host_names))
+    ALLOW_ANONYMOUS         = var.allow_anonymous ? "on" : ""
   }
   environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
 
@@ -76,5 +78,8 @@ locals {
     worker_security_group = aws_security_group.worker.id
     worker_name           = var.worker_name
     worker_role           = aws_iam_role.worker.name
+    # These two are lists in the policy.
+    instance_types = join("\", \"", var.instance_types)
+    subnet_ids     = join("\", \"", sort(data.aws_subnets.default.ids))
   }
 }

@@ -15,6 +15,23 @@ resource "aws_s3_bucket_public_access_block" "images" {
   restrict_public_buckets = true
 }
 
+resource "aws_s3_bucket_policy" "images" {
+  for_each   = aws_s3_bucket.images
+  bucket     = each.value.id
+  depends_on = [aws_s3_bucket_public_access_block.images]
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "OnlyWithTls"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = [each.value.arn, "${each.value.arn}/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+  })
+}
+
 resource "aws_s3_bucket_server_side_encryption_configuration" "images" {
   for_each = aws_s3_bucket.images
   bucket   = each.value.id

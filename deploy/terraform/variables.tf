@@ -31,10 +31,22 @@ variable "allowed_cidrs" {
   default     = ["0.0.0.0/0"]
 }
 
-variable "needs_api_tokens" {
-  description = "If true, the controller needs API_TOKENS in /etc/image-classifier/api-tokens.env to start."
+variable "allow_anonymous" {
+  description = "If true, whoever reaches the controller may use it, unless there are API_TOKENS in /etc/image-classifier/api-tokens.env. If false, it does not start without them."
   type        = bool
   default     = false
+}
+
+variable "host_names" {
+  description = "The DNS names of the controller. It answers only to these and to its address."
+  type        = list(string)
+  default     = []
+}
+
+variable "images_per_minute" {
+  description = "The most images per minute of each token, or of each address where there are no tokens; 0: no limit."
+  type        = number
+  default     = 3000
 }
 
 variable "controller_type" {

@@ -52,6 +52,7 @@ def snapshot(plan: Plan, settings: ControllerSettings) -> Any:
         ):
             reply = getattr(s3, f"get_{what}")(Bucket=bucket)
             seen[f"{bucket} {what}"] = {k: v for k, v in reply.items() if k != "ResponseMetadata"}
+        seen[f"{bucket} policy"] = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
     for queue in (settings.request_queue, f"{settings.request_queue}-dead"):
         url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
@@ -352,19 +353,27 @@ def launch_needs(plan: Plan, asked: dict[str, str]) -> list[Need]:
     profile = template["IamInstanceProfile"]["Name"]
     [role] = plan.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
     tagged = {"aws:RequestTag/fleet": tags["fleet"]}
-    made = [arn("instance/*"), arn("volume/*")]
+    instance = {
+        **tagged,
+        "ec2:InstanceProfile": f"arn:aws:iam::{ACCOUNT}:instance-profile/{profile}",
+        "ec2:InstanceType": asked["InstanceType"],
+        "ec2:MetadataHttpTokens": template["MetadataOptions"]["HttpTokens"],
+        "ec2:Tenancy": "default",
+    }
+    tagging = {**tagged, "ec2:CreateAction": "RunInstances", "aws:TagKeys": ",".join(tags)}
     used = [
         f"image/{asked['ImageId']}",
         f"launch-template/{version['LaunchTemplateId']}",
         *(f"security-group/{group}" for group in template["SecurityGroupIds"]),
-        f"subnet/{asked['SubnetId']}",
         "network-interface/*",
         *([f"key-pair/{template['KeyName']}"] if "KeyName" in template else []),
     ]
     return [
-        *(Need("ec2:RunInstances", resource, tagged) for resource in made),
+        Need("ec2:RunInstances", arn("instance/*"), instance),
+        Need("ec2:RunInstances", arn("volume/*"), tagged),
+        Need("ec2:RunInstances", arn(f"subnet/{asked['SubnetId']}"), {"ec2:SubnetID": asked["SubnetId"]}),
         *(Need("ec2:RunInstances", arn(resource)) for resource in used),
-        *(Need("ec2:CreateTags", resource, {"ec2:CreateAction": "RunInstances"}) for resource in made),
+        *(Need("ec2:CreateTags", arn(f"{made}/*"), tagging) for made in ("instance", "volume")),
         Need("iam:PassRole", role["Arn"], {"iam:PassedToService": "ec2.amazonaws.com"}),
     ]
 

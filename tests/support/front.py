@@ -17,7 +17,7 @@ from local.driver import ROOT, eventually, free_port
 from tests.support.programs import need
 
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+TEMPORARY = ("proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def render(folder: Path, port: int, changes: Mapping[str, str] | None = None, text: str = "") -> Path:
@@ -33,6 +33,7 @@ def render(folder: Path, port: int, changes: Mapping[str, str] | None = None, te
         "/run/nginx.pid": f"{folder}/nginx.pid",
         "/run/image-classifier/": f"{folder}/",
         "/var/log/nginx/": f"{folder}/",
+        "/var/spool/image-classifier/nginx": f"{folder}/client_body",
         "/opt/image-classifier/": f"{ROOT}/",
         **(changes or {}),
     }
@@ -137,6 +138,10 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         slow.remove(query)
     if path == "/policy":
         headers.append(("Content-Security-Policy", "sandbox"))
+    if path == "/admission":
+        stranger = environ.get("HTTP_AUTHORIZATION") == "Bearer stranger"
+        start_response("401 UNAUTHORIZED" if stranger else "204 NO CONTENT", [("WWW-Authenticate", "Bearer")])
+        return []
     if path == "/named":
         headers.append(("X-Request-ID", query))
     status = "200 OK"

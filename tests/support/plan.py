@@ -31,6 +31,7 @@ VARIABLES = {
     "max_instances": "1",
     "warm_pool": "1",
     "key_name": "somebody",
+    "allow_anonymous": "true",
 }
 SECONDS = 300
 CALLER = re.compile(r"Credential=([^/]+)/")

@@ -34,7 +34,7 @@ def uploads(request_id: str, *names: str, refused: tuple[str, ...] = ()) -> list
 
 
 def submit(process: Services, *names: str, refused: tuple[str, ...] = ()):
-    request_id = process.submissions.new_request_id()
+    request_id = process.request_ids.new()
     return process.submissions.submit(request_id, uploads(request_id, *names, refused=refused))
 
 

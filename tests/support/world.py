@@ -7,7 +7,7 @@ from threading import Event, Lock
 from cloud.buckets import Bucket
 from cloud.call_counts import CallCounts, UnbookedCalls
 from cloud.clock import now
-from cloud.image_id import ImageId
+from cloud.image_id import ImageId, new_request_id
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.autoscaling.ec2_fleet import Fleet
@@ -90,7 +90,7 @@ class World:
 
     def ask(self, images: int, controller: Controller | None = None, *, send: bool = True) -> str:
         controller = controller or self.controllers[0]
-        request_id = controller.journal.new_request_id()
+        request_id = new_request_id(controller.journal.shard)
         image_ids = [ImageId.make(request_id, n, "cat.jpg") for n in range(images)]
         controller.journal.open(request_id)
         for image_id in image_ids:

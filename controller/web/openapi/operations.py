@@ -113,7 +113,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "responses": {
             "200": response("All images are answered.", *ANSWERS, headers=QUOTA, links=LATER["links"]),
             "202": response("Not yet.", *ANSWERS, headers=LATER["headers"] | QUOTA, links=LATER["links"]),
-            **refused(400, 409, 410, 413, 422, 429, 503),
+            **refused(400, 409, 410, 413, 422, 429, 503, 507),
         },
     },
     "requests.show_request": {
@@ -194,6 +194,11 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             "200": response("They can.", model("Readiness")),
             "503": response("They cannot: `problems` says why, by their names.", model("Readiness")),
         },
+    },
+    "health.admit": {
+        "tags": ["Health"],
+        "summary": "Whether the client may send uploads, which nginx asks before it takes one",
+        "responses": {"200": response("It may.", json({"type": "object", "const": {"status": "admitted"}}))},
     },
     "api.show_document": {
         "tags": ["Health"],

@@ -152,7 +152,13 @@ REFUSALS = {
     "503": refusal(
         "What is behind the controller cannot be reached. Nothing is lost; try again.",
         "unavailable",
-        "The service cannot do this right now. Please try again.",
+        "The service cannot do this right now: AWS says SlowDown. Please try again.",
+    ),
+    "507": refusal(
+        "There is no room for the upload. Nothing of it was stored.",
+        "insufficient_storage",
+        "There is no room for another upload at the moment. Please try again in a minute.",
+        **{"Retry-After": header("Seconds until there may be room.", "integer")},
     ),
 }
 

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 
-from cloud.image_id import is_request_id
 from controller.web.image_numbers import ImageNumbers
 from controller.web.metrics import OPEN_STREAMS
 from controller.web.services import services
@@ -21,7 +20,7 @@ def stream_events(request_id: str) -> Response:
 
     Raises NotFound when the request is unknown, and ServiceUnavailable when too many streams are open.
     """
-    if not is_request_id(request_id):
+    if not services().request_ids.genuine(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
     with ExitStack() as held:
         if not held.enter_context(services().wait_limits.of_stream()):

@@ -1,12 +1,10 @@
 """Liveness and readiness checks for load balancers and monitoring."""
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 from flask import Blueprint, Response, jsonify
 from pydantic import BaseModel
 
-from cloud.errors import CloudError
 from controller.web.replies import as_json
 from controller.web.services import services
 
@@ -26,21 +24,18 @@ def healthz() -> Response:
     return jsonify(status="alive")
 
 
+@health.get("/admission")
+def admit() -> Response:
+    """Answers 200 to whoever may send uploads. Others are refused before this, without a call of AWS.
+
+    nginx asks this before it takes the body of an upload.
+    """
+    return jsonify(status="admitted")
+
+
 @health.get("/readyz")
 def readyz() -> Response:
     """Answers 200 if every dependency can be reached, and otherwise 503 with the problems."""
-    with ThreadPoolExecutor(3) as pool:
-        problems = dict(pool.map(probe, services().dependencies.items()))
-    failed = {name: problem for name, problem in problems.items() if problem}
-    readiness = Readiness(status="unavailable" if failed else "ready", problems=failed)
-    return as_json(readiness.model_dump(), 503 if failed else 200)
-
-
-def probe(dependency: tuple[str, Any]) -> tuple[str, str]:
-    """Returns the name of the dependency and its problem, which is "" if it can be reached."""
-    name, it = dependency
-    try:
-        it.check()
-    except CloudError as error:
-        return name, str(error)
-    return name, ""
+    problems = services().dependencies.problems()
+    readiness = Readiness(status="unavailable" if problems else "ready", problems=problems)
+    return as_json(readiness.model_dump(), 503 if problems else 200)

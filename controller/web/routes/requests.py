@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from cloud.errors import NotFound as NoSuchObject
-from cloud.image_id import ImageId, is_request_id
+from cloud.image_id import ImageId
 from controller.image_requests.results import RequestResult
 from controller.web.answers import address_of
 from controller.web.client_name import client_name
@@ -22,10 +22,11 @@ requests = Blueprint("requests", __name__, url_prefix="/requests")
 @requests.get("/<request_id>")
 def show_request(request_id: str) -> Response:
     wanted = replace(preferences(request, services().settings.request_timeout), respond_async=False)
-    if wanted.wait and is_request_id(request_id):
+    genuine = services().request_ids.genuine(request_id)
+    if wanted.wait and genuine:
         with services().wait_limits.of_request() as may_wait:
             services().follower.wait(request_id, wanted.wait if may_wait else 0)
-    found = services().polling.read(request_id) if is_request_id(request_id) else None
+    found = services().polling.read(request_id) if genuine else None
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")
     return render(found, wanted_form(request), 200, wanted)
@@ -48,7 +49,7 @@ def act(request_id: str, action: Callable[[str], RequestResult | None]) -> Respo
     Raises NotFound when the request is unknown.
     """
     form = wanted_form(request)  # an invalid form is refused before the action
-    found = action(request_id) if is_request_id(request_id) else None
+    found = action(request_id) if services().request_ids.genuine(request_id) else None
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")
     if form is Form.HTML:
@@ -62,7 +63,7 @@ def show_image(request_id: str, name: str) -> Response:
 
     Raises NotFound when there is no such image.
     """
-    if not is_request_id(request_id):
+    if not services().request_ids.genuine(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
     try:
         chunks, content_type = services().inputs.open_image(ImageId(f"{request_id}/{name}"))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Response, render_template, request
 from werkzeug.http import unquote_header_value
 
 from controller.image_requests.errors import RequestForgotten
@@ -29,11 +29,9 @@ def show_form() -> str:
 
 @upload.post("/")
 def classify() -> Response:
-    settings, request_id = services().settings, services().submissions.new_request_id()
+    settings, request_id = services().settings, services().request_ids.new()
     key = request.headers.get("Idempotency-Key")
-    key_object = (
-        object_name(unquote_header_value(key), client=g.get("client") or "") if key is not None else None
-    )
+    key_object = object_name(unquote_header_value(key), client_name()) if key is not None else None
     wanted = preferences(request, settings.request_timeout)
     seconds = wanted.patience(otherwise=settings.request_timeout + 5)
     form = wanted_form(request)

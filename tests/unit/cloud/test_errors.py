@@ -37,6 +37,14 @@ def test_an_endpoint_that_does_not_answer_is_a_cloud_error_without_a_code():
     assert raised.value.code == ""
 
 
+def test_what_a_client_may_read_has_neither_names_nor_ids_of_the_account():
+    secret = "User: arn:aws:sts::123456789012:assumed-role/controller/i-1 is not authorized"
+    with pytest.raises(CloudError) as raised, calling("read s3://private-bucket/fleet/state"):
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": secret}}, "GetObject")
+    assert raised.value.public == "AWS says AccessDenied"
+    assert CloudError("could not read s3://private-bucket/x: no route").public == "AWS gave no usable answer"
+
+
 def test_our_own_mistakes_stay_what_they_are():
     with pytest.raises(KeyError), calling("read the thing"):
         raise KeyError("Body")

@@ -119,3 +119,11 @@ def test_the_command_says_which_setting_is_missing(settings_environment, capsys)
     settings_environment.setenv("INPUT_BUCKET", "mine-in")
     assert module.main() == 1
     assert capsys.readouterr().err.startswith("OUTPUT_BUCKET (")
+
+
+def test_whatever_does_not_come_by_tls_is_refused(aws, settings):
+    for bucket in settings.buckets:
+        [statement] = json.loads(aws.s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+        assert statement["Resource"] == [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

@@ -6,10 +6,19 @@ from cloud.tokens import read_tokens
 GOOD = "0123456789abcdef"
 
 
-def test_tokens_have_the_names_they_are_given_or_their_number():
+def test_a_token_without_a_name_keeps_its_name_when_another_one_goes():
+    """Its client's idempotency keys and quota go by the name."""
+    first, second = read_tokens(f"{GOOD},{GOOD}2")
+    [alone] = read_tokens(f"{GOOD}2")
+    assert alone == second
+    assert first.name != second.name
+    assert GOOD not in first.name
+
+
+def test_tokens_have_the_names_they_are_given_or_one_of_their_hash():
     assert read_tokens(f"ci:{GOOD}, {GOOD}ab== ,anna:{GOOD}-._~+/") == [
         ("ci", GOOD),
-        ("token-2", f"{GOOD}ab=="),
+        ("token-f83005c0ae8b", f"{GOOD}ab=="),
         ("anna", f"{GOOD}-._~+/"),
     ]
 

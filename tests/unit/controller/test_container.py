@@ -36,7 +36,7 @@ def test_the_settings_make_the_launch_plan(settings):
 def test_the_parts_are_put_together(settings, aws, queue, work, png):
     """An image that is sent wakes the autoscaler, which launches a worker for its request."""
     services = assemble(settings, aws)
-    request_id = services.submissions.new_request_id()
+    request_id = services.request_ids.new()
     upload = Upload(ImageId.make(request_id, 0, "cat.png"), BytesIO(png), "image/png", None, "")
     watched = services.submissions.submit(request_id, [upload])
     assert services.autoscaler.wake.is_set()

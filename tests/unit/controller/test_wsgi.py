@@ -27,8 +27,18 @@ def test_a_missing_setting_is_one_line_and_gunicorn_does_not_try_again():
     )
 
 
+NEEDED = {"INPUT_BUCKET": "photos-in", "OUTPUT_BUCKET": "photos-out", "AMI_ID": "ami-0123"}
+
+
 def test_so_is_a_missing_region():
-    ended = load(INPUT_BUCKET="photos-in", OUTPUT_BUCKET="photos-out", AMI_ID="ami-0123")
+    ended = load(ALLOW_ANONYMOUS="on", **NEEDED)
     assert ended.returncode == 4
     assert ended.stderr.startswith("controller: AWS_REGION (")
     assert ended.stderr.count("\n") == 1
+
+
+def test_it_is_open_to_everybody_only_if_that_is_said_in_so_many_words():
+    ended = load(AWS_REGION="us-east-1", **NEEDED)
+    assert ended.returncode == 4
+    assert ended.stderr.startswith("controller: API_TOKENS (")
+    assert "is not set. Set it, or ALLOW_ANONYMOUS=on if" in ended.stderr

@@ -20,7 +20,7 @@ from controller.app import CONTENT_SECURITY_POLICY
 from local.driver import eventually, free_port
 from tests.support import front
 from tests.support.front import Nginx
-from tests.support.programs import need
+from tests.support.programs import need, unable
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 JSON = {"Accept": "application/json"}
@@ -70,7 +70,9 @@ def test_nginx_has_nothing_to_say_against_the_configuration(tmp_path: Path):
 def test_gixy_has_nothing_to_say_against_the_configuration(tmp_path: Path, tls: bool):
     text = with_tls() if tls else front.CONFIGURATION.read_text()
     (tmp_path / "nginx.conf").write_text(text)
-    gixy = [str(Path(sys.executable).parent / "gixy"), str(tmp_path / "nginx.conf")]
+    program = str(Path(sys.executable).parent / "gixy")
+    # The controller needs the Host as the browser sent it, and checks it itself.
+    gixy = [program, "--skips", "host_spoofing", str(tmp_path / "nginx.conf")]
     done = subprocess.run(gixy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "No issues found" in done.stdout
@@ -165,9 +167,9 @@ def test_server_sent_events_are_not_held_back(whole: Nginx):
 def test_an_upload_waits_on_disk_until_it_is_whole(whole: Nginx):
     size = 1_000_000
     with closing(HTTPConnection(whole.address, timeout=10)) as client:
-        client.request("POST", "/slowly", bytes(size - 1), {"Content-Length": str(size)})
+        client.request("POST", "/?slowly", bytes(size - 1), {"Content-Length": str(size)})
         eventually(lambda: open_files(whole, "client_body/"), 10)
-        assert all(line["uri"] != "/slowly" for line in front.read_lines(whole.folder / "gunicorn.log"))
+        assert all(line["uri"] != "/?slowly" for line in front.read_lines(whole.folder / "gunicorn.log"))
         client.send(b"\0")
         assert json.load(client.getresponse())["bytes"] == size
 
@@ -286,3 +288,121 @@ def test_what_the_controller_itself_refuses_comes_through_as_it_is(whole: Nginx)
     reply = requests.get(f"{whole.url}/over-quota", timeout=10)
     assert (reply.status_code, reply.headers["Retry-After"]) == (429, "17")
     assert "pid" in reply.json()
+
+
+# Strangers, and those who send too much
+
+
+def send_in_part(nginx: Nginx, size: int, path: str = "/", **headers: str) -> HTTPConnection:
+    """Begins an upload of `size` bytes, of which a megabyte is sent."""
+    client = HTTPConnection(nginx.address, timeout=10)
+    client.putrequest("POST", path)
+    for name, value in {"Content-Length": str(size), **headers}.items():
+        client.putheader(name.replace("_", "-"), value)
+    client.endheaders(bytes(min(size - 1, 1_000_000)))
+    return client
+
+
+STRANGER = {"Authorization": "Bearer stranger"}
+
+
+def test_not_a_byte_of_a_strangers_upload_is_kept(whole: Nginx):
+    clients = [send_in_part(whole, 1_000_000_000, **STRANGER) for _ in range(6)]
+    replies = [client.getresponse() for client in clients]
+    assert [reply.status for reply in replies] == [401] * 6
+    assert not open_files(whole, "client_body/")
+    assert json.load(replies[0])["error"]["code"] == "unauthorized"
+    assert replies[0].headers["WWW-Authenticate"] == "Bearer"
+    for client in clients:
+        client.close()
+
+
+def test_a_browser_of_a_stranger_is_led_to_sign_in(whole: Nginx):
+    page = requests.get(whole.url, headers=BROWSER | STRANGER, allow_redirects=False, timeout=10)
+    assert (page.status_code, page.headers["Location"]) == (302, "sign-in?next=%2F")
+    posted = requests.post(whole.url, headers=BROWSER | STRANGER, timeout=10)
+    assert posted.status_code == 401
+    assert "sign in at /sign-in" in posted.text
+
+
+def test_nobody_outside_is_told_whom_the_controller_admits(whole: Nginx):
+    assert requests.get(f"{whole.url}/admission", headers=JSON, timeout=10).status_code == 404
+
+
+def test_whatever_is_no_upload_may_be_small_only(whole: Nginx):
+    for path in ("/sign-in", "/requests/x/cancel", "/nowhere"):
+        with closing(send_in_part(whole, 70_000, path)) as client:
+            assert client.getresponse().status == 413
+    assert not open_files(whole, "client_body/")
+
+
+def test_one_address_may_send_few_large_uploads_at_once(whole: Nginx):
+    held = [send_in_part(whole, 10_000_000) for _ in range(8)]
+    eventually(lambda: len(open_files(whole, "client_body/")) == 8, 10)
+    for large in ({"size": 10_000_000}, {"size": 1_000, "Transfer_Encoding": "chunked"}):
+        size, headers = large.pop("size"), large
+        with closing(send_in_part(whole, size, **headers) if not headers else chunked(whole)) as client:
+            assert client.getresponse().status == 429
+    assert requests.post(whole.url, data=bytes(9_999_999), timeout=20).status_code == 200
+    assert requests.get(whole.url, timeout=10).status_code == 200
+    for client in held:
+        client.close()
+    eventually(lambda: not open_files(whole, "client_body/"), 10)
+
+
+def chunked(nginx: Nginx) -> HTTPConnection:
+    client = HTTPConnection(nginx.address, timeout=10)
+    client.putrequest("POST", "/")
+    client.putheader("Transfer-Encoding", "chunked")
+    client.endheaders(b"5\r\nhello\r\n")
+    return client
+
+
+@pytest.fixture
+def many_addresses(tmp_path: Path) -> Iterator[Nginx]:
+    """nginx that takes the client's address from a header, and grants each network two requests a minute."""
+    changes = {
+        "server_tokens off;": "server_tokens off; set_real_ip_from 127.0.0.1; real_ip_header X-Address;",
+        "rate=100r/s": "rate=1r/m",
+        "burst=1200": "burst=1",
+    }
+    with (
+        front.gunicorn("tests.support.front:app", tmp_path),
+        front.nginx(tmp_path, free_port(), changes) as nginx,
+    ):
+        yield nginx
+
+
+def test_a_64_network_of_ipv6_counts_as_one_address(many_addresses: Nginx):
+    def status(address: str) -> int:
+        return requests.get(many_addresses.url, headers={"X-Address": address}, timeout=10).status_code
+
+    assert [status(f"2001:db8:1:2::{n:x}") for n in range(4)] == [200, 200, 429, 429]
+    assert [status(f"2001:db8:1:2:{n:x}::1") for n in range(2)] == [429, 429]
+    assert [status(f"2001:db8:1:{n:x}::1") for n in range(3, 6)] == [200, 200, 200]
+    assert [status(f"192.0.2.{n}") for n in range(4)] == [200] * 4
+
+
+def test_a_full_disk_is_507_for_the_newcomer_alone(tmp_path: Path):
+    disk = tmp_path / "small"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=False)
+    if mounted.returncode:
+        unable("a small disk needs root")
+    try:
+        small = {"/var/spool/image-classifier/nginx": f"{disk}/client_body"}
+        with (
+            front.gunicorn("tests.support.front:app", tmp_path),
+            front.nginx(tmp_path, free_port(), small) as nginx,
+            closing(send_in_part(nginx, 2_000_000)) as first,
+        ):
+            eventually(lambda: open_files(nginx, "client_body/"), 10)
+            full = requests.post(nginx.url, data=bytes(3_000_000), headers=JSON, timeout=10)
+            assert (full.status_code, full.headers["Retry-After"]) == (507, "60")
+            assert full.json()["error"]["code"] == "insufficient_storage"
+            assert requests.get(f"{nginx.url}/fleet", timeout=10).status_code == 200
+            assert requests.post(nginx.url, data=bytes(500_000), timeout=10).status_code == 200
+            first.send(bytes(1_000_000))
+            assert json.load(first.getresponse())["bytes"] == 2_000_000
+    finally:
+        subprocess.run(["umount", disk], check=True)

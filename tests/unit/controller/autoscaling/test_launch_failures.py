@@ -20,7 +20,7 @@ def test_no_capacity_is_tried_again_later_and_never_in_a_tight_loop(world, aws, 
         assert world.reconcile()
     assert len(tries) == 1
     assert "the next try to launch is at" in world.why
-    assert "InsufficientInstanceCapacity says AWS" in world.shared.peek().no_capacity
+    assert "AWS says InsufficientInstanceCapacity" in world.shared.peek().no_capacity
     for n in range(2, 8):
         world.pass_seconds(CAPACITY_AGAIN_SECONDS + 1)
         world.reconcile()
@@ -75,7 +75,7 @@ def test_a_launch_whose_reply_was_lost_is_not_made_twice(world, launches, aws, o
     hidden.add("all")
     world.ask(25)
     world.reconcile()
-    assert "Read timeout" in world.why
+    assert "launch refused: AWS gave no usable answer" in world.why
     world.reconcile()
     hidden.clear()
     world.pass_seconds(LAUNCH_LAG_SECONDS + 1)
@@ -124,7 +124,7 @@ def test_an_outage_that_does_not_end_is_told_after_minutes(world, aws, on_call, 
     assert 300 <= passed < 420
     error = outputs.get_prediction(f"{request_id}/0000-cat.jpg").error
     assert error.message.startswith("Workers could not be launched for 5 minutes: ")
-    assert "InternalError says AWS" in error.message
+    assert error.message.endswith("AWS says InternalError.")
 
 
 def test_an_outage_that_is_long_over_does_not_count_towards_the_next_one(world, aws, on_call, outputs):
@@ -155,7 +155,7 @@ def test_an_outage_that_is_long_over_does_not_count_towards_the_next_one(world, 
     ],
 )
 def test_what_cannot_mend_itself_fails_at_once_and_names_the_setting(
-    world, aws, on_call, outputs, code, setting
+    world, aws, on_call, outputs, code, setting, caplog
 ):
     tries = []
 
@@ -172,7 +172,8 @@ def test_what_cannot_mend_itself_fails_at_once_and_names_the_setting(
     error = outputs.get_prediction(f"{request_id}/0003-cat.jpg").error
     assert error.code == "no_workers"
     assert error.message.startswith(f"Workers cannot be launched. Check {setting}")
-    assert f"{code} says AWS" in error.message
+    assert error.message.endswith(f"AWS says {code}.")
+    assert f"{code} says AWS" in caplog.text
     assert world.queue.counts().backlog == 0
 
 
@@ -190,4 +191,4 @@ def test_a_quota_of_nothing_fails_at_once(world, aws, on_call, outputs):
     world.reconcile()
     error = outputs.get_prediction(f"{request_id}/0000-cat.jpg").error
     assert error.message.startswith("Workers cannot be launched. Check INSTANCE_TYPE")
-    assert "limit of 0" in error.message
+    assert "ask AWS for a quota" in error.message

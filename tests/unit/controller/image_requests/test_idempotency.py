@@ -61,7 +61,7 @@ def requests_in(inputs) -> set[str]:
 
 def name_of(header: str) -> str:
     """As the route reads the header."""
-    return object_name(unquote_header_value(header))
+    return object_name(unquote_header_value(header), "anybody")
 
 
 @pytest.mark.parametrize("key", ["a", "x" * 255, '"quoted"', "a,b;c=d", "!~"])
@@ -188,7 +188,7 @@ def test_a_request_that_is_taken_over_makes_nobody_list_since_it_was_made(keys, 
     old = f"{journal.shard}{0x6B000000:08x}{'ab' * 9}"
     assert keys.claim("idempotency/x", old, uploads_of(old, "a.png")).release()
     on_call(aws.s3, "ListObjectsV2", lambda params: after.append(params.get("StartAfter", "")))
-    claimed = keys.claim("idempotency/x", controller.submissions.new_request_id(), uploads_of(old, "a.png"))
+    claimed = keys.claim("idempotency/x", controller.request_ids.new(), uploads_of(old, "a.png"))
     watched = controller.submissions.submit(claimed.request_id, uploads_of(old, "a.png"), claimed)
     other = submit(controller, "b.png", "c.png")
     (alone,) = (marker for marker in journal.markers() if marker.name == old)
@@ -238,11 +238,24 @@ def test_a_repeated_post_waits_for_the_answer_of_the_first(start, work, queue):
     assert again.result().json["request_id"] == first.json["request_id"]
 
 
+def test_two_strangers_with_the_same_key_have_two_requests(app, inputs):
+    """Otherwise whoever guesses the key and the picture is given the address of the other's request."""
+    client, found = app.test_client(), []
+    for peer in ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:0:1::1"):
+        first, again = (
+            post(client, cat(), headers=NOW, environ_overrides={"REMOTE_ADDR": peer}).json["request_id"]
+            for _ in range(2)
+        )
+        assert first == again
+        found.append(first)
+    assert len(set(found)) == 4
+
+
 def test_refusals(app, keys):
     client = app.test_client()
     assert post(client, cat(), headers={"Idempotency-Key": "a b"}).status_code == 400
     assert client.post("/", headers=KEY).status_code == 400
-    keys.claim(object_name(KEY["Idempotency-Key"]), *uploads("cat.png"))
+    keys.claim(object_name(KEY["Idempotency-Key"], "127.0.0.1"), *uploads("cat.png"))
     early = post(client, cat(), headers=KEY)
     assert (early.status_code, early.headers["Retry-After"]) == (409, "2")
     other = post(client, cat("dog.png"), headers=KEY)
@@ -303,7 +316,7 @@ def test_what_the_queue_did_not_take_is_sent_by_a_look_also_for_who_came_meanwhi
 
 
 def test_a_process_that_dies_in_its_upload_leaves_a_key_that_works(app, keys, inputs, s3_clock):
-    dead = keys.claim(object_name(KEY["Idempotency-Key"]), *uploads("cat.png"))
+    dead = keys.claim(object_name(KEY["Idempotency-Key"], "127.0.0.1"), *uploads("cat.png"))
     client = app.test_client()
     assert post(client, cat(), headers=KEY).status_code == 409
     s3_clock.ahead = TAKEN_OVER_AFTER.total_seconds() + 1
@@ -313,7 +326,7 @@ def test_a_process_that_dies_in_its_upload_leaves_a_key_that_works(app, keys, in
 
 def test_who_waits_for_a_submission_that_fails_is_told_to_come_again(start, keys, inputs, aws, on_call):
     app = start()
-    claim = keys.claim(object_name(KEY["Idempotency-Key"]), *uploads("cat.png"))
+    claim = keys.claim(object_name(KEY["Idempotency-Key"], "127.0.0.1"), *uploads("cat.png"))
     app.extensions["services"].submissions._store(uploads("cat.png")[1][0].of(claim.request_id))
     claim.accept()
 
@@ -326,7 +339,7 @@ def test_who_waits_for_a_submission_that_fails_is_told_to_come_again(start, keys
 
 
 def test_a_key_whose_request_has_expired_says_so(app, keys):
-    keys.claim(object_name(KEY["Idempotency-Key"]), *uploads("cat.png")).accept()
+    keys.claim(object_name(KEY["Idempotency-Key"], "127.0.0.1"), *uploads("cat.png")).accept()
     assert post(app.test_client(), cat(), headers=KEY).status_code == 410
 
 
@@ -334,7 +347,7 @@ def test_a_key_of_one_who_was_taken_over_gets_the_answer_of_the_other(
     app, keys, inputs, on_call, aws, s3_clock
 ):
     """While it uploads, another POST takes over and is accepted."""
-    name, others = object_name(KEY["Idempotency-Key"]), []
+    name, others = object_name(KEY["Idempotency-Key"], "127.0.0.1"), []
 
     def overtake(params):
         if params["Key"].endswith("cat.png") and not others:

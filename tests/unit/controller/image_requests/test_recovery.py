@@ -4,7 +4,7 @@ from io import BytesIO
 import pytest
 
 from cloud.clock import now
-from cloud.image_id import ImageId
+from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import GAVE_UP, Prediction
 from controller.image_requests.journal import RENEW_SECONDS, Journal
 from controller.image_requests.recovery import ABANDONED_AFTER, RESEND_AFTER, WATCH_FOR, Recovery
@@ -39,7 +39,7 @@ def ask(theirs, inputs, queue):
     """Opens a request of some images. As many are sent as said, or else all."""
 
     def ask(images: int, sent: int | None = None) -> str:
-        request_id = theirs.new_request_id()
+        request_id = new_request_id(theirs.shard)
         theirs.open(request_id)
         for n in range(images):
             inputs.put_image(image(request_id, n), BytesIO(b"x"), "image/png")
@@ -133,7 +133,7 @@ def test_where_no_request_is_noted_nothing_waits(recovery):
 
 def test_the_requests_of_several_processes_are_found(recovery, ask, inputs, outputs, state, theirs):
     one, other = ask(2), Journal(state, inputs, outputs)
-    left = other.new_request_id()
+    left = new_request_id(other.shard)
     inputs.put_image(image(left, 0), BytesIO(b"x"), "image/png")
     other.hold(left)
     assert recovery.settle() == {one: 2, left: 1}

@@ -140,7 +140,7 @@ def test_a_marker_says_that_a_request_waits_before_its_messages_are_sent(
 
 def test_the_files_are_closed_while_the_request_waits(make):
     process = make()
-    request_id = process.submissions.new_request_id()
+    request_id = process.request_ids.new()
     files = uploads(request_id, "a.png", "notes.txt", refused=("notes.txt",))
     process.submissions.submit(request_id, files)
     assert all(file.stream.closed for file in files)

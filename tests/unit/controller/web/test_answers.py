@@ -2,6 +2,8 @@ import csv
 import json
 from io import StringIO
 
+import pytest
+
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.web.answers import as_csv, as_text
@@ -111,3 +113,16 @@ def test_csv_has_a_row_for_each_image_whatever_its_name():
     assert rows[4][1:5] == ["failed", "", "", "This is\na text."]
     assert [row[6] for row in rows] == ids
     assert as_csv(made, for_excel=True) == "\ufeff" + text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x;=HYPERLINK(0).jpg", 'x";=1+1;"', "=1", "+1", "-1", "@x", "＝1", "＋1", "－1", "＠x", "x|=1", "x\t=1"],
+)
+def test_no_file_name_becomes_a_formula_whatever_separates_the_fields(name):
+    """Excel separates fields with a semicolon where the comma is the decimal sign."""
+    text = as_csv(answer(REQUEST, [image(0, name)], {}), for_excel=True).removeprefix("\ufeff")
+    for separator in ",;|\t":
+        for row in csv.reader(StringIO(text, newline=""), delimiter=separator):
+            assert [cell for cell in row if cell.strip(' "').startswith(tuple("=+-@＝＋－＠"))] == []
+    assert all(line.startswith('"') and line.endswith('"') for line in text.splitlines())

@@ -9,7 +9,9 @@ OWN = [
     {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"},
     {"Sec-Fetch-Site": "none"},
     {"Origin": "http://localhost"},
-    {"Origin": "https://localhost:8443"},
+    {"Origin": "https://localhost"},
+    {"Host": "localhost:8443", "Origin": "https://localhost:8443"},
+    {"Host": "localhost:80", "Origin": "http://localhost"},
 ]
 FOREIGN = [
     {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
@@ -17,6 +19,13 @@ FOREIGN = [
     {"Origin": "https://evil.example"},
     {"Origin": "https://localhost.evil.example"},
     {"Origin": "null"},
+    {"Origin": "http://localhost:9999"},
+    {"Origin": "https://localhost:8443"},
+    {"Host": "localhost:8000", "Origin": "http://localhost:9999"},
+    {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+    {"Origin": "http://[broken"},
+    {"Origin": "http://localhost:99999"},
+    {"Origin": ""},
 ]
 
 
@@ -53,3 +62,43 @@ def test_a_page_of_another_site_may_neither_cancel_nor_retry(client, png, action
 
 def test_a_link_on_another_site_may_lead_here(client):
     assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "object"},
+    ],
+)
+@pytest.mark.parametrize("address", ["/", "/fleet", "/requests/x/images/0000-cat.png", "/readyz"])
+def test_a_page_of_another_site_may_load_nothing_from_here(client, site, how, address):
+    """Neither does it learn from the time that an answer takes, nor does it make AWS be asked."""
+    assert client.get(address, headers={"Sec-Fetch-Site": site, **how}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["rebound.example", "10.0.0.7", "photos.example.evil.example", "", "a b", "é"]
+)
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_name_that_is_none_of_ours_is_refused(start, host, accept, method):
+    client = start(trusted_hosts=("photos.example",)).test_client()
+    headers = {"Host": host.encode().decode("latin-1"), "Accept": accept}
+    response = client.open("/", method=method, headers=headers)
+    assert response.status_code == 421
+    assert "unknown_host" in response.text
+
+
+@pytest.mark.parametrize("host", ["photos.example", "photos.example:8443", "127.0.0.1:8000", "localhost"])
+def test_our_own_names_are_taken_with_any_port(start, host):
+    client = start(trusted_hosts=("photos.example",)).test_client()
+    assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+def test_a_load_balancer_may_look_by_any_name(start):
+    client = start(trusted_hosts=("photos.example",)).test_client()
+    assert client.get("/healthz", headers={"Host": "10.0.0.7"}).status_code == 200

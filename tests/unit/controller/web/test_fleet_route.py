@@ -17,6 +17,7 @@ from controller.dashboard.bill import bill
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView, abridge
 from controller.dashboard.scaling_costs import ScalingCosts
 from controller.web.authentication import KnownTokens
+from controller.web.dependencies import Dependencies
 from tests.support.page import HTML, Page
 from tests.support.submissions import submit
 
@@ -70,7 +71,9 @@ def view() -> View:
 
 @pytest.fixture
 def client(view, settings) -> FlaskClient:
-    services = SimpleNamespace(settings=settings, tokens=KnownTokens([]), fleet_view=view, dependencies={})
+    services = SimpleNamespace(
+        settings=settings, tokens=KnownTokens([]), fleet_view=view, dependencies=Dependencies({})
+    )
     return create_app(services).test_client()  # type: ignore[arg-type]
 
 
@@ -231,12 +234,14 @@ def test_another_window_is_refused_with_those_there_are(client):
     assert reply.json["error"]["message"] == "window is '2d', but it should be one of 10m, 1h, 24h."
 
 
-def test_when_aws_does_not_answer_all_forms_say_so(client, view):
+def test_when_aws_does_not_answer_all_forms_say_so_and_only_the_log_says_why(client, view, caplog):
     view.shown = CloudError("could not read s3://b/fleet/state: down")
     for accept in ("text/html", "application/json", "text/plain"):
         reply = client.get("/fleet", headers={"Accept": accept})
         assert reply.status_code == 503
-        assert "could not read s3://b/fleet/state: down" in reply.text
+        assert "The service cannot do this right now" in reply.text
+        assert "s3://" not in reply.text
+    assert "could not read s3://b/fleet/state: down" in caplog.text
 
 
 def test_nobody_learns_a_requests_id_from_the_fleet(make):

@@ -9,6 +9,7 @@ from openapi_spec_validator import validate
 from cloud.tokens import ApiToken
 from controller.app import create_app
 from controller.web.authentication import KnownTokens
+from controller.web.dependencies import Dependencies
 from controller.web.openapi.document import document
 from controller.web.openapi.operations import OPERATIONS
 from controller.web.token_guard import OPEN
@@ -17,8 +18,10 @@ TOKEN = ApiToken("ci", "ci-0123456789abcdef")
 
 
 def made(*tokens):
-    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5)
-    return create_app(SimpleNamespace(settings=settings, tokens=KnownTokens(tokens), dependencies={}))
+    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5, trusted_hosts=())
+    return create_app(
+        SimpleNamespace(settings=settings, tokens=KnownTokens(tokens), dependencies=Dependencies({}))
+    )
 
 
 @pytest.fixture(params=["open", "restricted"])

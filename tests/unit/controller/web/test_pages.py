@@ -9,12 +9,13 @@ import pytest
 from flask.testing import FlaskClient
 
 from cloud.errors import NotFound
-from cloud.image_id import ImageId, new_request_id
+from cloud.image_id import ImageId, is_request_id, new_request_id
 from cloud.prediction import Prediction
 from controller.app import create_app
 from controller.dashboard.wait_estimate import Wait
 from controller.web.answers import RequestAnswer
 from controller.web.authentication import KnownTokens
+from controller.web.dependencies import Dependencies
 from controller.web.rate_limits import Quota
 from tests.support.page import HTML, Page
 from tests.support.submissions import answer
@@ -85,7 +86,7 @@ def pictures() -> Pictures:
 
 @pytest.fixture
 def client(requests: Requests, pictures: Pictures) -> FlaskClient:
-    settings = SimpleNamespace(max_files=1234, max_upload_mb=50, request_timeout=5)
+    settings = SimpleNamespace(max_files=1234, max_upload_mb=50, request_timeout=5, trusted_hosts=())
     forecast = SimpleNamespace(wait=lambda waiting: Wait(state="queued", message=f"{waiting} in the queue."))
     services = SimpleNamespace(
         settings=settings,
@@ -93,9 +94,9 @@ def client(requests: Requests, pictures: Pictures) -> FlaskClient:
         quota=Quota(0),
         polling=requests,
         inputs=pictures,
-        submissions=SimpleNamespace(new_request_id=new_request_id),
+        request_ids=SimpleNamespace(new=new_request_id, genuine=is_request_id),
         forecast=forecast,
-        dependencies={},
+        dependencies=Dependencies({}),
     )
     return create_app(services).test_client()  # type: ignore[arg-type]
 

@@ -1,5 +1,7 @@
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from io import BytesIO
 
@@ -88,3 +90,50 @@ def test_only_small_requests_stay_in_memory(size, kind):
     boundary, body = encode_multipart({"image_file": files})
     app.test_client().post("/", data=body, content_type=f"multipart/form-data; boundary={boundary}")
     assert seen == [(kind, f"{number}.png", body) for number, body in enumerate(bodies)]
+
+
+def test_a_full_disk_loses_no_byte_and_is_told_as_507(start, png, monkeypatch):
+    """A disk that is nearly full takes a part of what is written."""
+    room = [1000]
+
+    def pwrite(descriptor, data, offset, write=os.pwrite):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = min(len(data), room[0])
+        room[0] -= taken
+        return write(descriptor, data[:taken], offset)
+
+    monkeypatch.setattr("controller.web.spool.os.pwrite", pwrite)
+    photo = FileStorage(BytesIO(png + bytes(2 * IN_MEMORY)), "a.png")
+    body = encode_multipart({"image_file": photo}, "x")[1]
+    more = {"content_type": "multipart/form-data; boundary=x", "headers": {"Prefer": "respond-async"}}
+    client = start(max_upload_mb=5).test_client()
+    response = client.post("/", data=body, **more)
+    assert (response.status_code, response.json["error"]["code"]) == (507, "insufficient_storage")
+    assert response.headers["Retry-After"] == "60"
+    room[0] = 10_000_000
+    assert client.post("/", data=body, **more).status_code == 202
+
+
+@pytest.mark.parametrize("size", [400_000, 600_000])  # two of them stay in memory together, or do not
+def test_no_upload_is_held_while_its_request_waits(start, png, size, monkeypatch):
+    app, streams, open_while_waiting = start(max_upload_mb=5), [], []
+    get_stream = SpooledRequest._get_file_stream
+
+    def note(request, *arguments, **more):
+        streams.append(get_stream(request, *arguments, **more))
+        return streams[-1]
+
+    @contextmanager
+    def about_to_wait():
+        open_while_waiting.append([stream for stream in streams if not stream.closed])
+        yield False
+
+    monkeypatch.setattr(SpooledRequest, "_get_file_stream", note)
+    app.extensions["services"].wait_limits.of_request = about_to_wait
+    files = [FileStorage(BytesIO(png + bytes(size + n)), f"{n}.png") for n in range(2)]
+    body = encode_multipart({"image_file": files}, "x")[1]
+    form = "multipart/form-data; boundary=x"
+    assert app.test_client().post("/", data=body, content_type=form).status_code == 202
+    assert len(streams) == 2
+    assert open_while_waiting == [[]]

@@ -8,6 +8,7 @@ import pytest
 from cloud.tokens import ApiToken
 from controller.app import create_app
 from controller.web.authentication import KnownTokens
+from controller.web.dependencies import Dependencies
 from controller.web.token_guard import COOKIE, OPEN
 
 TOKEN = "ci-0123456789abcdef"
@@ -17,8 +18,10 @@ WRONG = {"Authorization": "Bearer 0123456789abcdef"}
 
 
 def made(*tokens):
-    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5)
-    return create_app(SimpleNamespace(settings=settings, tokens=KnownTokens(tokens), dependencies={}))
+    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5, trusted_hosts=())
+    return create_app(
+        SimpleNamespace(settings=settings, tokens=KnownTokens(tokens), dependencies=Dependencies({}))
+    )
 
 
 @pytest.fixture

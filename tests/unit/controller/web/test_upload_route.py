@@ -402,13 +402,15 @@ def test_readyz_is_ready_when_buckets_and_queue_can_be_reached(client):
     assert (response.status_code, response.json) == (200, {"status": "ready", "problems": {}})
 
 
-def test_readyz_names_a_bucket_that_is_missing(client, aws):
+def test_readyz_names_a_bucket_that_is_missing_and_the_log_its_name(client, aws, caplog):
     aws.s3.delete_bucket(Bucket="test-input")
     response = client.get("/readyz")
     assert response.status_code == 503
     assert response.json["status"] == "unavailable"
     assert list(response.json["problems"]) == ["input bucket"]
-    assert "test-input" in response.json["problems"]["input bucket"]
+    assert response.json["problems"]["input bucket"].startswith("AWS says ")
+    assert "test-input" not in response.text
+    assert "could not reach the bucket test-input" in caplog.text
 
 
 def test_readyz_names_everything_that_is_missing(start, aws, queue):

@@ -1,0 +1,170 @@
+"""What the roles of deploy/iam must not do, whoever has taken over a controller or a worker."""
+
+import json
+from string import Template
+from typing import Any
+
+import pytest
+
+from local.driver import ROOT
+from tests.support.iam import Need, refused
+
+PLACES = {
+    "account": "123456789012",
+    "region": "us-east-1",
+    "input_bucket": "in",
+    "output_bucket": "out",
+    "state_bucket": "state",
+    "request_queue": "work",
+    "ami_id": "ami-1",
+    "launch_template_id": "lt-1",
+    "worker_security_group": "sg-1",
+    "worker_name": "worker",
+    "worker_role": "the-worker",
+    "instance_types": 'c7i.large", "c6i.large',
+    "subnet_ids": 'subnet-1", "subnet-2',
+}
+EC2 = "arn:aws:ec2:us-east-1:123456789012"
+LAUNCH = {
+    "aws:RequestTag/fleet": "worker",
+    "ec2:InstanceProfile": "arn:aws:iam::123456789012:instance-profile/the-worker",
+    "ec2:InstanceType": "c6i.large",
+    "ec2:MetadataHttpTokens": "required",
+    "ec2:Tenancy": "default",
+}
+TAGS = {
+    "ec2:CreateAction": "RunInstances",
+    "aws:RequestTag/fleet": "worker",
+    "aws:TagKeys": "Name,fleet,request",
+}
+IF_NONE_MATCH = {"s3:if-none-match": "*"}
+
+
+def policy(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        Template((ROOT / f"deploy/iam/{name}.json").read_text()).substitute(PLACES)
+    )
+    return found
+
+
+def may(tier: str, action: str, resource: str, context: dict[str, str] | None = None) -> bool:
+    return refused(policy(tier), [Need(action, resource, context or {})]) == []
+
+
+def test_a_controller_launches_workers_as_they_are_meant_to_be():
+    assert may("controller", "ec2:RunInstances", f"{EC2}:instance/*", LAUNCH)
+    assert may("controller", "ec2:RunInstances", f"{EC2}:subnet/subnet-2", {"ec2:SubnetID": "subnet-2"})
+    assert may("controller", "ec2:CreateTags", f"{EC2}:instance/i-1", TAGS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ec2:InstanceType": "p5.48xlarge"},
+        {"ec2:MetadataHttpTokens": "optional"},
+        {"ec2:InstanceProfile": "arn:aws:iam::123456789012:instance-profile/administrator"},
+        {"ec2:Tenancy": "dedicated"},
+        {"aws:RequestTag/fleet": "somebody-else"},
+    ],
+)
+def test_a_controller_launches_no_other_kind_of_instance(change):
+    assert not may("controller", "ec2:RunInstances", f"{EC2}:instance/*", LAUNCH | change)
+
+
+@pytest.mark.parametrize("missing", LAUNCH)
+def test_what_a_launch_does_not_say_is_not_taken_for_granted(missing):
+    context = {key: value for key, value in LAUNCH.items() if key != missing}
+    assert not may("controller", "ec2:RunInstances", f"{EC2}:instance/*", context)
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context"),
+    [
+        ("ec2:RunInstances", "arn:aws:ec2:us-east-1::image/ami-2", {}),
+        ("ec2:RunInstances", f"{EC2}:subnet/subnet-3", {"ec2:SubnetID": "subnet-3"}),
+        ("ec2:RunInstances", f"{EC2}:security-group/sg-2", {}),
+        ("ec2:RunInstances", f"{EC2}:launch-template/lt-2", {}),
+        ("ec2:RunInstances", f"{EC2}:key-pair/theirs", {}),
+        ("ec2:TerminateInstances", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "somebody-else"}),
+        ("ec2:TerminateInstances", f"{EC2}:instance/i-1", {}),
+        (
+            "ec2:CreateTags",
+            f"{EC2}:instance/i-1",
+            {"aws:ResourceTag/fleet": "worker", "aws:TagKeys": "fleet"},
+        ),
+        ("ec2:CreateTags", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "other", "aws:TagKeys": "Name"}),
+        ("ec2:CreateTags", f"{EC2}:instance/i-1", TAGS | {"aws:TagKeys": "Name,fleet,owner"}),
+        ("ec2:CreateTags", f"{EC2}:instance/i-1", TAGS | {"aws:RequestTag/fleet": "somebody-else"}),
+        ("ec2:ModifyInstanceAttribute", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "worker"}),
+        (
+            "iam:PassRole",
+            "arn:aws:iam::123456789012:role/administrator",
+            {"iam:PassedToService": "ec2.amazonaws.com"},
+        ),
+        (
+            "iam:PassRole",
+            "arn:aws:iam::123456789012:role/the-worker",
+            {"iam:PassedToService": "lambda.amazonaws.com"},
+        ),
+        ("s3:PutObject", "arn:aws:s3:::out/x", {}),
+        ("s3:PutObject", "arn:aws:s3:::state/cache/x", {}),
+        ("s3:PutObject", "arn:aws:s3:::state/workers/i-1", {}),
+        ("s3:PutObject", "arn:aws:s3:::state/request-ids/other", {}),
+        ("s3:DeleteObject", "arn:aws:s3:::state/fleet/state", {}),
+        ("s3:DeleteObject", "arn:aws:s3:::state/request-ids/key", {}),
+        ("s3:DeleteObject", "arn:aws:s3:::state/idempotency/x", {}),
+        ("s3:GetObject", "arn:aws:s3:::somebody-elses/x", {}),
+        ("s3:DeleteBucket", "arn:aws:s3:::in", {}),
+        ("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:123456789012:work", {}),
+        ("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:other", {}),
+    ],
+)
+def test_a_controller_may_do_nothing_else(action, resource, context):
+    assert not may("controller", action, resource, context)
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context"),
+    [
+        ("s3:PutObject", "arn:aws:s3:::state/fleet/state", IF_NONE_MATCH),
+        ("s3:PutObject", "arn:aws:s3:::state/fleet/history", {}),
+        ("s3:PutObject", "arn:aws:s3:::state/open/x", {}),
+        ("s3:PutObject", "arn:aws:s3:::state/idempotency/x", {}),
+        ("s3:PutObject", "arn:aws:s3:::state/request-ids/key", {}),
+        ("s3:PutObject", "arn:aws:s3:::in/x", {}),
+        ("s3:PutObject", "arn:aws:s3:::out/x", {}),
+        ("s3:GetObject", "arn:aws:s3:::out/x", {}),
+        ("s3:GetObject", "arn:aws:s3:::state/fleet/state", {}),
+        ("s3:GetObject", "arn:aws:s3:::state/request-ids/key", {}),
+        ("s3:GetObject", "arn:aws:s3:::state/idempotency/x", {}),
+        ("s3:ListBucket", "arn:aws:s3:::out", {}),
+        ("s3:ListBucket", "arn:aws:s3:::state", {}),
+        ("s3:DeleteObject", "arn:aws:s3:::in/x", {}),
+        ("s3:DeleteObject", "arn:aws:s3:::out/x", {}),
+        ("s3:DeleteObject", "arn:aws:s3:::state/workers/i-1", {}),
+        ("sqs:ReceiveMessage", "arn:aws:sqs:us-east-1:123456789012:work-dead", {}),
+        ("ec2:RunInstances", f"{EC2}:instance/*", LAUNCH),
+        ("ec2:TerminateInstances", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "worker"}),
+        ("ec2:DescribeInstances", "*", {}),
+        (
+            "iam:PassRole",
+            "arn:aws:iam::123456789012:role/the-worker",
+            {"iam:PassedToService": "ec2.amazonaws.com"},
+        ),
+    ],
+)
+def test_a_worker_may_neither_rule_nor_read_what_is_not_for_it(action, resource, context):
+    assert not may("worker", action, resource, context)
+
+
+@pytest.mark.parametrize("tier", ["controller", "controller-key", "worker", "model"])
+def test_no_statement_has_a_wildcard_where_it_need_not(tier):
+    """Only the actions that describe have no resources of their own."""
+    text = (ROOT / f"deploy/iam/{tier}.json").read_text()
+    for statement in json.loads(text)["Statement"]:
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        assert not [action for action in actions if "*" in action]
+        if statement["Resource"] == "*":
+            assert [action.partition(":")[2].startswith("Describe") for action in actions] == [True] * len(
+                actions
+            )
