@@ -452,11 +452,11 @@ def test_a_request_is_cancelled_and_tried_again_by_programs(idle, photo, work, i
     assert response.json["error"]["message"].endswith(".")
 
 
-def test_what_failed_is_sent_again_for_programs_with_where_to_ask(idle, photo, outputs, start):
+def test_what_failed_is_sent_again_for_programs_with_where_to_ask(idle, photo, outputs):
+    idle.application.extensions["services"].polling.request_timeout = 30  # else it may end without the answer
     posted = post(idle, photo(), headers={"Prefer": "respond-async"}).json
     failed = Prediction.failed(posted["images"][0]["image_id"], "no_workers", "Nobody came.")
     outputs.put_prediction(failed)
-    start().extensions["services"].autoscaler.reconcile()  # closes it
     response = eventually(lambda: (r := idle.post(f"{posted['url']}/retry")).status_code == 202 and r)
     assert response.headers["Location"] == posted["url"]
     assert response.json["images"][0]["status"] == "waiting"
