@@ -117,8 +117,8 @@ class Autoscaler:
     def look(self) -> float:
         """Does what `reconcile` does, unless there is nothing to do or another process has just done it.
 
-        An idle fleet is looked at ever more seldom, without a write. A process whose calls have cost enough to
-        be worth booking runs nevertheless. Raises the same errors.
+        An idle fleet is looked at ever more seldom, without a write. A process whose calls are worth booking
+        runs nevertheless. Raises the same errors.
         """
         if self.shared.unbooked.worth_booking():
             return self.reconcile()
