@@ -18,7 +18,7 @@ from cloud.prices import CallKind, dollars_for, kind_of
 T = TypeVar("T")
 
 DID_NOT_REACH_AWS = (EndpointConnectionError, ConnectTimeoutError)
-WORTH_BOOKING = 0.001  # dollars; a run of the autoscaler costs a fortieth of it
+WORTH_BOOKING = 0.001  # dollars; a run of the autoscaler costs less than a fortieth of it
 READ_AGAIN = 3
 
 

@@ -137,7 +137,8 @@ class Autoscaler:
         """Does what `reconcile` does, unless there is nothing to do or another process has just done it.
 
         An idle fleet is looked at ever more seldom, without a write. Messages are looked for more often,
-        because a host may have died that had sent them. Raises the same errors.
+        because a host may have died that had sent them. A process whose calls are worth booking runs
+        nevertheless. Raises the same errors.
         """
         if self.shared.unbooked.worth_booking():
             return self.reconcile()
