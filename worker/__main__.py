@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
 from threading import Event
 
@@ -24,6 +25,8 @@ from cloud.worker_reports import WorkerReports
 from worker import instance_metadata, metrics
 from worker.artefact import ClassifierError
 from worker.consumer import Consumer
+from worker.decoder import Decoder
+from worker.decoder_limits import QUICK
 from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter
@@ -38,6 +41,7 @@ def main() -> int:
     try:
         settings = WorkerSettings.from_environment()
         logs.configure(settings.log_level)
+        decoders = [Decoder(QUICK) for _ in os.sched_getaffinity(0)]  # they start while the model is loaded
         clients = make_worker_clients()
         version = cache_version(settings, clients)
         classifier = load_classifier(settings, clients.s3)
@@ -45,7 +49,7 @@ def main() -> int:
         return refuse(error)
     if version != cache_version(settings, clients):
         version = ""  # the weights or labels were replaced while they were loaded
-    return work(settings, clients, classifier, version)
+    return work(settings, clients, classifier, version, decoders)
 
 
 def cache_version(settings: WorkerSettings, clients: WorkerClients) -> str:
@@ -62,7 +66,13 @@ def cache_version(settings: WorkerSettings, clients: WorkerClients) -> str:
         return ""
 
 
-def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifier, version: str) -> int:
+def work(
+    settings: WorkerSettings,
+    clients: WorkerClients,
+    classifier: Classifier,
+    version: str,
+    decoders: Sequence[Decoder],
+) -> int:
     """Processes messages until the worker is told to stop or is idle. Returns the exit status.
 
     `version` is the result of cache_version.
@@ -104,8 +114,8 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         queue,
         steps,
         heartbeat,
+        decoders,
         idle_seconds=settings.idle_shutdown_seconds,
-        decoders=len(os.sched_getaffinity(0)),
         on_progress=on_progress,
         remember=cache.add,
     ).run(stop)
