@@ -115,7 +115,7 @@ class Decoder:
         """Ends the process. Returns its exit status, which is its own if it has ended by itself."""
         self._socket.close()
         try:
-            self._process.wait(0.1)
+            self._process.wait(1)
         except subprocess.TimeoutExpired:
             self._process.kill()
         return self._process.wait()
