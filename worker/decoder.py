@@ -20,6 +20,9 @@ from worker.preprocessing import Preprocessing
 
 COMMAND = (sys.executable, "-m", "worker.decoder_process")
 CODE = Path(__file__).parents[1]
+ENVIRONMENT = {"PYTHONNOUSERSITE": "1"}
+"""All of a decoder's environment. That of the worker may have credentials."""
+
 LONGEST_FAILURE = 10_000
 """The most bytes of a failure that is believed."""
 
@@ -38,8 +41,8 @@ class Exceeded(Exception):
 class Decoder:
     """A process that decodes one image at a time, within limits. It is replaced when it has ended.
 
-    Its environment is empty, and its limits and `worker.decoder_process` leave it nothing to do but decode.
-    Only one thread may use it. It starts at once, while the worker goes on.
+    It gets none of the worker's environment, and its limits and `worker.decoder_process` leave it nothing to
+    do but decode. Only one thread may use it. It starts at once, while the worker goes on.
     """
 
     _ready = False
@@ -107,7 +110,7 @@ class Decoder:
         command = [*self.command, *map(str, astuple(self.limits))]
         with theirs:
             self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd=CODE, env={}
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd=CODE, env=ENVIRONMENT
             )
         self._ready = False
 

@@ -49,7 +49,7 @@ def main(limits: Limits) -> int:
 def confine(limits: Limits) -> None:
     """Takes from this process, for good, what decoding does not need."""
     pillow_heif.options.DECODE_THREADS = AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    os.nice(NICE)
+    os.setpriority(os.PRIO_PROCESS, 0, NICE)
     with open("/proc/self/oom_score_adj", "w") as file:  # when memory runs out, this process is killed first
         file.write("1000")
     with open("/proc/self/statm") as file:
