@@ -78,11 +78,52 @@ def gif_that_says_it_is(width: int, height: int) -> bytes:
     return screen + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\2\1\4\0;"
 
 
-@pytest.mark.parametrize("make", [png, bmp_that_says_it_is, tiff_that_says_it_is, gif_that_says_it_is])
+def jpeg_that_says_it_is(width: int, height: int) -> bytes:
+    data = bytearray(good("JPEG", 0))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def webp_that_says_it_is(width: int, height: int) -> bytes:
+    canvas = struct.pack("<I", 0) + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + canvas + good("WEBP", 1)[12:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def heif_that_says_it_is(width: int, height: int, format: str = "HEIF") -> bytes:
+    data = bytearray(good(format, 1))
+    at = data.index(b"ispe") + 8
+    data[at : at + 8] = struct.pack(">II", width, height)
+    return bytes(data)
+
+
+def avif_that_says_it_is(width: int, height: int) -> bytes:
+    return heif_that_says_it_is(width, height, "AVIF")
+
+
+MAKE_BOMBS = (
+    png,
+    bmp_that_says_it_is,
+    tiff_that_says_it_is,
+    gif_that_says_it_is,
+    jpeg_that_says_it_is,
+    webp_that_says_it_is,
+    heif_that_says_it_is,
+    avif_that_says_it_is,
+)
+
+
+SEEN_THROUGH = (webp_that_says_it_is, heif_that_says_it_is)
+"""Their headers contradict what follows, which their libraries see before they say how large the image is."""
+
+
+@pytest.mark.parametrize("make", MAKE_BOMBS)
 def test_a_bomb_just_below_the_limit_is_decoded_or_broken_and_one_above_it_refused(fuzz: Fuzz, make):
     below = fuzz.check(BadImageFile("below", make(WIDTH, MAX_PIXELS // WIDTH)))
     assert below in ({"decoded"} if make is png else {"decoded", "truncated", "broken"})
-    assert fuzz.check(BadImageFile("above", make(WIDTH, MAX_PIXELS // WIDTH + 1))) == "too_many_pixels"
+    above = fuzz.check(BadImageFile("above", make(WIDTH, MAX_PIXELS // WIDTH + 1)))
+    assert above == "too_many_pixels" or (make in SEEN_THROUGH and above == "broken")
 
 
 def png_with(kind: bytes, content: bytes) -> bytes:
