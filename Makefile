@@ -4,12 +4,13 @@ PORT ?= 8000
 CLOUD_PORT ?= 4566
 LOCAL_BUCKETS ?= .local/buckets/$(PORT)
 RUN_STAMP := .venv/.run-installed
+SECONDS ?= 28800
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
 BENCHES := run worker bill growth many compare queue local_aws streams simulate faults
 
-.PHONY: run test lint bench lock clean
+.PHONY: run test lint bench fuzz lock clean
 .SILENT:
 
 run: $(RUN_STAMP)
@@ -27,6 +28,10 @@ lint: $(STAMP)
 bench: $(STAMP) $(BENCH_STAMP)
 	for name in $(BENCHES); do echo; echo "== bench.$$name"; .venv/bin/python -m bench.$$name || exit 1; done
 	echo; echo "== bench.engines"; .venv-bench/bin/python -m bench.engines
+
+# Feeds a decoder with damaged images for a night. `make test` does it for some seconds, and tries first what this found.
+fuzz: $(STAMP)
+	.venv/bin/python -m tests.support.fuzz --seconds $(SECONDS)
 
 # The newest that pyproject.toml allows; a tier's lock has the versions of the developer's. The hashes of Terraform's
 # provider are taken from its registry, for all these systems; without the registry, from a folder that has some:

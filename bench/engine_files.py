@@ -18,7 +18,7 @@ from bench.random_weights import random_weights
 from cloud.image_file import decode
 from worker.bake.convert import Confidences, convert
 from worker.bake.quantise import quantise
-from worker.preprocessing import Pixels
+from worker.pixels import Pixels
 from worker.quiet_openvino import openvino
 from worker.torch_network import LITE0, TorchModel, load_model
 

@@ -99,18 +99,21 @@ class StandIn:
         return {"Messages": messages} if messages else {}
 
     def usage(self) -> dict[str, float]:
-        """Returns the time, and the processor seconds and memory in MB of the watched process."""
+        """Returns the time, and what the watched process uses: processor seconds and memory in MB.
+
+        The processor seconds are also those of its children, whose memory is that of the `decoders`.
+        """
         if self.watched is None:
             return {"at": time.time()}
         cpu = self.watched.cpu_times()
-        status = Path(f"/proc/{self.watched.pid}/status").read_text().splitlines()
-        memory = {line.partition(":")[0]: line.split()[1] for line in status if line.startswith("Vm")}
-        return {
-            "at": time.time(),
-            "cpu": cpu.user + cpu.system,
-            "resident": int(memory["VmRSS"]) / 1024,
-            "peak": int(memory["VmHWM"]) / 1024,
-        }
+        seconds = cpu.user + cpu.system + cpu.children_user + cpu.children_system
+        usage = {"at": time.time(), "cpu": seconds, **memory_of(self.watched.pid)}
+        usage["decoders"] = 0
+        for child in self.watched.children():
+            cpu = child.cpu_times()
+            usage["cpu"] += cpu.user + cpu.system
+            usage["decoders"] += memory_of(child.pid)["resident"]
+        return usage
 
     def control(self, path: str, body: bytes) -> Any:
         if path == "/_watch":
@@ -123,6 +126,13 @@ class StandIn:
             "own_cpu": time.process_time(),
             **self.seen,
         }
+
+
+def memory_of(pid: int) -> dict[str, float]:
+    """Returns the memory of a process now and at its peak, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    memory = {line.partition(":")[0]: line.split()[1] for line in status if line.startswith("Vm")}
+    return {"resident": int(memory["VmRSS"]) / 1024, "peak": int(memory["VmHWM"]) / 1024}
 
 
 def response(body: bytes, kind: str = "application/json") -> bytes:

@@ -47,7 +47,9 @@ class Run:
     start_seconds: float
     """From the start of the process to its first receive."""
     resident_mb: float
-    """The memory at the first receive."""
+    """The memory at the first receive, without that of its decoders."""
+    decoders_mb: float
+    """The memory of all decoders after the last image. What they share is counted once for each."""
     peak_mb: float
     calls: dict[str, float]
     """Calls per image."""
@@ -123,6 +125,7 @@ def evaluate(record: dict[str, Any], started: float, messages: int) -> Run:
         cpu_ms=(end["cpu"] - start["cpu"]) / messages * 1000,
         start_seconds=start["at"] - started,
         resident_mb=start["resident"],
+        decoders_mb=end["decoders"],
         peak_mb=end["peak"],
         calls={call: count / messages for call, count in record["calls"].items()},
         labels=record["labels"],
@@ -133,7 +136,7 @@ def evaluate(record: dict[str, Any], started: float, messages: int) -> Run:
 def report(runs: dict[int, list[Run]], loops: dict[str, list[dict[str, Any]]], with_torch: Run) -> None:
     print(f"\n{loops['openvino'][0]['model']}; medians of {len(runs[0])} rounds\n")
     print(f"{'worker':24}{'images/s':>10}{'steady':>10}{'CPU/image':>12}", end="")
-    print(f"{'start':>10}{'at start':>10}{'peak':>10}")
+    print(f"{'start':>10}{'at start':>10}{'peak':>10}{'decoders':>10}")
     for delay, found in runs.items():
         print_run(f"AWS {delay} ms away", found)
     print_run("torch, 30 ms away", [with_torch])
@@ -164,6 +167,7 @@ def print_run(name: str, runs: list[Run]) -> None:
     print(
         f"{name:24}{middle('images_per_second'):10.1f}{middle('steady'):10.1f}{middle('cpu_ms'):9.1f} ms"
         f"{middle('start_seconds') * 1000:7.0f} ms{middle('resident_mb'):7.0f} MB{middle('peak_mb'):7.0f} MB"
+        f"{middle('decoders_mb'):7.0f} MB"
     )
 
 

@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloud.clients import S3Client
 from cloud.errors import CloudError, Conflict, NotFound, calling
+from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
-from cloud.prediction import FailureCode, Prediction
+from cloud.prediction import Prediction
 
 log = logging.getLogger(__name__)
 

@@ -1,21 +1,16 @@
 """Recognises and decodes image files. Both tiers use this module, so it does not import torch."""
 
-import json
 import re
-import signal
-import subprocess
-import sys
 import warnings
 from contextlib import suppress
 from io import BytesIO
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import imagesize
 from PIL import ExifTags, Image, ImageFile
 from pillow_heif import get_file_mimetype, register_heif_opener
 
-from cloud.prediction import FailureCode
+from cloud.failure_code import FailureCode
 
 register_heif_opener()
 Image.init()  # fills Image.OPEN
@@ -49,14 +44,8 @@ It is half as much again as the size to which the models resize the short side o
 of ImageNet, three times as large as they are published, no fewer labels are right than with 768 or more.
 """
 
-CHILD = (sys.executable, "-m", "cloud.image_file")
-"""The command of the child process that decodes one image."""
-
-CHILD_SECONDS = 20
-"""The time after which the child process is killed."""
-
-EXIT_BAD_IMAGE = 3
-"""The exit status of the child process when the image cannot be decoded."""
+BAND_PIXELS = 1_000_000
+"""How many pixels of a large image are shrunk at once."""
 
 OTHER_FORMATS = {
     b"%PDF": "a PDF document",
@@ -87,12 +76,13 @@ WARNING_MODULES = re.compile(r"PIL|pillow_heif")
 class BadImage(Exception):
     """The file cannot be classified, however often one tries.
 
-    `code` is for programs, and `message` is for people.
+    `code` is for programs, and `message` is for people. `pixels` is how many the image has, if it could not
+    be decoded although its header could be read.
     """
 
-    def __init__(self, code: FailureCode, message: str) -> None:
+    def __init__(self, code: FailureCode, message: str, pixels: int = 0) -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code, self.message, self.pixels = code, message, pixels
 
 
 def check_header(stream: BinaryIO) -> str:
@@ -118,49 +108,23 @@ def decode(data: bytes) -> Image.Image:
     """Returns the first frame of an image file in mode RGB, upright, with white in place of transparency.
 
     A large image is shrunk by a whole factor, so that its short side has at least SHORT_SIDE pixels. Raises
-    BadImage when the file cannot be decoded.
+    BadImage when the file cannot be decoded, and MemoryError when that takes more memory than there is.
+    Nothing limits what a malicious file does to the process: strangers' files are for worker.decoder.
     """
     image = _open(data)
+    pixels = image.width * image.height
     try:
         image.draft(None, (SHORT_SIDE, SHORT_SIDE))
         image.load()
-        small = _reducible(image).reduce(max(1, min(image.size) // SHORT_SIDE))
-        return _upright(_rgb(small, image.mode), image)
+        return _upright(_rgb(_shrunk(image), image.mode), image)
     except MemoryError:
         raise
     except Exception as error:  # a decoder may raise any exception for a broken file
         if isinstance(error, EOFError) or re.search("truncated|end of file", str(error), re.IGNORECASE):
-            raise BadImage(
-                FailureCode.TRUNCATED, f"The {image.format} file is cut off. Send all of it."
-            ) from error
+            message = f"The {image.format} file is cut off. Send all of it."
+            raise BadImage(FailureCode.TRUNCATED, message, pixels) from error
         message = f"The {image.format} file cannot be decoded. Open it, save it anew, and send that."
-        raise BadImage(FailureCode.BROKEN, message) from error
-
-
-def decode_in_a_child(data: bytes) -> Image.Image:
-    """Does what `decode` does, but in a child process, for an image that may have killed a worker before.
-
-    Raises BadImage with the code `crashes_decoder` when the child process dies or takes longer than
-    CHILD_SECONDS. Raises InterruptedError when the child process was stopped by SIGTERM or SIGINT, which says
-    nothing about the image.
-    """
-    here = Path(__file__).parents[1]
-    try:
-        child = subprocess.run(CHILD, input=data, stdout=subprocess.PIPE, cwd=here, timeout=CHILD_SECONDS)
-        status = child.returncode
-    except subprocess.TimeoutExpired:
-        status = -signal.SIGALRM
-    if status == 0:
-        size, _, pixels = child.stdout.partition(b"\n")
-        width, height = map(int, size.split())
-        return Image.frombytes("RGB", (width, height), pixels)
-    if status == EXIT_BAD_IMAGE:
-        failure = json.loads(child.stdout)
-        raise BadImage(FailureCode(failure["code"]), failure["message"])
-    if status in (-signal.SIGTERM, -signal.SIGINT):
-        raise InterruptedError("the decoding process was told to stop")
-    message = f"Decoding this picture crashes or takes over {CHILD_SECONDS} s. Save it anew as a JPEG."
-    raise BadImage(FailureCode.CRASHES_DECODER, message)
+        raise BadImage(FailureCode.BROKEN, message, pixels) from error
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
@@ -204,6 +168,24 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
+def _shrunk(image: Image.Image) -> Image.Image:
+    """Returns the image in a mode of _reducible, shrunk as `decode` says.
+
+    It is shrunk band by band, because Pillow copies what it shrinks up to twice.
+    """
+    factor = min(image.size) // SHORT_SIDE
+    if factor < 2:
+        return _reducible(image)
+    width, height = image.size
+    rows = factor * max(1, BAND_PIXELS // (width * factor))
+    tops = range(0, height, rows)
+    bands = [_reducible(image.crop((0, top, width, min(top + rows, height)))).reduce(factor) for top in tops]
+    small = Image.new(bands[0].mode, (bands[0].width, sum(band.height for band in bands)))
+    for top, band in zip(tops, bands, strict=True):
+        small.paste(band, (0, top // factor))
+    return small
+
+
 def _reducible(image: Image.Image) -> Image.Image:
     """Returns the image in mode L, RGB, RGBA, I or F, which are those that Pillow can shrink."""
     if image.mode.startswith("I;16"):
@@ -235,28 +217,3 @@ def _upright(small: Image.Image, image: Image.Image) -> Image.Image:
     with suppress(Exception):  # an image with broken EXIF data can still be classified
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return small.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else small
-
-
-def _main() -> int:
-    """Runs in the child process: decodes the file on stdin and returns the exit status.
-
-    Writes `<width> <height>`, a newline and the RGB bytes to stdout. If the image cannot be decoded, writes
-    the code and message of BadImage as JSON instead, and returns EXIT_BAD_IMAGE.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # These may be sent to the whole process group. Only the parent reacts to them.
-        signal.signal(number, signal.SIG_IGN)
-    signal.alarm(CHILD_SECONDS)  # ends this process even if the parent has died
-    with suppress(OSError):  # lets the kernel kill this process, not the worker, when memory runs out
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    try:
-        image = decode(sys.stdin.buffer.read())
-    except BadImage as bad:
-        print(json.dumps({"code": bad.code, "message": bad.message}))
-        return EXIT_BAD_IMAGE
-    sys.stdout.buffer.write(b"%d %d\n" % image.size + image.tobytes())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

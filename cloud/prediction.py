@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, computed_field
 
 from cloud.clock import now
+from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 
 
@@ -16,34 +17,6 @@ class Status(StrEnum):
     WAITING = "waiting"
     CLASSIFIED = "classified"
     FAILED = "failed"
-
-
-class FailureCode(StrEnum):
-    """Why an image has no label."""
-
-    EMPTY_FILE = "empty_file"
-    NOT_AN_IMAGE = "not_an_image"
-    UNSUPPORTED_FORMAT = "unsupported_format"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    BROKEN = "broken"
-    TRUNCATED = "truncated"
-    CRASHES_DECODER = "crashes_decoder"
-    IMAGE_MISSING = "image_missing"
-    CANCELLED = "cancelled"
-    GAVE_UP = "gave_up"
-    NO_WORKERS = "no_workers"
-    STORAGE_FAILED = "storage_failed"
-    BROKEN_ANSWER = "broken_answer"
-
-    @property
-    def retryable(self) -> bool:
-        """Whether the same image may be classified if it is tried again."""
-        return self in (
-            FailureCode.GAVE_UP,
-            FailureCode.NO_WORKERS,
-            FailureCode.STORAGE_FAILED,
-            FailureCode.BROKEN_ANSWER,
-        )
 
 
 GAVE_UP = "Every worker that took this image died or failed."

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
 from threading import Event
 
@@ -26,6 +27,8 @@ from cloud.worker_reports import WorkerReports
 from worker import instance_metadata, metrics
 from worker.artefact import ClassifierError
 from worker.consumer import Consumer
+from worker.decoder import Decoder
+from worker.decoder_limits import QUICK
 from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter
@@ -42,6 +45,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         for misspelt in misspelt_settings(os.environ):
             log.warning(misspelt)
+        decoders = [Decoder(QUICK) for _ in os.sched_getaffinity(0)]  # they start while the model is loaded
         clients = make_worker_clients()
         choice = cached_choice(settings, clients)
         classifier = load_classifier(settings, clients.s3)
@@ -50,7 +54,7 @@ def main() -> int:
     if choice != cached_choice(settings, clients):
         choice = ""  # the weights or labels were replaced while they were loaded
     version = model_version(choice, classifier.engine, classifier.precision) if choice else ""
-    return work(settings, clients, classifier, version)
+    return work(settings, clients, classifier, version, decoders)
 
 
 def cached_choice(settings: WorkerSettings, clients: WorkerClients) -> str:
@@ -67,7 +71,13 @@ def cached_choice(settings: WorkerSettings, clients: WorkerClients) -> str:
         return ""
 
 
-def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifier, version: str) -> int:
+def work(
+    settings: WorkerSettings,
+    clients: WorkerClients,
+    classifier: Classifier,
+    version: str,
+    decoders: Sequence[Decoder],
+) -> int:
     """Processes messages until the worker is told to stop or is idle. Returns the exit status.
 
     `version` is that of the model, under which its predictions are cached, or "" when they are not.
@@ -109,8 +119,8 @@ def work(settings: WorkerSettings, clients: WorkerClients, classifier: Classifie
         queue,
         steps,
         heartbeat,
+        decoders,
         idle_seconds=settings.idle_shutdown_seconds,
-        decoders=len(os.sched_getaffinity(0)),
         on_progress=on_progress,
         remember=cache.add,
     ).run(stop)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from cloud.errors import CloudError
 from cloud.prediction import Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from worker import metrics
+from worker.decoder import Decoder, Exceeded
 from worker.heartbeat import Heartbeat
 from worker.held import HeldImages
 from worker.steps import Steps, Work
@@ -66,10 +68,13 @@ def no_cache(sha256: str, prediction: Prediction) -> None:
 class Consumer:
     """Receives messages, has their images classified and their predictions stored, and deletes them.
 
-    `idle_seconds` is the time without a message after which the consumer ends; 0 means never. `decoders` is
-    the number of images that are decoded at once. `on_progress` is called several times a second, with the
-    number of new predictions and the seconds in which there was work since the last call. `remember` is
-    called with the SHA-256 of each classified image and its prediction.
+    `decoders` decode one image each at once, and end with the consumer. An image that takes too much of them
+    is set aside: it waits for a decoder with higher limits, of which there is one, while others pass it.
+
+    `idle_seconds` is the time without a message after which the consumer ends; 0 means never. `on_progress`
+    is called several times a second, with the number of new predictions and the seconds in which there was
+    work since the last call. `remember` is called with the SHA-256 of each classified image and its
+    prediction.
     """
 
     def __init__(
@@ -77,18 +82,19 @@ class Consumer:
         queue: RequestQueue,
         steps: Steps,
         heartbeat: Heartbeat,
+        decoders: Sequence[Decoder],
         *,
         idle_seconds: float,
-        decoders: int = 1,
         on_progress: Callable[[int, float], None] = lambda images, seconds: None,
         remember: Callable[[str, Prediction], None] = no_cache,
     ) -> None:
         self.queue, self.steps, self.heartbeat = queue, steps, heartbeat
-        self.idle_seconds, self.decoders = idle_seconds, decoders
+        self.decoders, self.idle_seconds = decoders, idle_seconds
         self.on_progress, self.remember = on_progress, remember
         self.held = HeldImages()
         self.queue_is_long = Event()
         self.fetched: SimpleQueue[Work | None] = SimpleQueue()
+        self.aside: SimpleQueue[Work | None] = SimpleQueue()
         self.ready: SimpleQueue[Work | None] = SimpleQueue()
         self.settled: SimpleQueue[Settled] = SimpleQueue()
         self.returning: list[Message] = []
@@ -100,7 +106,8 @@ class Consumer:
         """
         self.stop, self.s3 = stop, ThreadPoolExecutor(S3_THREADS, thread_name_prefix="s3")
         receivers = start("receive", RECEIVERS, self.receive_all)
-        decoders = start("decode", self.decoders, self.decode_all)
+        decoders = start("decode", len(self.decoders), self.decode_all)
+        patient = start("decode-patiently", 1, self.decode_aside)
         models = start("classify", self.steps.classifier.streams, self.classify_all)
         last_work = time.monotonic()
         while (receiving := any(thread.is_alive() for thread in receivers)) or self.busy():
@@ -113,7 +120,7 @@ class Consumer:
                 stop.set()
             if not receiving:  # else they could receive again what is given back
                 self.give_back()
-        for work, threads in ((self.fetched, decoders), (self.ready, models)):
+        for work, threads in ((self.fetched, decoders), (self.aside, patient), (self.ready, models)):
             for _ in threads:
                 work.put(None)
             for thread in threads:
@@ -155,31 +162,56 @@ class Consumer:
             work = self.steps.begin(message)
             if work is None:
                 self.settle(message, Fate.DELETED)
-                return
-            try:
-                failure = self.steps.fetch(work)
-            except Exception:
-                self.steps.forget_file(work)
-                raise
-            if failure:
-                self.steps.forget_file(work)
+            elif failure := self.fetch_file(work):
                 self.store(work, failure)
             else:
                 self.fetched.put(work)
 
-    def decode_all(self, _: int) -> None:
+    def fetch_file(self, work: Work) -> Prediction | None:
+        """Reads the file. If that cannot be classified, forgets it and returns why."""
+        failure: Prediction | None = None
+        try:
+            failure = self.steps.fetch(work)
+            return failure
+        finally:
+            if failure or not work.data:
+                self.steps.forget_file(work)
+
+    def decode_all(self, number: int) -> None:
         yield_to_others()
-        while work := self.fetched.get():
+        with self.decoders[number] as decoder:
+            while work := self.fetched.get():
+                with self.step(work.message):
+                    try:
+                        self.decode(work, partial(self.steps.decode, work, decoder))
+                    except Exceeded as exceeded:
+                        log.info("set aside: %s", exceeded, extra={"image_id": work.image_id})
+                        self.held.set_aside()
+                        self.aside.put(work)
+
+    def decode_aside(self, _: int) -> None:
+        """Decodes the images that were set aside. Their files are fetched again, not kept meanwhile."""
+        yield_to_others()
+        while work := self.aside.get():
+            self.held.take_up()
             with self.step(work.message):
-                try:
-                    self.go_on()
-                    failure = self.steps.decode(work, apart=self.heartbeat.holds_again())
-                finally:
-                    self.steps.forget_file(work)
-                if failure:
-                    self.s3.submit(self.store, work, failure)
+                self.go_on()
+                if failure := self.fetch_file(work):
+                    self.store(work, failure)
                 else:
-                    self.ready.put(work)
+                    self.decode(work, partial(self.steps.decode_patiently, work))
+
+    def decode(self, work: Work, decode: Callable[[], Prediction | None]) -> None:
+        """Passes the image on to the model, or stores why it cannot be decoded. Forgets the file."""
+        try:
+            self.go_on()
+            failure = decode()
+        finally:
+            self.steps.forget_file(work)
+        if failure:
+            self.s3.submit(self.store, work, failure)
+        else:
+            self.ready.put(work)
 
     def classify_all(self, _: int) -> None:
         while work := self.ready.get():

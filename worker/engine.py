@@ -17,8 +17,9 @@ from cloud.buckets import read_url
 from cloud.clients import S3Client
 from cloud.errors import CloudError
 from cloud.settings import WorkerSettings
-from worker.artefact import ClassifierError, Manifest, Network, artefact_folder, read_manifest
-from worker.preprocessing import Pixels
+from worker.artefact import ClassifierError, Manifest, Network, artefact_folder, check_files, read_manifest
+from worker.pixels import Pixels
+from worker.preprocessing import Preprocessing
 from worker.processor import processor
 
 CODE = Path(__file__).parent.parent
@@ -50,9 +51,13 @@ class Classifier:
     def precision(self) -> str:
         return self.manifest.precision
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.manifest.preprocessing
+
     def prepare(self, image: Image.Image) -> Pixels:
         """Returns an RGB image of any size as input for the network."""
-        return self.manifest.preprocessing.prepare(image)
+        return self.preprocessing.prepare(image)
 
     def classify(self, images: Sequence[Pixels]) -> list[list[tuple[str, float]]]:
         """Returns the labels of each prepared image: at most five, with confidences from 0 to 1.
@@ -91,11 +96,11 @@ def load_classifier(settings: WorkerSettings, s3: S3Client | None) -> Classifier
 
 
 def load_baked(folder: Path, manifest: Manifest) -> Classifier:
-    """Loads an artefact for OpenVINO. Raises ClassifierError when OpenVINO cannot load it."""
+    """Loads an artefact for OpenVINO. Raises ClassifierError when that is impossible."""
     from worker.openvino_network import load_openvino  # a worker whose engine is torch does not need OpenVINO
 
     cores = len(os.sched_getaffinity(0))
-    network = load_openvino(folder / manifest.network, manifest.precision, cores)
+    network = load_openvino(check_files(folder, manifest), manifest.precision, cores)
     return Classifier(manifest, network, streams=cores, batch=BATCH)
 
 
@@ -109,7 +114,7 @@ def why_not_here(folder: Path, manifest: Manifest) -> str:
     from worker.trial import Candidate, TrialError, noise, try_networks  # seldom needed
 
     try:
-        candidate = Candidate(manifest.precision, folder / manifest.network)
+        candidate = Candidate(manifest.precision, check_files(folder, manifest))
         try_networks([candidate], noise(1, manifest.preprocessing))
     except TrialError as error:
         return f"OpenVINO cannot run the model, which another processor baked, on this one: {error}."
@@ -166,6 +171,7 @@ def load_torch(settings: WorkerSettings, s3: S3Client | None, reason: str) -> Cl
         photos="",
         processor=processor(),
         network="",
+        files={},
     )
     batch = GPU_BATCHES[-1] if on_gpu() else BATCH
     return Classifier(manifest, torch_network(model, precision), streams=1, batch=batch)

@@ -60,11 +60,6 @@ class Heartbeat:
             for message in messages:
                 self._beats.pop(message, None)
 
-    def holds_again(self) -> bool:
-        """Returns whether one of the messages was received before, so that a worker may have died with it."""
-        with self._lock:
-            return any(message.receives > 1 for message in self._beats)
-
     @contextmanager
     def working(self, messages: Sequence[Message]) -> Iterator[None]:
         """Must enclose each step of the work on these messages."""

@@ -6,6 +6,7 @@ from threading import Condition
 
 FEWEST = 20  # images that even a slow worker may hold, so that it need not wait for the next ones
 MOST = 120
+MOST_ASIDE = 200  # images that may be held beside those, because they wait for the patient decoder
 AHEAD_SECONDS = 0.5
 
 
@@ -14,12 +15,12 @@ class HeldImages:
 
     A fast worker far from its buckets must hold many images to be busy, but a slow one should leave them to
     others. So the limit is the number of images that were settled in the last AHEAD_SECONDS, and at least
-    FEWEST and at most MOST.
+    FEWEST and at most MOST. Images that were set aside do not count, so that they keep out no others.
     """
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._reserved = self._held = 0
+        self._reserved = self._held = self._aside = 0
         self._settled: deque[float] = deque(maxlen=MOST)
         self._busy_since = 0.0
         self._busy_seconds = 0.0
@@ -58,6 +59,14 @@ class HeldImages:
                 self._busy_seconds += now - self._busy_since
             self._changed.notify_all()
 
+    def set_aside(self) -> None:
+        """Must be called when an image that is held begins to wait for long."""
+        self._change_aside(1)
+
+    def take_up(self) -> None:
+        """Must be called when the wait of an image that was set aside is over."""
+        self._change_aside(-1)
+
     def busy_seconds(self) -> float:
         """Returns for how many seconds since the last call there were images in hand."""
         with self._changed:
@@ -68,7 +77,12 @@ class HeldImages:
 
     def _limit(self) -> int:
         since = time.monotonic() - AHEAD_SECONDS
-        return max(FEWEST, sum(at > since for at in self._settled))
+        return max(FEWEST, sum(at > since for at in self._settled)) + min(self._aside, MOST_ASIDE)
+
+    def _change_aside(self, by: int) -> None:
+        with self._changed:
+            self._aside += by
+            self._changed.notify_all()
 
 
 class ByteBudget:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.artefact import ClassifierError, Network
-from worker.preprocessing import Pixels
+from worker.pixels import Pixels
 from worker.quiet_openvino import openvino
 from worker.threads import yield_to_others
 

@@ -1,14 +1,14 @@
 """Turns an image into the input of the network, as the transforms of torchvision do, but without torch."""
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from PIL import Image
 
-Pixels: TypeAlias = NDArray[np.uint8]
-"""An image as the network takes it: RGB, shape [crop, crop, 3]; or several, shape [images, crop, crop, 3]."""
+if TYPE_CHECKING:
+    from worker.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,20 @@ class Preprocessing:
     """By what the differences are then divided."""
 
     def prepare(self, image: Image.Image) -> Pixels:
-        """Returns an RGB image of any size as the network takes it.
+        """Returns an RGB image of any size as the network takes it."""
+        import numpy as np  # not at the top of the file, because decoders do without it
+
+        return np.asarray(self.square(image))
+
+    def square(self, image: Image.Image) -> Image.Image:
+        """Returns the part of an RGB image of any size that the network sees, as it sees it.
 
         The pixels are those that torchvision's Resize and CenterCrop make of the same image, to the bit.
         """
         image = crop_long_side(image)
         image = image.resize(self.resized(*image.size), Image.Resampling.BILINEAR)
         left, top = (round((side - self.crop) / 2) for side in image.size)
-        return np.asarray(image.crop((left, top, left + self.crop, top + self.crop)))
+        return image.crop((left, top, left + self.crop, top + self.crop))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Returns the size of the resized image. Fractions of a pixel are cut off, as torchvision does."""

@@ -5,18 +5,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Protocol
-
-from PIL import Image
+from typing import Protocol
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError, NotFound
-from cloud.image_file import BadImage, decode, decode_in_a_child
+from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
-from cloud.prediction import GAVE_UP, FailureCode, Prediction
+from cloud.prediction import GAVE_UP, Failure, Prediction
 from cloud.request_queue import Message
 from worker import metrics
+from worker.decoder import Decoder, Exceeded
+from worker.decoder_limits import PATIENT
 from worker.held import ByteBudget
+from worker.pixels import Pixels
+from worker.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +39,10 @@ class Classifier(Protocol):
     def streams(self) -> int: ...
     @property
     def batch(self) -> int: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
 
-    def prepare(self, image: Image.Image) -> Any: ...
-    def classify(self, images: Sequence[Any]) -> list[list[tuple[str, float]]]: ...
+    def classify(self, images: Sequence[Pixels]) -> list[list[tuple[str, float]]]: ...
 
 
 @dataclass
@@ -54,8 +57,8 @@ class Work:
     """The bytes that the file takes of the budget."""
     sha256: str = ""
     """The SHA-256 of the file, as hex digits."""
-    pixels: Any = None
-    """The image as the model's input, until it is classified."""
+    pixels: Pixels | None = None
+    """The image as the network takes it, once it is decoded."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by step: `fetch` and `decode`."""
 
@@ -121,21 +124,30 @@ class Steps:
         self.note(work, "fetch", started)
         return None
 
-    def decode(self, work: Work, apart: bool) -> Prediction | None:
-        """Decodes the file and prepares the image for the model. If that is impossible, returns why.
+    def decode(self, work: Work, decoder: Decoder) -> Prediction | None:
+        """Decodes the file into what the network takes. If that is impossible, returns why.
 
-        With `apart`, a child process decodes it, so that nothing in the file can kill this process. Raises
-        InterruptedError when the child process was stopped.
+        Raises Exceeded when it takes more than the limits of the decoder.
         """
         started = time.perf_counter()
-        try:
-            image = decode_in_a_child(work.data) if apart else decode(work.data)
-        except BadImage as error:
-            return self.failed(work, error.code, error.message)
-        work.pixels = self.classifier.prepare(image)
+        found = decoder.decode(work.data, self.classifier.preprocessing)
+        if isinstance(found, Failure):
+            return self.failed(work, found.code, found.message)
+        work.pixels = found
         work.sha256 = sha256(work.data).hexdigest()
         self.note(work, "decode", started)
         return None
+
+    def decode_patiently(self, work: Work) -> Prediction | None:
+        """Does what `decode` does for an image that has exceeded the limits of QUICK.
+
+        When it exceeds those of PATIENT, too, returns that as the reason.
+        """
+        with Decoder(PATIENT) as decoder:
+            try:
+                return self.decode(work, decoder)
+            except Exceeded as exceeded:
+                return self.failed(work, exceeded.failure.code, exceeded.failure.message)
 
     def forget_file(self, work: Work) -> None:
         """Makes room for other files. This must be called after each fetch, even a failed one."""
@@ -145,7 +157,7 @@ class Steps:
     def classify(self, works: Sequence[Work]) -> list[Prediction]:
         """Returns the predictions for decoded images, in their order."""
         started = time.perf_counter()
-        tops = self.classifier.classify([work.pixels for work in works])
+        tops = self.classifier.classify([work.pixels for work in works if work.pixels is not None])
         seconds = time.perf_counter() - started
         metrics.BATCH_IMAGES.observe(len(works))
         metrics.STEP_SECONDS.labels("classify").observe(seconds)

@@ -23,7 +23,8 @@ from torchvision.models import ResNet18_Weights, WeightsEnum, get_model, get_mod
 
 from cloud.errors import CloudError
 from worker.artefact import ClassifierError, Network
-from worker.preprocessing import Pixels, Preprocessing
+from worker.pixels import Pixels
+from worker.preprocessing import Preprocessing
 
 RESNETS = tuple(list_models(include=("resnet*", "resnext*", "wide_resnet*")))
 LITE0 = "efficientnet_lite0"

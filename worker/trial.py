@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.artefact import ClassifierError, Network
-from worker.preprocessing import Pixels, Preprocessing
+from worker.pixels import Pixels
+from worker.preprocessing import Preprocessing
 
 CHILD = (sys.executable, "-m", "worker.trial")
 """The command of the child process."""

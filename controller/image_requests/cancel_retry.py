@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from cloud.errors import CloudError, Conflict
+from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
-from cloud.prediction import FailureCode, Prediction, Status
+from cloud.prediction import Prediction, Status
 from cloud.request_queue import MAX_BATCH, RequestQueue
 from controller.image_requests.errors import InvalidState
 from controller.image_requests.journal import Journal

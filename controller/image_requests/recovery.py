@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 
 from cloud.buckets import OutputBucket
 from cloud.clock import now
+from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
-from cloud.prediction import GAVE_UP, FailureCode, Prediction
+from cloud.prediction import GAVE_UP, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from controller.image_requests.journal import Journal, MarkedImages, Marker
 

@@ -7,9 +7,10 @@ from typing import IO, Any, BinaryIO, cast
 
 from werkzeug.datastructures import FileStorage
 
+from cloud.failure_code import FailureCode
 from cloud.image_file import BadImage, check_header
 from cloud.image_id import ImageId
-from cloud.prediction import Failure, FailureCode
+from cloud.prediction import Failure
 from controller.image_requests.errors import EmptyFile, NoFile, TooManyFiles
 from controller.image_requests.upload import Upload
 

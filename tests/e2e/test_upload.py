@@ -9,6 +9,7 @@ import requests
 
 from bench.photos import PHOTOS  # name → (JPEG bytes, the labels that are right)
 from local.driver import ROOT, System, eventually
+from tests.support.bombs import jpeg_of_scans, png
 from tests.support.requests_of_users import photos
 
 PNG_CUT = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -52,6 +53,16 @@ def test_a_bad_file_among_good_ones_gets_its_own_answer(system: System):
     answer = system.post(good[0], ("notes.txt", b"no picture"), ("cut.png", PNG_CUT), good[1]).json()
     assert [image["status"] for image in answer["images"]] == ["classified", "failed", "failed", "classified"]
     assert all(image["error"]["message"] for image in answer["images"][1:3])
+
+
+def test_images_that_take_too_much_are_answered_and_may_not_be_tried_again(system: System):
+    slow, strip = ("slow.jpg", jpeg_of_scans(3000)), ("strip.png", png(12_000, 10_000))
+    answer = system.post(slow, strip, photos()[0]).json()
+    assert [image["status"] for image in answer["images"]] == ["failed", "classified", "classified"]
+    assert answer["images"][0]["error"]["code"] == "crashes_decoder"
+    again = requests.post(f"{system.url}requests/{answer['request_id']}/retry", timeout=10)
+    assert again.status_code == 409
+    assert "No image of this request can be sent again" in again.json()["error"]["message"]
 
 
 def test_async_answers_at_once_and_the_rest_is_there_later(system: System):

@@ -4,11 +4,32 @@ Sources: https://docs.aws.amazon.com/service-authorization/latest/reference/ and
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
 
+import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from string import Template
 from typing import Any
 
+from local.driver import ROOT
+
 Policy = dict[str, Any]
+
+PLACES = {
+    "account": "123456789012",
+    "region": "us-east-1",
+    "input_bucket": "in",
+    "output_bucket": "out",
+    "state_bucket": "state",
+    "request_queue": "work",
+    "ami_id": "ami-1",
+    "launch_template_id": "lt-1",
+    "worker_security_group": "sg-1",
+    "worker_name": "worker",
+    "worker_role": "the-worker",
+    "instance_types": 'c7i.large", "c6i.large',
+    "subnet_ids": 'subnet-1", "subnet-2',
+}
+"""The values with which policy_of fills in a policy."""
 
 S3_ACTIONS = {
     "HeadBucket": ["ListBucket"],
@@ -26,6 +47,14 @@ class Need:
     action: str
     resource: str
     context: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+def policy_of(name: str) -> dict[str, Any]:
+    """Returns the policy `deploy/iam/<name>.json`, filled in with PLACES."""
+    found: dict[str, Any] = json.loads(
+        Template((ROOT / f"deploy/iam/{name}.json").read_text()).substitute(PLACES)
+    )
+    return found
 
 
 def s3_needs(operation: str, bucket: str, key: str, if_none_match: str) -> list[Need]:

@@ -1,9 +1,14 @@
 from io import BytesIO
+from typing import Any
 
 from PIL import Image
 
 
-def picture(format: str = "PNG") -> bytes:
+def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
     stream = BytesIO()
-    Image.new("RGB", (8, 8), "orange").save(stream, format)
+    image.save(stream, format, **options)
     return stream.getvalue()
+
+
+def picture(format: str = "PNG") -> bytes:
+    return encoded(Image.new("RGB", (8, 8), "orange"), format)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.artefact import MANIFEST, ClassifierError, Manifest, read_manifest
+from worker.artefact import MANIFEST, ClassifierError, Manifest, digests, network_files, read_manifest
 from worker.bake.choice import AGREEMENT, NEEDED, Figures, choose, split, table
 from worker.bake.convert import convert
 from worker.bake.photos import PhotoFiles, find_photos
 from worker.bake.quantise import check_nncf, quantise
-from worker.preprocessing import Pixels
+from worker.pixels import Pixels
 from worker.processor import processor
 from worker.quiet_openvino import openvino
 from worker.torch_network import TorchModel, torch_network
@@ -56,6 +56,7 @@ def bake(model: TorchModel, precision: str, files: PhotoFiles, folder: Path) -> 
             photos=files.identity,
             processor=processor(),
             network=result.network.name if result.network else "",
+            files=digests(result.network) if result.network else {},
         )
         new = folder / f"{MANIFEST}.new"
         new.write_text(manifest.model_dump_json(), encoding="utf-8")
@@ -190,7 +191,7 @@ class Oven:
 
 def megabytes(network: Path) -> float:
     """Returns the size of a network's files."""
-    return sum(file.stat().st_size for file in (network, network.with_suffix(".bin"))) / 1e6
+    return sum(file.stat().st_size for file in network_files(network)) / 1e6
 
 
 def too_few(count: int, files: PhotoFiles) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.preprocessing import Pixels
+from worker.pixels import Pixels
 
 AGREEMENT = 0.99
 """On which part of the photos the most probable label must be that of fp32."""

@@ -15,7 +15,8 @@ from cloud.buckets import bucket_and_key, read_url
 from cloud.clients import S3Client
 from cloud.image_file import BadImage, decode
 from worker.artefact import ClassifierError
-from worker.preprocessing import Pixels, Preprocessing
+from worker.pixels import Pixels
+from worker.preprocessing import Preprocessing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".avif", ".bmp", ".tif", ".tiff")
 MOST = 1300

@@ -10,7 +10,7 @@ from io import StringIO
 import numpy as np
 
 from worker.artefact import ClassifierError
-from worker.preprocessing import Pixels
+from worker.pixels import Pixels
 from worker.quiet_openvino import openvino
 
 

@@ -1,15 +1,10 @@
-import os
-import signal
 import struct
 import subprocess
 import sys
-import threading
-import time
 import tracemalloc
 import zlib
 from contextlib import suppress
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
 from bench.photos import PHOTOS
-from cloud import image_file
 from cloud.image_file import (
     FORMATS,
     MAX_PIXELS,
@@ -26,7 +20,6 @@ from cloud.image_file import (
     BadImage,
     check_header,
     decode,
-    decode_in_a_child,
 )
 
 JPEG = PHOTOS["cat"][0]
@@ -323,77 +316,6 @@ def test_the_header_check_reads_a_bounded_prefix_and_rewinds(format: str):
     check_header(stream)
     assert stream.tell() == 0
     assert stream.bytes_read <= PREFIX_BYTES
-
-
-def test_a_child_decodes_to_the_same_pixels():
-    data = encoded(CAT.resize((3000, 2000)), "PNG")
-    image = decode_in_a_child(data)
-    assert image.mode == "RGB"
-    assert difference(image, decode(data)) == 0
-
-
-def test_a_child_says_what_is_wrong_as_the_parent_would():
-    assert code_of(b"Dear diary", decode_in_a_child) == "not_an_image"
-    assert code_of(JPEG[:5000], decode_in_a_child) == "truncated"
-
-
-def test_children_start_from_a_process_with_threads():
-    images: list[Image.Image] = []
-    threads = [threading.Thread(target=lambda: images.append(decode_in_a_child(JPEG))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert [image.size for image in images] == [CAT.size] * 4
-
-
-def child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(image_file, "CHILD", (sys.executable, "-c", code))
-
-
-@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGBUS"])
-def test_a_picture_that_kills_its_decoder_is_a_bad_image(monkeypatch: pytest.MonkeyPatch, name: str):
-    child(monkeypatch, f"import os, signal; os.kill(os.getpid(), signal.{name})")
-    assert code_of(JPEG, decode_in_a_child) == "crashes_decoder"
-
-
-def test_a_picture_that_takes_too_long_is_a_bad_image(monkeypatch: pytest.MonkeyPatch):
-    child(monkeypatch, "import threading; threading.Event().wait(60)")
-    monkeypatch.setattr(image_file, "CHILD_SECONDS", 1)
-    started = time.monotonic()
-    assert code_of(JPEG, decode_in_a_child) == "crashes_decoder"
-    assert time.monotonic() - started < 15
-
-
-def test_a_picture_that_needs_more_memory_than_there_is_is_a_bad_image(monkeypatch: pytest.MonkeyPatch):
-    little = f"ulimit -v 300000; exec {sys.executable} -m cloud.image_file"  # kB
-    monkeypatch.setattr(image_file, "CHILD", ("bash", "-c", little))
-    assert difference(decode_in_a_child(JPEG), CAT) == 0
-    large = encoded(Image.new("RGBA", (10_000, 10_000)), "PNG", compress_level=1)
-    assert code_of(large, decode_in_a_child) == "crashes_decoder"
-
-
-def test_a_child_that_somebody_stops_says_nothing_about_the_picture(monkeypatch: pytest.MonkeyPatch):
-    child(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
-    with pytest.raises(InterruptedError):
-        decode_in_a_child(JPEG)
-
-
-def test_a_child_finishes_its_picture_when_the_process_group_is_told_to_stop():
-    with subprocess.Popen(image_file.CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 30
-        while not ignores(process.pid, signal.SIGTERM) and time.monotonic() < deadline:
-            threading.Event().wait(0.01)
-        os.kill(process.pid, signal.SIGTERM)
-        output, _ = process.communicate(JPEG, timeout=30)
-    assert process.returncode == 0
-    assert output.startswith(b"%d %d\n" % CAT.size)
-
-
-def ignores(pid: int, signal_number: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
-    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
-    return bool(int(mask, 16) >> (signal_number - 1) & 1)
 
 
 def test_nothing_of_torch_is_imported():

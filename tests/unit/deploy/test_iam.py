@@ -1,29 +1,12 @@
 """What the roles of deploy/iam must not do, whoever has taken over a controller or a worker."""
 
 import json
-from string import Template
-from typing import Any
 
 import pytest
 
 from local.driver import ROOT
-from tests.support.iam import Need, refused
+from tests.support.iam import Need, policy_of, refused
 
-PLACES = {
-    "account": "123456789012",
-    "region": "us-east-1",
-    "input_bucket": "in",
-    "output_bucket": "out",
-    "state_bucket": "state",
-    "request_queue": "work",
-    "ami_id": "ami-1",
-    "launch_template_id": "lt-1",
-    "worker_security_group": "sg-1",
-    "worker_name": "worker",
-    "worker_role": "the-worker",
-    "instance_types": 'c7i.large", "c6i.large',
-    "subnet_ids": 'subnet-1", "subnet-2',
-}
 EC2 = "arn:aws:ec2:us-east-1:123456789012"
 LAUNCH = {
     "aws:RequestTag/fleet": "worker",
@@ -35,20 +18,13 @@ LAUNCH = {
 TAGS = {
     "ec2:CreateAction": "RunInstances",
     "aws:RequestTag/fleet": "worker",
-    "aws:TagKeys": "Name,fleet,request",
+    "aws:TagKeys": "Name,fleet,request,settings",
 }
 IF_NONE_MATCH = {"s3:if-none-match": "*"}
 
 
-def policy(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        Template((ROOT / f"deploy/iam/{name}.json").read_text()).substitute(PLACES)
-    )
-    return found
-
-
 def may(tier: str, action: str, resource: str, context: dict[str, str] | None = None) -> bool:
-    return refused(policy(tier), [Need(action, resource, context or {})]) == []
+    return refused(policy_of(tier), [Need(action, resource, context or {})]) == []
 
 
 def test_a_controller_launches_workers_as_they_are_meant_to_be():

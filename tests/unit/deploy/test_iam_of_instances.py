@@ -1,34 +1,17 @@
 """What the controller's role may and may not do to instances; e2e/test_plan.py compares it with the calls."""
 
-import json
-from string import Template
 from typing import Any
 
 import pytest
 
-from local.driver import ROOT
-from tests.support.iam import Need, refused
+from tests.support.iam import Need, policy_of, refused
 
-VARIABLES = {
-    "account": "123456789012",
-    "region": "us-east-1",
-    "worker_name": "worker",
-    "ami_id": "ami-12c6146b",
-    "launch_template_id": "lt-1",
-    "worker_security_group": "sg-1",
-    "worker_role": "worker",
-    "input_bucket": "in",
-    "output_bucket": "out",
-    "state_bucket": "state",
-    "request_queue": "requests",
-}
 INSTANCE = "arn:aws:ec2:us-east-1:123456789012:instance/i-1"
 
 
 @pytest.fixture
 def policy() -> dict[str, Any]:
-    text = (ROOT / "deploy" / "iam" / "controller.json").read_text()
-    return dict(json.loads(Template(text).substitute(VARIABLES)))
+    return policy_of("controller")
 
 
 @pytest.mark.parametrize("action", ["StopInstances", "StartInstances", "TerminateInstances"])

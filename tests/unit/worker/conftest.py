@@ -1,12 +1,23 @@
-"""A cache of baked models that the tests of a process share, so that each model is baked once."""
+"""A cache of baked models that the tests share, so that each is baked once; a worker with a small model."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from cloud.buckets import InputBucket, OutputBucket
+from cloud.image_id import ImageId, new_request_id
+from cloud.request_queue import RequestQueue
+from tests.support.small_worker import MAX_RECEIVES, Brightness
+from worker.consumer import Consumer
+from worker.decoder import Decoder
+from worker.decoder_limits import QUICK
 from worker.engine import Classifier
+from worker.heartbeat import Heartbeat
+from worker.steps import Steps
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,3 +56,36 @@ def lite0(lite0_by_engine: Callable[[str], Classifier], engine: str) -> Classifi
 def torch_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "torch/hub/checkpoints"
+
+
+@pytest.fixture
+def model() -> Brightness:
+    return Brightness()
+
+
+@pytest.fixture
+def make_loop(
+    queue: RequestQueue, inputs: InputBucket, outputs: OutputBucket, model: Brightness
+) -> Iterator[Callable[..., Consumer]]:
+    with ExitStack() as decoders:
+        yield lambda limits=QUICK: Consumer(
+            queue,
+            Steps(inputs, outputs, model, "i-test", MAX_RECEIVES),
+            Heartbeat(queue, 20, on_hang=lambda: None),
+            [decoders.enter_context(Decoder(limits))],
+            idle_seconds=0.01,
+        )
+
+
+@pytest.fixture
+def ask(queue: RequestQueue, inputs: InputBucket) -> Callable[..., list[ImageId]]:
+    """Puts images and their messages; returns the image-ids."""
+
+    def ask(*bodies: bytes) -> list[ImageId]:
+        ids = [ImageId.make(new_request_id(), n, f"{n}.png") for n in range(len(bodies))]
+        for one, body in zip(ids, bodies, strict=True):
+            inputs.put_image(one, BytesIO(body), "image/png")
+        queue.send(ids)
+        return ids
+
+    return ask

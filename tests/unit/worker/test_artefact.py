@@ -1,15 +1,25 @@
 """Where artefacts are, how they are found, and what a worker does with one that another processor baked."""
 
 import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
+import torch
 
 from cloud.clients import Clients
 from cloud.model_version import model_choice
 from tests.support.models import answers, assert_same, choice, lines, load, saved, state_dict
 from worker import engine, trial
-from worker.artefact import MANIFEST, ClassifierError, artefact_folder, read_manifest
+from worker.artefact import (
+    LARGEST_FILE,
+    MANIFEST,
+    ClassifierError,
+    artefact_folder,
+    network_files,
+    read_manifest,
+)
 from worker.engine import load_classifier
 from worker.processor import processor
 
@@ -89,3 +99,78 @@ def test_a_processor_is_named_with_its_instructions(tmp_path: Path):
     file.write_text("model name\t: EPYC\nflags\t\t: fpu avx2 avx512_bf16 rdrand\n\nmodel name\t: EPYC\n")
     assert processor(file).endswith(" EPYC avx2 avx512_bf16")
     assert processor(tmp_path / "missing")
+
+
+def small_model(tmp_path: Path):
+    """A model that is baked: its settings, and its artefact's folder."""
+    settings = choice("resnet18", weights=saved(tmp_path, state_dict(classes=3)), labels=lines(tmp_path, 3))
+    load(settings)
+    return settings, artefact_folder(settings, None)
+
+
+def test_an_artefact_that_is_not_what_was_baked_is_refused_before_the_engine_reads_it(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings, folder = small_model(tmp_path)
+    manifest = read_manifest(folder)
+    read_by_engine: list[Path] = []
+    monkeypatch.setattr("worker.openvino_network.load_openvino", lambda file, *_: read_by_engine.append(file))
+    for file in network_files(folder / manifest.network):
+        good = file.read_bytes()
+        for bad in (good[:-1], good[:100] + b"!" + good[101:], b"", b"<net>" * 1000):
+            file.write_bytes(bad)
+            with pytest.raises(ClassifierError, match=r"not those that were baked\. Delete the folder"):
+                load_classifier(settings, None)
+        file.unlink()
+        with pytest.raises(ClassifierError, match=r"cannot be read.*Delete"):
+            load_classifier(settings, None)
+        with file.open("wb") as huge:
+            huge.truncate(LARGEST_FILE + 1)
+        with pytest.raises(ClassifierError, match="too large"):
+            load_classifier(settings, None)
+        file.write_bytes(good)
+    assert read_by_engine == []
+    load_classifier(settings, None)
+    assert read_by_engine == [folder / manifest.network]
+
+
+@pytest.mark.parametrize("name", ["../fp32.xml", "/etc/passwd", "a/b.xml"])
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path, own_cache: Path, name: str):
+    settings, folder = small_model(tmp_path)
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | {"network": name}))
+    with pytest.raises(ClassifierError, match="outside"):
+        load_classifier(settings, None)
+
+
+def test_a_huge_manifest_is_not_read(tmp_path: Path):
+    with (tmp_path / MANIFEST).open("wb") as huge:
+        huge.truncate(10 * LARGEST_FILE)
+    with pytest.raises(ClassifierError, match="too large"):
+        read_manifest(tmp_path)
+
+
+class Malicious:
+    """What pickle makes of it is a call of os.mkdir."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.made),)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_weights_are_data_and_what_they_ask_to_be_called_is_not(tmp_path: Path, own_cache: Path, engine: str):
+    made = tmp_path / "made"
+    for content in (Malicious(made), {"fc.weight": Malicious(made)}, {"state_dict": {"a": Malicious(made)}}):
+        weights = saved(tmp_path, content)
+        with pytest.raises(ClassifierError, match="is not a state dict"):
+            load(choice("resnet18", engine, weights=weights))
+        Path(weights).write_bytes(pickle.dumps(content))
+        with pytest.raises(ClassifierError, match="is not a state dict"):
+            load(choice("resnet18", engine, weights=weights))
+    assert not made.exists()
+    os.mkdir(made)
+    with pytest.raises(FileExistsError):  # what they ask for is indeed what they are made to ask for
+        torch.load(saved(tmp_path, Malicious(made)), weights_only=False)

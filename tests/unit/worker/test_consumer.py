@@ -3,85 +3,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
-from io import BytesIO
 from threading import Event
-from typing import Any
 
 import pytest
-from PIL import Image
 
-from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
-from cloud.image_file import decode
 from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import GAVE_UP, Prediction
-from cloud.request_queue import RequestQueue
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
-from worker import metrics, steps
+from tests.support.small_worker import MAX_RECEIVES, grey
+from worker import metrics
 from worker.consumer import Consumer
-from worker.heartbeat import Heartbeat
-from worker.steps import MOST_FETCHES, Steps
-
-MAX_RECEIVES = 3
-
-
-class Brightness:
-    """A model of two classes that looks at one pixel."""
-
-    model, engine, precision, streams, batch = "brightness (test)", "test", "fp32", 1, 5
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self.on_classify: Callable[[], None] = lambda: None
-
-    def prepare(self, image: Image.Image) -> int:
-        return int(image.convert("L").getpixel((0, 0)))  # type: ignore[arg-type]
-
-    def classify(self, tensors: list[Any]) -> list[list[tuple[str, float]]]:
-        self.batches.append(len(tensors))
-        self.on_classify()
-        return [
-            [("white", 0.9), ("black", 0.1)] if t > 127 else [("black", 0.8), ("white", 0.2)] for t in tensors
-        ]
-
-
-@pytest.fixture
-def model() -> Brightness:
-    return Brightness()
-
-
-@pytest.fixture
-def make_loop(
-    queue: RequestQueue, inputs: InputBucket, outputs: OutputBucket, model: Brightness
-) -> Callable[[], Consumer]:
-    return lambda: Consumer(
-        queue,
-        Steps(inputs, outputs, model, "i-test", MAX_RECEIVES),
-        Heartbeat(queue, 20, on_hang=lambda: None),
-        idle_seconds=0.01,
-    )
-
-
-@pytest.fixture
-def ask(queue: RequestQueue, inputs: InputBucket) -> Callable[..., list[ImageId]]:
-    """Puts images and their messages; returns the image-ids."""
-
-    def ask(*bodies: bytes) -> list[ImageId]:
-        ids = [ImageId.make(new_request_id(), n, f"{n}.png") for n in range(len(bodies))]
-        for one, body in zip(ids, bodies, strict=True):
-            inputs.put_image(one, BytesIO(body), "image/png")
-        queue.send(ids)
-        return ids
-
-    return ask
-
-
-def grey(level: int) -> bytes:
-    stream = BytesIO()
-    Image.new("L", (8, 8), level).save(stream, "PNG")
-    return stream.getvalue()
+from worker.steps import MOST_FETCHES
 
 
 def test_what_was_classified_is_remembered_by_the_hash_of_its_bytes(make_loop, ask, outputs):
@@ -221,34 +156,11 @@ def test_what_aws_refuses_to_take_back_comes_back_after_the_visibility_timeout(
     assert "after the visibility timeout" in caplog.text
 
 
-def test_a_redelivered_image_is_decoded_apart_and_answered_all_the_same(make_loop, ask, outputs, queue):
+def test_a_redelivered_image_is_answered_all_the_same(make_loop, ask, outputs, queue):
     [one] = ask(grey(250))
     queue.give_back(queue.receive(1, 0))
     make_loop().run(Event())
     assert outputs.get_prediction(one).label == "white"
-
-
-def test_beside_an_image_that_was_received_before_every_image_is_decoded_apart(
-    make_loop, ask, outputs, queue, aws, on_call, monkeypatch
-):
-    """A new image that crashes its decoder would otherwise count as another try of the old one."""
-    decoded_here = []
-    monkeypatch.setattr(steps, "decode", lambda data: decoded_here.append(data) or decode(data))
-    [old] = ask(grey(3))
-    queue.give_back(queue.receive(1, 0))
-    [new] = ask(grey(250))
-
-    def delay(params):
-        if params["Key"] == old:
-            eventually(lambda: outputs.get_prediction(new), 20)
-
-    on_call(aws.s3, "GetObject", delay)
-    make_loop().run(Event())
-    assert [outputs.get_prediction(one).label for one in (old, new)] == ["black", "white"]
-    assert decoded_here == []
-    ask(grey(7))
-    make_loop().run(Event())
-    assert decoded_here == [grey(7)]
 
 
 @pytest.fixture

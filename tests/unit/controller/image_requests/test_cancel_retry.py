@@ -3,8 +3,9 @@ import threading
 import pytest
 
 from cloud.errors import CloudError, NotFound
+from cloud.failure_code import FailureCode
 from cloud.image_id import new_request_id
-from cloud.prediction import FailureCode, Prediction
+from cloud.prediction import Prediction
 from controller.image_requests import recovery
 from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.errors import InvalidState

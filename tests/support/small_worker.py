@@ -1,0 +1,36 @@
+"""A worker's model for tests, which needs neither weights nor an engine."""
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+
+from PIL import Image
+
+from worker.pixels import Pixels
+from worker.preprocessing import Preprocessing
+
+MAX_RECEIVES = 3
+
+
+class Brightness:
+    """A model of two classes that looks at one pixel."""
+
+    model, engine, precision, streams, batch = "brightness (test)", "test", "fp32", 1, 5
+    preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.on_classify: Callable[[], None] = lambda: None
+
+    def classify(self, images: Sequence[Pixels]) -> list[list[tuple[str, float]]]:
+        self.batches.append(len(images))
+        self.on_classify()
+        return [
+            [("white", 0.9), ("black", 0.1)] if one[0, 0, 0] > 127 else [("black", 0.8), ("white", 0.2)]
+            for one in images
+        ]
+
+
+def grey(level: int) -> bytes:
+    stream = BytesIO()
+    Image.new("L", (8, 8), level).save(stream, "PNG")
+    return stream.getvalue()
