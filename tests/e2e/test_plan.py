@@ -216,6 +216,11 @@ def busy(plan: Plan) -> Plan:
     requests.post(f"{page}{place}/cancel", timeout=30).raise_for_status()
     capacity(plan, settings, None)
 
+    # A worker was stopped, and seems to be of other settings than those of now: it is terminated.
+    [stopped] = workers(plan, "stopped")
+    tags = [{"Key": "settings", "Value": "of an earlier plan"}]
+    plan.client("ec2").create_tags(Resources=[stopped["InstanceId"]], Tags=tags)
+
     # Photos that take longer than the visibility timeout allows. One of their workers is told to end.
     large = large_png()
     place = post_async(page, files=[("image_file", (f"{n}.png", fresh(large))) for n in range(36)])
