@@ -131,7 +131,7 @@ def test_what_is_listed_begins_with_the_oldest_that_waits(listing, outputs):
     outputs.answer(request(0), *range(500))
     keys = outputs.answer(request(2), 0)
     with (
-        follow(listing, request(2), 1) as followed,
+        follow(listing, request(2), 2) as followed,
         follow(listing, request(3), 1),
     ):
         assert followed.wait(10) == keys
