@@ -140,7 +140,7 @@ def test_the_estimate_is_calm(visit, cold):
           const place = document.createElement("p");
           let now = 0;
           performance.now = () => now;
-          const show = waitingWords(place);
+          const { show } = waitingWords(place);
           const said = [];
           const told = [[0, 40], [2, 45], [5, 38], [12, 30], [20, 20], [36, 9], [39, 6], [41, 60]];
           for (const [time, estimate] of told) {

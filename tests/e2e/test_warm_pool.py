@@ -33,7 +33,8 @@ def has_counted(system: System, images: int) -> dict | None:
     """The data of the fleet, once its bill has the last report, and the disk of what is stopped."""
     fleet = requests.get(f"{system.url}fleet?format=json", timeout=10).json()
     money = fleet["money"]
-    return fleet if money["images"] == images and money["stopped_seconds"] else None
+    disks = any(entry["item"] == "disks" for entry in money["items"])
+    return fleet if money["images"] == images and disks else None
 
 
 def seconds_to_answer(system: System) -> float:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import boto3
 
-from local.calls import _service_and_operation
+from local.calls import service_and_operation
 from local.driver import ROOT, free_port
 from local.endpoint import Endpoint
 from local.machines import Machines
@@ -56,7 +56,7 @@ class RecordingEndpoint(Endpoint):
 
     def _app(self, environ: dict[str, Any], start_response: Any) -> Any:
         if caller := CALLER.search(environ.get("HTTP_AUTHORIZATION", "")):
-            service, operation = _service_and_operation(environ)
+            service, operation = service_and_operation(environ)
             parameters = {} if service == "s3" else read_parameters(environ)
             condition = environ.get("HTTP_IF_NONE_MATCH", "")
             self.calls.append(
