@@ -30,6 +30,7 @@ REFUSED: dict[str, dict[str, Any]] = {  # arguments with which the operations do
     "DeleteMessage": {"ReceiptHandle": "doctor"},
     "ChangeMessageVisibility": {"ReceiptHandle": "doctor", "VisibilityTimeout": 0},
 }
+WORKER_ONLY = {"ChangeMessageVisibility"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def check_queue(sqs: SQSClient, settings: WorkerSettings, controller: bool) -> l
     if url.code:
         return [wrong(f"REQUEST_QUEUE: there is no queue {name} ({url.message})", PROVISION)]
     queue = url.content["QueueUrl"]
-    found = [*check_queue_calls(sqs, queue, name, REFUSED)]
+    actions = [action for action in REFUSED if not (controller and action in WORKER_ONLY)]
+    found = [*check_queue_calls(sqs, queue, name, actions)]
     if controller:
         found += check_attributes(sqs, queue, settings)
     return found or [ok(f"REQUEST_QUEUE: {name}")]

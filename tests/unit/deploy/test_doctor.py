@@ -186,8 +186,11 @@ def test_a_queue_that_is_not_there_is_told_with_how_to_make_it(clients, settings
 def test_a_missing_permission_on_the_queue_is_named(aws, settings, deny, operation, controller):
     deny(aws.sqs, operation, "AccessDeniedException")
     found = wrongs(storage.check_queue(aws.sqs, settings, controller))
-    permission = operation.removesuffix("Batch")
-    assert f"sqs:{permission} on the queue test-requests is not allowed" in found[0]
+    if controller and operation in storage.WORKER_ONLY:
+        assert found == []
+    else:
+        permission = operation.removesuffix("Batch")
+        assert f"sqs:{permission} on the queue test-requests is not allowed" in found[0]
 
 
 @pytest.mark.parametrize("operation", ["GetQueueUrl", "GetQueueAttributes"])
