@@ -1,7 +1,7 @@
 """Keeps the fleet's state in step with EC2: which instances exist, are ready, are stopped, and have ended."""
 
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cloud.clock import now
@@ -59,7 +59,7 @@ class InstanceLedger:
         """Returns the number of launched or started instances that DescribeInstances does not show so yet."""
         return len(set(state.launched) - {i.instance_id for i in instances if i.state != "stopped"})
 
-    def _note_active(self, state: FleetState, instance: Instance, reported: Container[str]) -> None:
+    def _note_active(self, state: FleetState, instance: Instance, reported: Mapping[str, datetime]) -> None:
         """Takes the instance into the state, also one that another process launched or started and died."""
         instance_id, launch_time = instance.instance_id, instance.launched_at
         known = state.launched.get(instance_id)
@@ -72,7 +72,7 @@ class InstanceLedger:
             state.launched[instance_id] = known
         known.launch_time = launch_time
 
-    def _note_ready(self, state: FleetState, reported: Container[str]) -> None:
+    def _note_ready(self, state: FleetState, reported: Mapping[str, datetime]) -> None:
         for instance_id, launched in state.launched.items():
             if instance_id in reported and not launched.ready and (report := self.reports.get(instance_id)):
                 launched.ready = True
@@ -81,7 +81,7 @@ class InstanceLedger:
                 if boot := boot_of(report, launched.at, launched.call, started=launched.started):
                     state.note_stages(boot)
 
-    def _note_ends(self, state: FleetState, instances: Sequence[Instance], reported: Container[str]) -> None:
+    def _note_ends(self, state: FleetState, instances: Sequence[Instance], reported: Mapping[str, datetime]) -> None:
         shown = {i.instance_id for i in instances}
         # An instance that shuts down has not ended yet: its worker drains, and will report once more.
         terminated = {i.instance_id: i for i in instances if i.state == "terminated"}
@@ -95,9 +95,10 @@ class InstanceLedger:
                         state.walk.pass_by(hope=True)
                 self._note_end(state, instance_id, launched.ending or taken_by_aws, reported)
             elif instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS:
-                self._note_end(state, instance_id, launched.ending, reported)
+                last_seen = reported.get(instance_id, launched.at)  # it may be gone since long ago
+                self._note_end(state, instance_id, launched.ending, reported, ended_at=last_seen)
 
-    def _note_stops(self, state: FleetState, instances: Sequence[Instance], reported: Container[str]) -> None:
+    def _note_stops(self, state: FleetState, instances: Sequence[Instance], reported: Mapping[str, datetime]) -> None:
         """Books the stop of an instance like an end, and remembers since when it has been stopped."""
         stopped = {i.instance_id: i for i in instances if i.state == "stopped"}
         for instance_id, instance in stopped.items():
@@ -115,10 +116,16 @@ class InstanceLedger:
             state.forget_stopped(instance_id, now())
 
     def _note_end(
-        self, state: FleetState, instance_id: str, expected: bool, reported: Container[str]
+        self,
+        state: FleetState,
+        instance_id: str,
+        expected: bool,
+        reported: Mapping[str, datetime],
+        ended_at: datetime | None = None,
     ) -> None:
+        """Moves an instance from `launched` into the sums. By default it has ended just now."""
         launched = state.launched.pop(instance_id)
-        state.ended_seconds += billed(age(launched))
+        state.ended_seconds += billed(((ended_at or now()) - launched.at).total_seconds())
         if instance_id in reported:
             report = self.reports.get(instance_id)
             state.note_speed(report.images if report else 0, report.busy_seconds if report else 0)

@@ -78,6 +78,17 @@ def test_an_end_is_booked_once_with_its_seconds_and_its_images(ledger, reports, 
     assert reports.seen() == {}
 
 
+def test_an_instance_that_ec2_has_forgotten_is_booked_until_its_last_report(ledger, report, monkeypatch):
+    """The controller may have been switched off for a day since the instance ended."""
+    books = state(i_1=90_000, i_2=90_000)
+    report("i-1", images=42)
+    monkeypatch.setattr(ledger.reports, "seen", lambda: {"i-1": ago(86_000)})
+    ledger.update(books, [])
+    assert books.launched == {}
+    assert books.ended_seconds == pytest.approx(4_000 + 60, abs=5)
+    assert books.ended_images == 42
+
+
 def test_an_end_is_booked_with_its_calls(ledger, report):
     books = state(i_1=100)
     books.calls.update(s3_get=1, sqs=2)
