@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-in
 import logging
 import os
 import socket
+import time
 import urllib.error
 import urllib.request
 from threading import Event, Thread
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 LINK_LOCAL = "http://169.254.169.254"
 TOKEN_SECONDS = 21600  # how long a token is valid; the maximum
 NOTICE = "spot/instance-action"  # comes two minutes before the interruption
+TRIES, TRY_AGAIN_SECONDS = 10, 0.2
 POLL_SECONDS = 5  # the interval that AWS recommends to check for interruption notices
 
 
@@ -56,14 +58,20 @@ class Metadata:
 def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:
     """Returns the metadata service and the id of this instance.
 
-    Outside EC2, returns None, and the host name with the process id in place of the instance id.
+    A service that answers with an error, as when it is asked too often, is tried again. Outside EC2, returns
+    None, and the host name with the process id in place of the instance id.
     """
     metadata = Metadata(endpoint)
-    try:
-        if instance_id := metadata.get("instance-id"):
-            return metadata, instance_id
-    except OSError:
-        pass
+    for _ in range(TRIES):
+        try:
+            if instance_id := metadata.get("instance-id"):
+                return metadata, instance_id
+        except urllib.error.HTTPError:
+            time.sleep(TRY_AGAIN_SECONDS)
+            continue
+        except OSError:
+            pass
+        break
     return None, f"{socket.gethostname()}-{os.getpid()}"
 
 

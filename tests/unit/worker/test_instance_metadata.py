@@ -11,6 +11,7 @@ TOKEN = "secret-token"
 
 class Service(BaseHTTPRequestHandler):
     items: dict[str, str] = {}  # noqa: RUF012
+    errors: list[int] = []  # noqa: RUF012
 
     def do_PUT(self) -> None:
         assert int(self.headers["X-aws-ec2-metadata-token-ttl-seconds"]) > 0
@@ -18,7 +19,9 @@ class Service(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/latest/meta-data/")
-        if self.headers["X-aws-ec2-metadata-token"] != TOKEN:
+        if self.errors:
+            self.answer(self.errors.pop(), "")
+        elif self.headers["X-aws-ec2-metadata-token"] != TOKEN:
             self.answer(401, "")
         elif path in self.items:
             self.answer(200, self.items[path])
@@ -54,6 +57,12 @@ def endpoint(items: dict[str, str]) -> Iterator[str]:
 def test_an_instance_learns_its_id(endpoint: str):
     metadata, instance_id = instance_metadata.find_metadata(endpoint)
     assert metadata is not None
+    assert instance_id == "i-0123"
+
+
+def test_an_instance_learns_its_id_although_the_service_is_busy_at_first(endpoint: str, monkeypatch):
+    monkeypatch.setattr(Service, "errors", [503, 429])
+    _, instance_id = instance_metadata.find_metadata(endpoint)
     assert instance_id == "i-0123"
 
 
