@@ -85,3 +85,4 @@ def test_a_rebalance_recommendation_drains_nobody(endpoint: str, items: dict[str
     items["events/recommendations/rebalance"] = '{"noticeTime": "2026-01-01T00:00:00Z"}'
     instance_metadata.watch(instance_metadata.Metadata(endpoint), stop, every=0.02)
     assert not stop.wait(0.5)
+    stop.set()
