@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
 from cloud.clock import now
@@ -275,7 +275,8 @@ class Autoscaler:
     def _fail_what_waits(self, run: Run, lease: Lease) -> None:
         failed = self.recovery.fail_all(run.plan.fail)
         run.reasons.append(f"{some(failed, 'image', 'images')} answered failed: {run.plan.fail}")
-        lease.state.give_up(run.plan.fail, self.fleet.plan.fingerprint, now())
+        planned_at = datetime.fromtimestamp(run.observed.observation.now, UTC)
+        lease.state.give_up(run.plan.fail, self.fleet.plan.fingerprint, planned_at)
 
     def _launch(self, run: Run, lease: Lease) -> None:
         """Starts stopped instances, and launches the rest of what is planned."""

@@ -248,7 +248,10 @@ class FleetState(BaseModel):
         self.boots = [*self.boots, boot][-BOOTS_KEPT:]
 
     def give_up(self, reason: str, settings: str, now: datetime) -> None:
-        """Notes that no worker comes. Each time in succession, the pause that follows is twice as long."""
+        """Notes that no worker comes, as it was found at `now`.
+
+        Each time in succession, the pause that follows is twice as long.
+        """
         if self.given_up and now < self.given_up.until:
             return
         rounds = self.given_up.rounds + 1 if self.given_up else 1

@@ -81,7 +81,9 @@ class InstanceLedger:
                 if boot := boot_of(report, launched.at, launched.call, started=launched.started):
                     state.note_stages(boot)
 
-    def _note_ends(self, state: FleetState, instances: Sequence[Instance], reported: Mapping[str, datetime]) -> None:
+    def _note_ends(
+        self, state: FleetState, instances: Sequence[Instance], reported: Mapping[str, datetime]
+    ) -> None:
         shown = {i.instance_id for i in instances}
         # An instance that shuts down has not ended yet: its worker drains, and will report once more.
         terminated = {i.instance_id: i for i in instances if i.state == "terminated"}
@@ -98,7 +100,9 @@ class InstanceLedger:
                 last_seen = reported.get(instance_id, launched.at)  # it may be gone since long ago
                 self._note_end(state, instance_id, launched.ending, reported, ended_at=last_seen)
 
-    def _note_stops(self, state: FleetState, instances: Sequence[Instance], reported: Mapping[str, datetime]) -> None:
+    def _note_stops(
+        self, state: FleetState, instances: Sequence[Instance], reported: Mapping[str, datetime]
+    ) -> None:
         """Books the stop of an instance like an end, and remembers since when it has been stopped."""
         stopped = {i.instance_id: i for i in instances if i.state == "stopped"}
         for instance_id, instance in stopped.items():

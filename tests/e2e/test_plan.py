@@ -199,7 +199,7 @@ def busy(plan: Plan) -> Plan:
         requests.post(f"{page}{failed['url']}/retry", timeout=30).raise_for_status()
         return bool(settled(page + failed["url"])["counts"]["classified"])
 
-    eventually(is_classified, 180, every=2)
+    eventually(is_classified, 60, every=2)
     requests.get(f"{page}{failed['url']}/images/0000-cat.jpg", timeout=30).raise_for_status()
     eventually(lambda: not workers(plan, *PRESENT), 60)
 

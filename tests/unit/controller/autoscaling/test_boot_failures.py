@@ -1,9 +1,11 @@
 """Instances that never get ready are replaced, and given up after a few."""
 
 import re
+from datetime import timedelta
 
 import pytest
 
+from cloud import clock
 from cloud.clock import now
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
@@ -115,6 +117,26 @@ def test_each_time_in_succession_the_next_try_is_later(world, launches, outputs)
         pause = (given_up.until - now()).total_seconds()
         assert pause == pytest.approx(GIVEN_UP_SECONDS * 2 ** (rounds - 1), abs=5)
         world.pass_seconds(pause)
+
+
+def test_images_that_are_being_answered_when_the_next_try_is_due_do_not_put_it_off(
+    world, launches, outputs, aws, on_call, monkeypatch
+):
+    """To take their messages back takes a while. Before, whoever retried often enough got no try at all."""
+    give_up(world, outputs)
+    launches.clear()
+    world.pass_seconds(GIVEN_UP_SECONDS - 2)
+    world.close(world.ask(1))
+    later = timedelta(seconds=4)
+    on_call(
+        aws.sqs, "ReceiveMessage", lambda params: monkeypatch.setattr(clock.clock, "_ahead_of_host", later)
+    )
+    world.reconcile()
+    assert world.shared.peek().given_up.rounds == 1
+    world.pass_seconds(4)
+    world.ask(1)
+    world.reconcile()
+    assert launches == [1]
 
 
 def test_a_message_that_stays_does_not_launch_instances_for_ever(
