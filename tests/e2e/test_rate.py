@@ -30,5 +30,5 @@ def test_an_instance_stays_for_its_paid_minute_answers_what_comes_and_then_goes(
 
     costs = eventually(lambda: shown()["scaling_costs"], 20, every=1.0)
     assert costs["images"] == len(first["images"]) + len(second["images"])
-    assert 0 < costs["queue"] < costs["rate"], "a minute by the queue, and more by the rate"
+    assert 0 < costs["queue"] <= costs["rate"], "a minute by the queue, and at least that by the rate"
     assert shown()["scaling"] == "rate"
