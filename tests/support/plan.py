@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-import boto3
-
 from local.calls import service_and_operation
 from local.driver import ROOT, free_port
 from local.endpoint import Endpoint
 from local.machines import Machines
 from tests.support.baked import model_cache
+from tests.support.local_aws import client_of
 from tests.support.programs import need, unable
 
 VARIABLES = {
@@ -132,13 +131,7 @@ class Plan:
         )
 
     def client(self, service: str) -> Any:
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            endpoint_url=self.endpoint.url,
-            region_name="us-east-1",
-            aws_access_key_id=self.endpoint.key.id,
-            aws_secret_access_key=self.endpoint.key.secret,
-        )
+        return client_of(self.endpoint, service)
 
 
 def provider_folder() -> Path | None:

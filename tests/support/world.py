@@ -1,12 +1,15 @@
 """Some controllers that share one AWS."""
 
+from collections.abc import Sized
 from datetime import datetime, timedelta
 from io import BytesIO
 from threading import Event, Lock
 
 from cloud.buckets import Bucket
 from cloud.call_counts import CallCounts, UnbookedCalls
+from cloud.clients import S3Client
 from cloud.clock import now
+from cloud.errors import CloudError
 from cloud.image_id import ImageId, new_request_id
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.autoscaler import Autoscaler
@@ -36,6 +39,19 @@ class AtomicBucket(Bucket):
     def read_aged(self, key):
         with self.lock:
             return super().read_aged(key)
+
+
+class FailingBucket(AtomicBucket):
+    """A bucket whose writes fail as soon as `failing` is not empty."""
+
+    def __init__(self, s3: S3Client, name: str, failing: Sized, reason: str) -> None:
+        super().__init__(s3, name)
+        self.failing, self.reason = failing, reason
+
+    def write(self, key, body, **more):
+        if self.failing:
+            raise CloudError(self.reason)
+        return super().write(key, body, **more)
 
 
 class Controller:

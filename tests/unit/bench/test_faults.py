@@ -8,10 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import requests
-from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from bench.faults.aws import FaultyEndpoint
@@ -19,6 +17,7 @@ from bench.faults.load import Seen, Sent
 from bench.faults.rules import Action, Call, Hit, Rule, Rules
 from bench.faults.verdict import explained, explanation, table_of
 from local.driver import ROOT, eventually
+from tests.support.local_aws import ONE_TRY, client_of
 
 SKEWED_CLOCK = ROOT / "bench" / "faults" / "skewed_clock"
 AT = "2026-01-01T00:10:00+00:00"
@@ -80,17 +79,7 @@ def client(endpoint):
     endpoint.rules.lift()
     endpoint.rules.hit.clear()
 
-    def client(service):
-        return boto3.client(
-            service,
-            endpoint_url=endpoint.url,
-            region_name="us-east-1",
-            aws_access_key_id=endpoint.key.id,
-            aws_secret_access_key=endpoint.key.secret,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-
-    return client
+    return lambda service: client_of(endpoint, service, ONE_TRY)
 
 
 def put_in_force(endpoint, **rule):

@@ -1,7 +1,6 @@
 """Who may call the local AWS. Every call here would do what it asks if it came from the right one."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -24,14 +23,6 @@ LAUNCH = {
     "MaxCount": "1",
     "UserData": "IyEvYmluL3NoCnRvdWNoIC90bXAvb3duZWQK",
 }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    endpoint.start()
-    yield endpoint
-    endpoint.stop()
 
 
 @pytest.fixture

@@ -9,34 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 import requests
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.endpoint import Endpoint, LocalSQS
+from tests.support.local_aws import ONE_TRY, client_of
 
 SECONDS_TO_PASS = 20  # after which a message is lost
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    endpoint.start()
-    yield endpoint
-    endpoint.stop()
-
-
 def client(endpoint: Endpoint, service: str) -> Any:
-    return boto3.client(
-        service,  # type: ignore[call-overload]
-        endpoint_url=endpoint.url,
-        region_name=endpoint.region,
-        aws_access_key_id=endpoint.key.id,
-        aws_secret_access_key=endpoint.key.secret,
-        config=Config(retries={"total_max_attempts": 1}),
-    )
+    return client_of(endpoint, service, ONE_TRY)
 
 
 @pytest.fixture(scope="module")

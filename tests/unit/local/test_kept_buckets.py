@@ -1,37 +1,21 @@
 """Whether what is in the buckets of the local AWS is still there, as it was, in the next run."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from local.endpoint import Endpoint
 from local.kept_buckets import CannotRead, load, save
+from tests.support.local_aws import client_of
 
 KEYS = ("a/1", "a/2", "ä b+&<'\"/ü%2F", "trailing/", "/leading", "//", "../up", "x" * 1000)
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    endpoint.start()
-    yield endpoint
-    endpoint.stop()
 
 
 @pytest.fixture
 def s3(endpoint: Endpoint) -> Any:
     endpoint.reset()
-    key = endpoint.key
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint.url,
-        region_name="us-east-1",
-        aws_access_key_id=key.id,
-        aws_secret_access_key=key.secret,
-    )
+    client = client_of(endpoint, "s3")
     for bucket in ("one", "two"):
         client.create_bucket(Bucket=bucket)
     return client

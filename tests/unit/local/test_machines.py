@@ -8,23 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from local import processes
 from local.endpoint import Endpoint
 from local.machines import INSTANCE_MARK, MARK, Machines
+from tests.support.local_aws import client_of
 
 GRACE = 0.5
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    endpoint.start()
-    yield endpoint
-    endpoint.stop()
 
 
 @pytest.fixture
@@ -36,8 +28,7 @@ def machines(endpoint: Endpoint, tmp_path: Path) -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def ec2(endpoint: Endpoint) -> Any:
-    keys = {"aws_access_key_id": endpoint.key.id, "aws_secret_access_key": endpoint.key.secret}
-    return boto3.client("ec2", endpoint_url=endpoint.url, region_name=endpoint.region, **keys)
+    return client_of(endpoint, "ec2")
 
 
 def launch(ec2: Any, script: str, count: int = 1, shutdown: str = "terminate") -> list[str]:

@@ -2,12 +2,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import botocore.session
 import pytest
 import requests
 
 from local.endpoint import Endpoint
+from tests.support.local_aws import client_of
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +18,9 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint.stop()
 
 
-def client(endpoint: Endpoint, service: str) -> Any:
-    keys = {"aws_access_key_id": endpoint.key.id, "aws_secret_access_key": endpoint.key.secret}
-    return boto3.client(service, endpoint_url=endpoint.url, region_name=endpoint.region, **keys)
-
-
 @pytest.fixture(scope="module")
 def ec2(endpoint: Endpoint) -> Any:
-    return client(endpoint, "ec2")
+    return client_of(endpoint, "ec2")
 
 
 def launch(ec2: Any, **parameters: Any) -> str:
@@ -110,7 +105,7 @@ def test_botocore_takes_its_credentials_and_calls_with_them(
 
 
 def test_the_role_is_named_as_the_instance_profile(ec2: Any, endpoint: Endpoint) -> None:
-    client(endpoint, "iam").create_instance_profile(InstanceProfileName="worker")
+    client_of(endpoint, "iam").create_instance_profile(InstanceProfileName="worker")
     service = endpoint.metadata_url(launch(ec2, IamInstanceProfile={"Name": "worker"}))
     assert get(service, "meta-data/iam/security-credentials/").text == "worker"
     assert (

@@ -24,14 +24,6 @@ CHANGING = ("date", "last-modified", "x-amzn-requestid")
 KEYS = ("photo/1", "photo/10", "photo/2", "a b+c&<d>'\"é/ü%2F", "~x", "trailing/")
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    endpoint.start()
-    yield endpoint
-    endpoint.stop()
-
-
 class Reply(NamedTuple):
     status: int
     headers: dict[str, str]

@@ -10,7 +10,7 @@ from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
-from tests.support.world import AtomicBucket, Controller
+from tests.support.world import Controller, FailingBucket
 
 
 @pytest.fixture
@@ -64,14 +64,8 @@ def test_the_lost_launch_of_a_process_that_died_is_not_made_again(
 ):
     """Its state was never written, and DescribeInstances does not show what it launched."""
 
-    class Dead(AtomicBucket):
-        def write(self, key, body, **more):
-            if died:
-                raise CloudError("this process is no more")
-            return super().write(key, body, **more)
-
     died = []
-    state = Dead(aws.s3, world.state.name)
+    state = FailingBucket(aws.s3, world.state.name, died, "this process is no more")
     dying = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
     world.ask(25, dying)
     on_reply(aws.ec2, "RunInstances", lambda reply: died.append(1))
@@ -95,19 +89,13 @@ def test_a_death_in_the_middle_of_the_walk_costs_no_second_launch(
 ):
     """The second choice was launched, and the first one has capacity again before that shows."""
 
-    class Dead(AtomicBucket):
-        def write(self, key, body, **more):
-            if died:
-                raise CloudError("this process is no more")
-            return super().write(key, body, **more)
-
     def refuse(params):
         if params["InstanceType"] == "a.big" and not died:
             raise refusal("InsufficientInstanceCapacity")
 
     died = []
     world.fleet.plan = plan(instance_types=["a.big", "b.big"])
-    state = Dead(aws.s3, world.state.name)
+    state = FailingBucket(aws.s3, world.state.name, died, "this process is no more")
     dying = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
     world.ask(5, dying)
     on_call(aws.ec2, "RunInstances", refuse)

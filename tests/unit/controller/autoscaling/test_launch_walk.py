@@ -7,7 +7,7 @@ from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.launch_walk import BEST_CHOICE_AGAIN_SECONDS
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
-from tests.support.world import AtomicBucket, Controller
+from tests.support.world import Controller, FailingBucket
 
 
 def test_the_choices_are_gone_through_over_several_looks(world, aws, on_call):
@@ -138,19 +138,13 @@ def test_a_walk_whose_state_cannot_be_saved_goes_no_further(world, aws, on_call)
     world.fleet.plan = plan(instance_types=["a.big", "b.big"])
     tried, down = [], []
 
-    class Down(AtomicBucket):
-        def write(self, key, body, **more):
-            if down:
-                raise CloudError("S3 is down")
-            return super().write(key, body, **more)
-
     def refuse(params):
         tried.append(params["InstanceType"])
         down.append(1)
         raise refusal("InsufficientInstanceCapacity")
 
     on_call(aws.ec2, "RunInstances", refuse)
-    state = Down(aws.s3, world.state.name)
+    state = FailingBucket(aws.s3, world.state.name, down, "S3 is down")
     controller = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
     world.ask(5, controller)
     with pytest.raises(CloudError, match="S3 is down"):

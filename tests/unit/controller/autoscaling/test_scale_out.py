@@ -8,7 +8,7 @@ import pytest
 from cloud.errors import CloudError
 from controller.autoscaling.fleet_state import LEASE_SECONDS, Busy
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
-from tests.support.world import MAXIMUM, AtomicBucket, Controller
+from tests.support.world import MAXIMUM, Controller, FailingBucket
 
 
 def test_a_request_gets_the_instances_that_it_needs_however_often_one_looks(world, launches):
@@ -130,13 +130,7 @@ def test_a_controller_that_died_between_launch_and_note_costs_no_second_launch(
     def die(reply):
         raise KeyboardInterrupt
 
-    class Dead(AtomicBucket):
-        def write(self, key, body, **more):
-            if launches:
-                raise CloudError("this process is no more")
-            return super().write(key, body, **more)
-
-    state = Dead(aws.s3, world.state.name)
+    state = FailingBucket(aws.s3, world.state.name, launches, "this process is no more")
     dying = Controller(world.queue, world.fleet, state, world.inputs, world.outputs)
     world.ask(25, dying)
     on_reply(aws.ec2, "RunInstances", die)

@@ -408,20 +408,30 @@ def test_an_instance_whose_history_is_unknown_is_terminated(world, aws):
 # Deaths and leases
 
 
+@pytest.fixture
+def die_at_the_end_of_a_run(aws, on_call):
+    """Runs the autoscaler of the first controller, which dies when it writes what it has done."""
+
+    def run(world: World) -> None:
+        writes = Counter()
+
+        def die(params):
+            writes[params["Key"]] += 1
+            if writes["fleet/state"] == 2:
+                raise KeyboardInterrupt
+
+        on_call(aws.s3, "PutObject", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.controllers[0].autoscaler.reconcile()
+
+    return run
+
+
 def test_a_process_that_dies_after_a_stop_leaves_a_pool_that_the_next_one_knows(
-    world, burst, launches, aws, on_call, s3_clock
+    world, burst, launches, die_at_the_end_of_a_run, s3_clock
 ):
     (instance_id,) = burst(world)
-    writes = Counter()
-
-    def die_at_the_end_of_the_run(params):
-        writes[params["Key"]] += 1
-        if writes["fleet/state"] == 2:
-            raise KeyboardInterrupt
-
-    on_call(aws.s3, "PutObject", die_at_the_end_of_the_run)
-    with pytest.raises(KeyboardInterrupt):
-        world.controllers[0].autoscaler.reconcile()
+    die_at_the_end_of_a_run(world)
     assert ids(world, "stopped") == [instance_id]
     s3_clock.ahead = LEASE_SECONDS + 2
     survivor = world.controller()
@@ -434,19 +444,10 @@ def test_a_process_that_dies_after_a_stop_leaves_a_pool_that_the_next_one_knows(
 
 
 def test_a_process_that_dies_after_a_start_leaves_an_instance_that_counts(
-    world, stopped, launches, aws, on_call, s3_clock
+    world, stopped, launches, die_at_the_end_of_a_run, s3_clock
 ):
     world.ask(1)
-    writes = Counter()
-
-    def die_at_the_end_of_the_run(params):
-        writes[params["Key"]] += 1
-        if writes["fleet/state"] == 2:
-            raise KeyboardInterrupt
-
-    on_call(aws.s3, "PutObject", die_at_the_end_of_the_run)
-    with pytest.raises(KeyboardInterrupt):
-        world.controllers[0].autoscaler.reconcile()
+    die_at_the_end_of_a_run(world)
     assert world.active == [stopped]
     s3_clock.ahead = LEASE_SECONDS + 2
     survivor = world.controller()

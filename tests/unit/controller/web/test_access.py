@@ -41,21 +41,6 @@ def annas(client, png):
     return client.post("/", data={"image_file": (BytesIO(png), "secret.png")}, headers=headers).json
 
 
-@pytest.fixture
-def calls(client, aws):
-    """The operations of AWS that were called."""
-    called = []
-
-    def note(model, **_):
-        called.append(model.name)
-
-    for made in (aws.s3, aws.sqs, aws.ec2):
-        made.meta.events.register("before-call", note)
-    yield called
-    for made in (aws.s3, aws.sqs, aws.ec2):
-        made.meta.events.unregister("before-call", note)
-
-
 def addresses(app, request_id):
     """Every rule of the URL map with the ids of a request that exists, and its endpoint."""
     values = {"request_id": request_id, "name": "0000-secret.png", "filename": "page.css"}

@@ -12,21 +12,6 @@ def client(start):
     return client
 
 
-@pytest.fixture
-def calls(client, aws):
-    """The operations of AWS that were called."""
-    called = []
-
-    def note(model, **_):
-        called.append(model.name)
-
-    for made in (aws.s3, aws.sqs, aws.ec2):
-        made.meta.events.register("before-call", note)
-    yield called
-    for made in (aws.s3, aws.sqs, aws.ec2):
-        made.meta.events.unregister("before-call", note)
-
-
 @pytest.mark.parametrize(
     ("method", "path"),
     [
