@@ -40,17 +40,17 @@ THREAD_NAMES = ROOT / "bench" / "thread_names"
 AUTOSCALER = "autoscaler"  # the name of its thread
 
 Calls = Counter[tuple[str, str]]
-"""How many calls there were, by service and operation."""
+"""The number of calls by service and operation."""
 
 
 @dataclass
 class Load:
-    """What a load has taken in all its rounds."""
+    """The images of a load, and the calls and processor time that they took, over all its rounds."""
 
     images: int = 0
     calls: Calls = field(default_factory=Counter)
     cpu: Counter[str] = field(default_factory=Counter)
-    """Seconds of the processor: `controller`, of which `autoscaler`, and `local AWS`."""
+    """The seconds of processor time of `controller` and `local AWS`, and of the controller's `autoscaler`."""
 
     def per_image(self, call: tuple[str, str]) -> float:
         return self.calls[call] / self.images

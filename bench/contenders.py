@@ -48,7 +48,7 @@ class Contender:
     labels: Callable[[bytes], list[str]]
     """Returns the labels in the body of a reply."""
     package: str = ""
-    """What the interpreter of the servers must have for it."""
+    """The Python package that the servers' interpreter must have, or "" if none is needed."""
     many: bool = False
     """Whether a request may have many photos."""
     workers: Sequence[int] = (1, 2)

@@ -41,7 +41,7 @@ PLOT = ROOT / "bench" / "plots" / "growth.png"
 
 @dataclass(frozen=True)
 class Row:
-    """What one load took."""
+    """The figures of one load: one row of the table."""
 
     size: int
     """The number of images, clients or workers."""

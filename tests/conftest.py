@@ -24,7 +24,7 @@ from controller.container import assemble
 from controller.web.services import Services
 from local.s3 import mend_moto
 from tests.support.pictures import picture
-from tests.support.polling_threads import join_polling_threads
+from tests.support.threads import join_threads
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("patient")
@@ -73,6 +73,7 @@ def clients(unmocked_clients: Clients, monkeypatch: pytest.MonkeyPatch) -> Itera
     mend_moto()
     with mock_aws():
         yield unmocked_clients
+        join_threads("sweep")  # else a sweep would go on in the AWS of the next test
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def make(settings: ControllerSettings, aws: Clients) -> Iterator[Callable[..., S
     yield make
     for services in made:
         services.polling.request_timeout = 0
-    join_polling_threads()
+    join_threads("poll-")
     for services in made:
         services.submissions.pool.shutdown()
         services.polling.stored.pool.shutdown()

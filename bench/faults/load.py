@@ -29,16 +29,16 @@ class Sent:
     at: float
     """When it was first sent, in seconds since the epoch."""
     seen: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """What its answered images were answered with, by image-id."""
+    """The first answer to each image, by image-id."""
     images_seen: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = False
     lock: Lock = field(default_factory=Lock)
-    """Is held while the answer is read, so that what was read later is also noted later."""
+    """It must be held while an answer is read and noted, so that answers are noted in order."""
 
 
 @dataclass
 class Seen:
-    """What the clients have seen."""
+    """The replies that the clients got, and those that they did not get."""
 
     accepted: list[Sent] = field(default_factory=list)
     cut: int = 0

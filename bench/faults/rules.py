@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Action(Enum):
-    """What happens to a call that a rule matches."""
+    """An action that the endpoint takes on a call that matches a rule."""
 
     REFUSE = "refuse"
     """It is answered with an error, and not carried out."""
@@ -45,15 +45,15 @@ class Rule:
     """Calls that match all that is given, and what happens to them. Empty fields match every call."""
 
     fault: str
-    """What the table of the faults calls it."""
+    """The name of the fault, as the printed table has it."""
     action: Action
     service: str = ""
     operation: str = ""
     tier: str = ""
     path: str = ""
-    """How the path of the call ends."""
+    """The end of the path of the call."""
     body: str = ""
-    """What its body contains."""
+    """A part of the body of the call."""
     probability: float = 1.0
     skip: int = 0
     """How many matching calls pass before the first one is hit."""

@@ -6,7 +6,7 @@ from cloud.image_id import ImageId
 from controller.autoscaling.planner import BUSY_SECONDS
 from controller.container import assemble, is_aws, launch_plan
 from controller.image_requests.upload import Upload
-from tests.support.polling_threads import join_polling_threads
+from tests.support.threads import join_threads
 
 
 def test_the_settings_make_the_launch_plan(settings):
@@ -45,7 +45,7 @@ def test_the_parts_are_put_together(settings, aws, queue, work, png):
     assert (instance.request_id, instance.name) == (f"{request_id[:16]}…", "app-tier-instance-1")
     work()
     assert watched.finished.wait(10)
-    join_polling_threads()
+    join_threads("poll-")
     services.autoscaler.reconcile()
     assert services.fleet_view.read().instances == []
     services.submissions.pool.shutdown()

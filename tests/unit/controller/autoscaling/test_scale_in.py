@@ -14,6 +14,7 @@ from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER,
 from tests.support.aws_errors import refusal
 from tests.support.clocks import set_host_clock
 from tests.support.submissions import bodies
+from tests.support.threads import join_threads
 from tests.support.world import BOOT_TIMEOUT, MAXIMUM
 
 
@@ -225,7 +226,7 @@ def test_what_a_dead_process_has_not_sent_is_sent_while_the_queue_stays_busy(wor
         request_id = world.ask(2)
         world.outputs.put_prediction(Prediction.failed(ImageId(f"{request_id}/0000-cat.jpg"), "broken", "…"))
         world.reconcile()
-        world.controllers[0].autoscaler._sweep.join(10)
+        join_threads("sweep")
         world.pass_seconds(SWEEP_AFTER.total_seconds() + 1)
     assert sorted(body for body in bodies(world.queue) if body.startswith(lost)) == [
         f"{lost}/{n:04d}-cat.jpg" for n in range(3)

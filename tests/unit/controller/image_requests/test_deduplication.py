@@ -14,7 +14,7 @@ from cloud.prediction_cache import READ_SECONDS, CacheWriter
 from controller.image_requests.journal import Journal
 from tests.support.aws_errors import refusal
 from tests.support.pictures import picture
-from tests.support.polling_threads import join_polling_threads
+from tests.support.threads import join_threads
 from tests.support.web_client import post
 
 PHOTOS = [picture("PNG"), picture("JPEG"), picture("BMP")]
@@ -94,7 +94,7 @@ def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs, 
     cached = post(client, photo(0)).json
     assert start().test_client().get(cached["url"]).json == cached
     assert client.get(f"{cached['url']}/images/0000-a.png").data == PHOTOS[0]
-    join_polling_threads()
+    join_threads("poll-")
     assert Journal(state, inputs, outputs).markers() == []
 
 

@@ -11,8 +11,8 @@ from controller.image_requests.metrics import IMAGES
 from controller.image_requests.polling import poll_pause
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
-from tests.support.polling_threads import join_polling_threads
 from tests.support.submissions import submit
+from tests.support.threads import join_threads
 
 
 def test_the_fleet_is_looked_at_when_images_are_sent_and_when_all_are_answered(make, queue, work):
@@ -54,7 +54,7 @@ def test_a_request_that_waits_too_long_gets_what_there_is_and_stays_open(make, i
     outputs.put_prediction(Prediction.classified(first, [("tabby", 0.9)]))
     assert watched.finished.wait(10)
     assert [i.status for i in watched.result().images] == ["classified", "waiting"]
-    join_polling_threads()
+    join_threads("poll-")
     journal = Journal(state, inputs, outputs)
     (marker,) = journal.markers()
     assert marker.name == watched.request_id
