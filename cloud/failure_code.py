@@ -19,6 +19,10 @@ class FailureCode(StrEnum):
     NO_WORKERS = "no_workers"
     STORAGE_FAILED = "storage_failed"
     BROKEN_ANSWER = "broken_answer"
+    CHANGED = "changed"
+    ACCESS_DENIED = "access_denied"
+    ARCHIVED = "archived"
+    TOO_LARGE = "too_large"
 
     @property
     def retryable(self) -> bool:
@@ -28,4 +32,7 @@ class FailureCode(StrEnum):
             FailureCode.NO_WORKERS,
             FailureCode.STORAGE_FAILED,
             FailureCode.BROKEN_ANSWER,
+            FailureCode.CHANGED,
+            FailureCode.ACCESS_DENIED,
+            FailureCode.ARCHIVED,
         )

@@ -1,0 +1,104 @@
+"""A batch, its manifests and its rows: what is stored about images that lie in a bucket of the user."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from cloud.clock import now
+from cloud.prediction import Failure, Label, Status
+
+MANIFEST_IMAGES = 1000
+"""The most images in one manifest, as many as ListObjectsV2 returns in one call."""
+SLICE_IMAGES = 250
+"""The most images in one slice."""
+SLICES = 100
+"""A batch has at least about as many slices, so that the death of a worker repeats at most 1 % of it."""
+SMALLEST_SLICE = 10
+"""The images of a slice, however small the batch is."""
+MOST_TOP_K = 20
+DEFAULT_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif",
+)  # fmt: skip
+
+
+class Batch(BaseModel, frozen=True):
+    """What was asked. It is written once, as `batches/<batch-id>/batch.json` in the state bucket."""
+
+    batch_id: str
+    source: str
+    """`s3://bucket/prefix`: all objects whose keys begin with the prefix."""
+    name: str = ""
+    client: str = ""
+    """The name of the token with which it was asked for, or "" without tokens."""
+    suffixes: tuple[str, ...] = DEFAULT_SUFFIXES
+    """The ends of the keys that are images, in any case. Empty: all objects are."""
+    limit: int | None = Field(None, ge=1)
+    """The most images, or None for all."""
+    top_k: int = Field(5, ge=1, le=MOST_TOP_K)
+    """How many labels each row has."""
+    deadline: datetime | None = None
+    budget: float | None = Field(None, gt=0)
+    """Dollars that it may cost, about."""
+    requester_pays: bool = False
+    """Whether the caller pays for the calls, as some buckets demand."""
+    created_at: datetime = Field(default_factory=now)
+
+    @property
+    def bucket(self) -> str:
+        return self.source.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def prefix(self) -> str:
+        return self.source.removeprefix("s3://").partition("/")[2]
+
+
+class ListedImage(BaseModel, frozen=True):
+    """An image of a batch, as ListObjectsV2 showed it."""
+
+    key: str
+    etag: str
+    size: int
+    """Bytes."""
+    archived: bool = False
+    """Whether S3 must restore the object before it can be read (Glacier)."""
+
+
+class Manifest(BaseModel, frozen=True):
+    """Up to MANIFEST_IMAGES images of a batch, in the order of their keys.
+
+    It is written once, as `batches/<batch-id>/manifests/<number>.json` in the state bucket.
+    """
+
+    images: tuple[ListedImage, ...]
+
+
+class Listed(BaseModel, frozen=True):
+    """What the whole listing of a batch has found.
+
+    It is written once, as `batches/<batch-id>/listed.json` in the state bucket.
+    """
+
+    images: int
+    manifests: int
+    bytes: int
+    other_objects: int = 0
+    """The objects under the prefix that are no images by their suffixes."""
+    truncated: bool = False
+    """Whether there are more images than the limit of the batch."""
+    failure: str = ""
+    """Why the listing ended early, in words, or "" if it did not."""
+
+
+class Row(BaseModel, frozen=True):
+    """The result for one image of a batch: one line of JSON in a result object."""
+
+    position: int
+    """The position of the image in its manifest."""
+    key: str
+    status: Literal[Status.CLASSIFIED, Status.FAILED]
+    label: str | None = None
+    confidence: float | None = None
+    predictions: tuple[Label, ...] = ()
+    """The `top_k` labels with the highest confidences, in descending order."""
+    error: Failure | None = None

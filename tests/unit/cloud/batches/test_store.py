@@ -1,0 +1,82 @@
+import pytest
+
+from cloud.batches.batch import Batch, Listed, ListedImage, Manifest, Row
+from cloud.batches.slice import Slice
+from cloud.batches.store import BatchStore, Result
+from cloud.buckets import Bucket
+from cloud.failure_code import FailureCode
+from cloud.prediction import Failure, Label, Status
+
+BATCH = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def store(clients):
+    for name in ("state", "output"):
+        clients.s3.create_bucket(Bucket=name)
+    return BatchStore(Bucket(clients.s3, "state"), Bucket(clients.s3, "output"))
+
+
+def row(position, **more):
+    return Row(position=position, key=f"cats/{position}.jpg", **more)
+
+
+def classified(position):
+    cat = Label(label="cat", confidence=0.9)
+    return row(position, status=Status.CLASSIFIED, label="cat", confidence=0.9, predictions=(cat,))
+
+
+def failed(position):
+    failure = Failure(code=FailureCode.IMAGE_MISSING, message="It is gone.")
+    return row(position, status=Status.FAILED, error=failure)
+
+
+def test_a_new_batch_is_open_until_it_is_closed(store):
+    batch = Batch(batch_id=BATCH, source="s3://lab/cats/2026", top_k=3)
+    store.put(batch)
+    assert store.get(BATCH) == batch
+    assert (batch.bucket, batch.prefix) == ("lab", "cats/2026")
+    assert store.open() == [BATCH]
+    store.close(BATCH)
+    assert store.open() == []
+
+
+def test_the_first_manifest_and_the_first_totals_stay(store):
+    first = Manifest(images=(ListedImage(key="a.jpg", etag='"1"', size=5),))
+    assert store.put_manifest(BATCH, 0, first)
+    assert not store.put_manifest(BATCH, 0, Manifest(images=()))
+    assert store.manifest(BATCH, 0) == first
+    assert store.put_listed(BATCH, Listed(images=1, manifests=1, bytes=5))
+    assert not store.put_listed(BATCH, Listed(images=2, manifests=1, bytes=5))
+    assert store.listed(BATCH).images == 1
+    assert [number for number, _ in store.manifests(BATCH)] == [0]
+
+
+def test_a_listing_of_the_results_shows_the_progress(store):
+    rows = [classified(4), failed(5), classified(9)]
+    result = store.put_rows(Slice.of(BATCH, 3, [4, 5, 9]), rows, 1.25)
+    (found,) = store.results(BATCH)
+    assert found.key == result.key
+    assert (found.manifest, found.round, found.start, found.end) == (3, 1, 4, 10)
+    assert (found.rows, found.failures, found.milliseconds) == (3, 1, 1250)
+    assert found.written_at is not None
+    assert store.rows(found) == rows
+    assert list(store.results(BATCH, manifest=4)) == []
+
+
+def test_objects_of_others_are_no_results(store):
+    store.outputs.write(f"batches/{BATCH}/results/readme.txt", b"")
+    assert list(store.results(BATCH)) == []
+    assert Result.read("batches/x/results/00000/r1-0-1-n1-f0-ms3.jsonl") is None
+
+
+def test_why_a_batch_was_cancelled_is_kept(store):
+    assert store.cancelled(BATCH) is None
+    store.cancel(BATCH, "It was cancelled by its client.")
+    store.cancel(BATCH, "Too late.")
+    assert store.cancelled(BATCH) == "It was cancelled by its client."
+
+
+def test_a_manifest_that_is_not_written_yet_is_none(store):
+    assert store.manifest(BATCH, 7) is None
+    assert store.listed(BATCH) is None
