@@ -59,6 +59,7 @@ class Slices:
         self.last_step = SliceEnd(queue, store, self.heartbeat.visibility_timeout)
         self.held, self.budget = HeldImages(pipeline.busy), ByteBudget(BYTES_AHEAD)
         self.in_hand: list[SliceInHand] = []
+        self.beginning = False
         self._lock = Lock()
         self._rows = 0
 
@@ -76,7 +77,7 @@ class Slices:
         self.threads.shutdown()
 
     def busy(self) -> bool:
-        return bool(self.in_hand)
+        return self.beginning or bool(self.in_hand)
 
     def take_count(self) -> int:
         """Returns how many rows were made since the last call."""
@@ -105,6 +106,7 @@ class Slices:
 
     def take(self, message: Message) -> None:
         """Begins the work on a slice. Returns when all of its images are on their way."""
+        self.beginning = True
         self.heartbeat.hold([message], self.queue)
         hand: SliceInHand | None = None
         try:
@@ -120,6 +122,7 @@ class Slices:
             self.feed(hand)
         else:
             self.heartbeat.drop([message])
+        self.beginning = False
 
     def begin(self, message: Message) -> SliceInHand | None:
         """Returns None when this worker has nothing to do for the slice. Raises CloudError when AWS fails."""

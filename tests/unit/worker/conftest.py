@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -14,6 +15,7 @@ from cloud.clients import Clients
 from cloud.image_id import ImageId, new_request_id
 from cloud.request_queue import RequestQueue
 from cloud.settings import ControllerSettings
+from local.driver import eventually
 from tests.support.batches import Lab
 from tests.support.small_worker import MAX_RECEIVES, Brightness
 from worker.consumer import Consumer
@@ -101,10 +103,29 @@ def make_batch_loop(make_loop: Callable[..., Consumer], lab: Lab) -> Callable[[]
         loop = make_loop()
         loop.slices = Slices(lab.queue, lab.store, lab.s3, loop.pipeline, MAX_RECEIVES)
         loop.slices.last_step.visibility_timeout = 0
-        loop.idle_seconds = 0.5
+        loop.idle_seconds = 0
         return loop
 
     return make
+
+
+@pytest.fixture
+def finish(lab: Lab) -> Callable[[Consumer], None]:
+    """Lets a worker run until nothing is left to do."""
+
+    def finish(loop: Consumer) -> None:
+        stop = Event()
+        worker = Thread(target=loop.run, args=[stop])
+        worker.start()
+        try:
+            eventually(
+                lambda: lab.queue.counts().backlog == loop.queue.counts().backlog == 0 and not loop.busy(), 60
+            )
+        finally:
+            stop.set()
+            worker.join()
+
+    return finish
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from tests.support.aws_errors import refusal
 from tests.support.small_worker import MAX_RECEIVES, grey
 
 
-def test_a_slice_that_comes_a_second_time_is_halved_unread(make_batch_loop, lab):
+def test_a_slice_that_comes_a_second_time_is_halved_unread(make_batch_loop, finish, lab):
     batch = lab.ask(*[grey(250)] * 9)
     lab.queue.give_back(lab.queue.receive(1, 0))  # to SQS, the same as the end of a visibility timeout
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     assert sorted((one.start, one.rows) for one in lab.store.results(batch.batch_id)) == [(0, 4), (4, 5)]
     assert len(lab.first_rows(batch)) == len(lab.rows(batch)) == 9
     assert lab.queue.counts().backlog == 0
@@ -56,7 +56,7 @@ def test_a_picture_that_kills_workers_is_found_and_answered_and_the_others_get_t
 
 
 def test_a_worker_that_was_thought_dead_writes_its_rows_too_and_the_first_ones_count(
-    make_batch_loop, lab, model
+    make_batch_loop, finish, lab, model
 ):
     batch, asleep, wakes = lab.ask(*[grey(250)] * 4), Event(), Event()
 
@@ -73,7 +73,7 @@ def test_a_worker_that_was_thought_dead_writes_its_rows_too_and_the_first_ones_c
     eventually(lambda: model.batches[0] + len(frozen.pipeline.ready) == 4)
     stop.set()
     lab.queue.give_back([hand.message for hand in frozen.slices.in_hand])
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     first = lab.first_rows(batch)
     assert len(first) == 4
     wakes.set()
@@ -83,7 +83,7 @@ def test_a_worker_that_was_thought_dead_writes_its_rows_too_and_the_first_ones_c
     assert lab.queue.counts().backlog == 0
 
 
-def test_told_to_stop_it_writes_what_is_done_and_gives_the_rest_back(make_batch_loop, lab, model):
+def test_told_to_stop_it_writes_what_is_done_and_gives_the_rest_back(make_batch_loop, finish, lab, model):
     batch, stop = lab.ask(*[grey(250)] * 60), Event()
     model.on_classify = stop.set
     make_batch_loop().run(stop)
@@ -91,13 +91,13 @@ def test_told_to_stop_it_writes_what_is_done_and_gives_the_rest_back(make_batch_
     assert 0 < done < 60
     assert (lab.queue.counts().visible, lab.queue.counts().in_flight) == (1, 0)
     model.on_classify = lambda: None
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     first, second = sorted(lab.store.results(batch.batch_id), key=lambda one: one.start)
     assert (first.rows, second.rows) == (done, 60 - done), "the rest is not halved"
     assert [row.position for row in lab.rows(batch)] == list(range(60))
 
 
-def test_ends_that_were_asked_for_are_no_tries(make_batch_loop, lab, aws, on_call):
+def test_ends_that_were_asked_for_are_no_tries(make_batch_loop, finish, lab, aws, on_call):
     batch, stops = lab.ask(grey(250)), [Event() for _ in range(MAX_RECEIVES)]
     told = iter(stops)
 
@@ -110,7 +110,7 @@ def test_ends_that_were_asked_for_are_no_tries(make_batch_loop, lab, aws, on_cal
         make_batch_loop().run(one)
         assert lab.rows(batch) == []
         assert lab.queue.counts().visible == 1
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     assert [row.label for row in lab.rows(batch)] == ["white"]
 
 
@@ -129,7 +129,9 @@ def test_a_drain_that_sqs_refuses_leaves_the_message(make_batch_loop, lab, aws, 
     assert lab.rows(batch)
 
 
-def test_an_image_with_which_the_model_fails_is_given_up_and_the_others_are_not(make_batch_loop, lab, model):
+def test_an_image_with_which_the_model_fails_is_given_up_and_the_others_are_not(
+    make_batch_loop, finish, lab, model
+):
     batch = lab.ask(*[grey(250)] * 5, grey(3))
     classify = model.classify
 
@@ -139,7 +141,7 @@ def test_an_image_with_which_the_model_fails_is_given_up_and_the_others_are_not(
         return classify(images, labels)
 
     model.classify = fail
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     rows = lab.first_rows(batch)
     assert len(rows) == len(lab.rows(batch)) == 6
     assert rows.pop("005.png").error.code == "gave_up"

@@ -1,7 +1,5 @@
 """What becomes of objects in a bucket of the user that cannot be read, or not as they were listed."""
 
-from threading import Event
-
 import pytest
 from botocore.exceptions import ClientError
 
@@ -23,7 +21,7 @@ def reads(aws, on_call):
     return found
 
 
-def test_each_object_that_cannot_be_classified_says_why(make_batch_loop, lab, aws, reads):
+def test_each_object_that_cannot_be_classified_says_why(make_batch_loop, finish, lab, aws, reads):
     good = lab.put("ordinary name.png", grey(250))
     odd = lab.put("odd/../+ %2F\n犬?&#.png", grey(3))
     gone, changed = lab.put("gone.png", grey(1)), lab.put("changed.png", grey(1))
@@ -33,7 +31,7 @@ def test_each_object_that_cannot_be_classified_says_why(make_batch_loop, lab, aw
     aws.s3.delete_object(Bucket=BUCKET, Key="gone.png")
     lab.put("changed.png", grey(2))
     batch = lab.ask_listed([good, odd, gone, changed, archived, empty, large])
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     rows = lab.rows(batch)
     assert [row.label for row in rows[:2]] == ["white", "black"]
     assert [row.error.code for row in rows[2:]] == [
@@ -55,7 +53,7 @@ REFUSALS = {
 """The code and the message of S3, and what the row says, by key."""
 
 
-def test_a_refusal_names_what_is_missing_and_is_tried_once(make_batch_loop, lab, aws, on_call):
+def test_a_refusal_names_what_is_missing_and_is_tried_once(make_batch_loop, finish, lab, aws, on_call):
     batch, calls = lab.ask_listed([lab.put(key, grey(250)) for key in REFUSALS]), []
 
     def refuse(params):
@@ -65,7 +63,7 @@ def test_a_refusal_names_what_is_missing_and_is_tried_once(make_batch_loop, lab,
             raise ClientError({"Error": {"Code": code, "Message": message}}, "GetObject")
 
     on_call(aws.s3, "GetObject", refuse)
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     rows = lab.rows(batch)
     assert [row.error.code for row in rows] == ["access_denied"] * 3 + ["archived"]
     assert all(row.error.retryable for row in rows)
@@ -75,28 +73,28 @@ def test_a_refusal_names_what_is_missing_and_is_tried_once(make_batch_loop, lab,
     assert sorted(calls) == sorted(REFUSALS)
 
 
-def test_a_later_round_reads_the_objects_as_they_are_now(make_batch_loop, lab, reads):
+def test_a_later_round_reads_the_objects_as_they_are_now(make_batch_loop, finish, lab, reads):
     grown = lab.put("grown.png", grey(3)).model_copy(update={"size": 5})
     changed = lab.put("changed.png", grey(3))
     lab.put("changed.png", grey(250))
     restored = lab.put("restored.png", grey(250)).model_copy(update={"archived": True})
     batch = lab.ask_listed([changed, grown, restored], round=2)
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     assert [row.label for row in lab.rows(batch)] == ["white", "black", "white"]
     assert all("IfMatch" not in arguments for arguments in reads.values())
     assert [result.round for result in lab.store.results(batch.batch_id)] == [2]
 
 
-def test_the_first_round_reads_only_what_was_listed_and_pays_if_it_must(make_batch_loop, lab, reads):
+def test_the_first_round_reads_only_what_was_listed_and_pays_if_it_must(make_batch_loop, finish, lab, reads):
     image = lab.put("cat.png", grey(250))
     batch = lab.ask_listed([image], requester_pays=True)
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     assert lab.rows(batch)[0].label == "white"
     assert reads["cat.png"]["IfMatch"] == image.etag
     assert reads["cat.png"]["RequestPayer"] == "requester"
 
 
-def test_a_file_that_has_become_too_large_is_not_read(make_batch_loop, lab, aws, on_reply):
+def test_a_file_that_has_become_too_large_is_not_read(make_batch_loop, finish, lab, aws, on_reply):
     image = lab.put("cat.png", grey(250))
 
     def grow(reply):
@@ -105,6 +103,6 @@ def test_a_file_that_has_become_too_large_is_not_read(make_batch_loop, lab, aws,
 
     batch = lab.ask_listed([image], round=2)
     on_reply(aws.s3, "GetObject", grow)
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     (row,) = lab.rows(batch)
     assert row.error.code == "too_large"

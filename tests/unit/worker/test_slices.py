@@ -15,12 +15,12 @@ from worker.held import FEWEST
 from worker.slices import Slices
 
 
-def test_each_image_gets_a_row_and_a_slice_gets_one_object(make_batch_loop, lab, outputs):
+def test_each_image_gets_a_row_and_a_slice_gets_one_object(make_batch_loop, finish, lab, outputs):
     batch = lab.ask(grey(250), b"no picture", grey(3), top_k=1)
     loop, counted = make_batch_loop(), []
     loop.on_progress = lambda images, seconds: counted.append((images, seconds))
     before = by_outcome(metrics.IMAGES)
-    loop.run(Event())
+    finish(loop)
     assert [(row.position, row.key, row.label) for row in lab.rows(batch)] == [
         (0, "000.png", "white"),
         (1, "001.png", None),
@@ -37,24 +37,26 @@ def test_each_image_gets_a_row_and_a_slice_gets_one_object(make_batch_loop, lab,
     assert by_outcome(metrics.IMAGES) - before == Counter(classified=2, failed=1)
 
 
-def test_the_answer_cache_learns_nothing_from_batches(make_batch_loop, lab):
+def test_the_answer_cache_learns_nothing_from_batches(make_batch_loop, finish, lab):
     batch = lab.ask(grey(250))
     loop, remembered = make_batch_loop(), []
     loop.remember = lambda sha256, prediction: remembered.append(sha256)
-    loop.run(Event())
+    finish(loop)
     assert len(lab.rows(batch)) == 1
     assert remembered == []
 
 
-def test_one_line_of_the_log_tells_of_a_slice(make_batch_loop, lab, caplog):
+def test_one_line_of_the_log_tells_of_a_slice(make_batch_loop, finish, lab, caplog):
     batch = lab.ask(*[grey(250)] * 12)
     with caplog.at_level(logging.INFO):
-        make_batch_loop().run(Event())
+        finish(make_batch_loop())
     (line,) = [record for record in caplog.records if hasattr(record, "batch_id")]
     assert (line.batch_id, line.manifest, line.rows, line.failures) == (batch.batch_id, 0, 12, 0)
 
 
-def test_the_next_slice_is_received_while_the_one_before_is_in_the_pipeline(make_batch_loop, lab, model):
+def test_the_next_slice_is_received_while_the_one_before_is_in_the_pipeline(
+    make_batch_loop, finish, lab, model
+):
     batch = lab.ask(*[grey(250)] * 10, slices=[range(5), range(5, 10)])
     loop, most = make_batch_loop(), []
 
@@ -64,21 +66,21 @@ def test_the_next_slice_is_received_while_the_one_before_is_in_the_pipeline(make
             most.append(2)
 
     model.on_classify = note
-    loop.run(Event())
+    finish(loop)
     assert most == [2]
     assert len(lab.rows(batch)) == 10
 
 
-def test_the_times_of_slices_add_up_to_that_of_the_worker(make_batch_loop, lab, model):
+def test_the_times_of_slices_add_up_to_that_of_the_worker(make_batch_loop, finish, lab, model):
     batch = lab.ask(*[grey(250)] * 30, slices=[range(10), range(10, 20), range(20, 30)])
     model.on_classify = lambda: time.sleep(0.05)
     began = time.monotonic()
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     seconds = sum(result.milliseconds for result in lab.store.results(batch.batch_id)) / 1000
     assert 0.05 * len(model.batches) <= seconds < time.monotonic() - began
 
 
-def test_images_of_slices_are_held_within_a_limit_of_their_own(make_batch_loop, lab, aws, on_call):
+def test_images_of_slices_are_held_within_a_limit_of_their_own(make_batch_loop, finish, lab, aws, on_call):
     batch = lab.ask(*[grey(250)] * (3 * FEWEST))
     goes_on, started = Event(), []
 
@@ -97,13 +99,13 @@ def test_images_of_slices_are_held_within_a_limit_of_their_own(make_batch_loop, 
             goes_on.set()
 
     loop.on_progress = look
-    loop.run(Event())
+    finish(loop)
     assert most[:3] == [FEWEST] * 3
     assert len(lab.rows(batch)) == 3 * FEWEST
 
 
 def test_no_slice_is_received_while_images_of_requests_fill_the_worker(
-    make_batch_loop, lab, ask, outputs, aws, settings, on_call
+    make_batch_loop, finish, lab, ask, outputs, aws, settings, on_call
 ):
     batch, goes_on = lab.ask(grey(3)), Event()
     ids = ask(*[grey(250)] * 30)
@@ -114,7 +116,6 @@ def test_no_slice_is_received_while_images_of_requests_fill_the_worker(
 
     on_call(aws.s3, "GetObject", block)
     loop, looks = make_batch_loop(), []
-    loop.idle_seconds = 2  # longer than the poll that finds the queue of requests empty
     loop.queue_is_long.set()  # else the slice may be received before the first image
 
     def look(images, seconds):
@@ -124,7 +125,7 @@ def test_no_slice_is_received_while_images_of_requests_fill_the_worker(
             goes_on.set()
 
     loop.on_progress = look
-    loop.run(Event())
+    finish(loop)
     assert looks[:4] == [1] * 4
     assert [row.label for row in lab.rows(batch)] == ["black"]
     assert all(outputs.get_prediction(one).label == "white" for one in ids)
@@ -155,14 +156,14 @@ def test_a_worker_whose_system_has_no_batch_queue_asks_once(
     assert outputs.get_prediction(image_id).label == "white"
 
 
-def test_what_nobody_needs_or_knows_is_dropped(make_batch_loop, lab, aws, on_call, caplog):
+def test_what_nobody_needs_or_knows_is_dropped(make_batch_loop, finish, lab, aws, on_call, caplog):
     cancelled, unlisted = lab.ask(grey(250)), lab.ask(grey(250))
     lab.store.cancel(cancelled.batch_id, "Its client has cancelled it.")
     aws.s3.delete_object(Bucket=lab.store.state.name, Key=f"batches/{unlisted.batch_id}/manifests/00000.json")
     lab.queue.send(["junk", Slice.of("0" * 32, 0, [0]).model_dump_json()])
     reads = []
     on_call(aws.s3, "GetObject", lambda params: reads.append(params["Bucket"]))
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     assert lab.queue.counts().backlog == 0
     assert lab.rows(cancelled) == lab.rows(unlisted) == []
     assert BUCKET not in reads
@@ -175,17 +176,17 @@ def test_what_nobody_needs_or_knows_is_dropped(make_batch_loop, lab, aws, on_cal
         assert reason in caplog.text
 
 
-def test_the_batch_and_its_manifest_are_read_once_for_all_slices(make_batch_loop, lab, aws, on_call):
+def test_the_batch_and_its_manifest_are_read_once_for_all_slices(make_batch_loop, finish, lab, aws, on_call):
     batch = lab.ask(*[grey(250)] * 6, slices=[[0, 1], [2, 3], [4, 5]])
     reads = []
     on_call(aws.s3, "GetObject", lambda params: reads.append(params["Key"].rpartition("/")[2]))
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     found = Counter(name for name in reads if not name.endswith(".png"))
     assert found == {"batch.json": 1, "00000.json": 1, "cancelled": 3}
     assert len(lab.rows(batch)) == 6
 
 
-def test_a_fetch_that_s3_fails_is_tried_again(make_batch_loop, lab, aws, on_call, monkeypatch):
+def test_a_fetch_that_s3_fails_is_tried_again(make_batch_loop, finish, lab, aws, on_call, monkeypatch):
     monkeypatch.setattr("worker.slices.FETCH_PAUSES", (0.01, 0.01))
     batch, tries = lab.ask(grey(250), grey(3)), Counter()
 
@@ -195,7 +196,7 @@ def test_a_fetch_that_s3_fails_is_tried_again(make_batch_loop, lab, aws, on_call
             raise refusal("SlowDown", "GetObject")
 
     on_call(aws.s3, "GetObject", refuse)
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     good, bad = lab.rows(batch)
     assert good.label == "white"
     assert (bad.error.code, bad.error.retryable) == ("storage_failed", True)
@@ -204,7 +205,7 @@ def test_a_fetch_that_s3_fails_is_tried_again(make_batch_loop, lab, aws, on_call
 
 
 def test_a_slice_whose_rows_cannot_be_written_is_made_again_and_is_not_to_blame(
-    make_batch_loop, lab, aws, on_call
+    make_batch_loop, finish, lab, aws, on_call
 ):
     batch, refused = lab.ask(grey(250), grey(3)), []
 
@@ -214,21 +215,23 @@ def test_a_slice_whose_rows_cannot_be_written_is_made_again_and_is_not_to_blame(
             raise refusal("ServiceUnavailable", "PutObject")
 
     on_call(aws.s3, "PutObject", refuse)
-    make_batch_loop().run(Event())
+    finish(make_batch_loop())
     assert len(refused) == 5
     (result,) = lab.store.results(batch.batch_id)
     assert result.rows == 2
     assert lab.queue.counts().backlog == 0
 
 
-def test_the_message_is_extended_while_its_images_are_worked_on(make_batch_loop, lab, aws, model, on_call):
+def test_the_message_is_extended_while_its_images_are_worked_on(
+    make_batch_loop, finish, lab, aws, model, on_call
+):
     batch, extended = lab.ask(*[grey(250)] * 30), []
     on_call(aws.sqs, "ChangeMessageVisibilityBatch", lambda params: extended.append(params["QueueUrl"]))
     loop, ended = make_batch_loop(), Event()
     loop.heartbeat.visibility_timeout = 1
     loop.heartbeat.start(ended)
     model.on_classify = lambda: time.sleep(0.3)
-    loop.run(Event())
+    finish(loop)
     ended.set()
     assert extended.count(lab.queue.url) >= 2
     assert len(lab.rows(batch)) == 30
