@@ -11,6 +11,7 @@ from tests.support.batches import BUCKET
 from tests.support.exposition import by_outcome
 from tests.support.small_worker import grey
 from worker import metrics
+from worker.__main__ import slices_of_batches
 from worker.held import FEWEST
 from worker.slices import Slices
 
@@ -235,3 +236,12 @@ def test_the_message_is_extended_while_its_images_are_worked_on(
     ended.set()
     assert extended.count(lab.queue.url) >= 2
     assert len(lab.rows(batch)) == 30
+
+
+def test_a_worker_without_sources_takes_no_slices_and_one_with_some_does(settings, aws, make_loop):
+    pipeline = make_loop().pipeline
+    assert slices_of_batches(settings, aws, pipeline) is None
+    found = slices_of_batches(settings.model_copy(update={"batch_sources": ("s3://lab/",)}), aws, pipeline)
+    assert found
+    assert found.queue.name == "test-requests-batches"
+    assert found.facts.store.outputs.name == settings.output_bucket
