@@ -8,7 +8,7 @@ SECONDS ?= 28800
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
-BENCHES := run worker bill growth many compare queue local_aws streams simulate faults
+BENCHES := run worker batch_worker bill growth many compare queue local_aws streams simulate faults
 
 .PHONY: run test lint bench fuzz lock clean
 .SILENT:

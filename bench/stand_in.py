@@ -68,10 +68,17 @@ class StandIn:
         bucket, _, key = path[1:].partition("?")[0].partition("/")
         self.count(f"{method} {bucket}")
         if method == "GET":
-            return response(self.photos[ImageId(key)], "image/jpeg")
+            return self.get(bucket, key)
         if bucket == "output":
-            self.labels[self.numbers[ImageId(key)]] = json.loads(body)["label"]
+            self.put(key, body)
         return response(b"", "application/xml")
+
+    def get(self, bucket: str, key: str) -> bytes:
+        return response(self.photos[ImageId(key)], "image/jpeg")
+
+    def put(self, key: str, body: bytes) -> None:
+        """Takes what the worker writes into the output bucket."""
+        self.labels[self.numbers[ImageId(key)]] = json.loads(body)["label"]
 
     def count(self, call: str) -> None:
         self.calls[call] = self.calls.get(call, 0) + 1
@@ -84,10 +91,14 @@ class StandIn:
             return await self.receive(asked["WaitTimeSeconds"], asked["MaxNumberOfMessages"])
         entries = asked["Entries"]
         if operation == "DeleteMessageBatch":
-            self.deleted.append((time.time(), len(entries)))
-            if sum(count for _, count in self.deleted) == len(self.photos):
-                self.seen["end"] = self.usage()
+            self.done(len(entries))
         return {"Successful": [{"Id": entry["Id"]} for entry in entries], "Failed": []}
+
+    def done(self, images: int) -> None:
+        """Notes that the messages of so many images are deleted."""
+        self.deleted.append((time.time(), images))
+        if sum(count for _, count in self.deleted) == len(self.photos):
+            self.seen["end"] = self.usage()
 
     async def receive(self, wait_seconds: float, most: int) -> dict[str, Any]:
         self.seen.setdefault("start", self.usage())
@@ -135,15 +146,17 @@ def memory_of(pid: int) -> dict[str, float]:
     return {"resident": int(memory["VmRSS"]) / 1024, "peak": int(memory["VmHWM"]) / 1024}
 
 
-def response(body: bytes, kind: str = "application/json") -> bytes:
+def response(body: bytes, kind: str = "application/json", status: str = "200 OK") -> bytes:
     date = "Thu, 01 Jan 2026 00:00:00 GMT"
     head = f'Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nETag: "1"\r\nLast-Modified: {date}\r\n'
-    return f"HTTP/1.1 200 OK\r\n{head}\r\n".encode() + body
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def main(kind: type[StandIn]) -> None:
+    port, delay, folder, images = sys.argv[1:]
+    photos = [file.read_bytes() for file in sorted(Path(folder).iterdir())]
+    asyncio.run(kind(int(port), float(delay), photos, int(images)).serve())
 
 
 if __name__ == "__main__":
-    files = sorted(Path(sys.argv[3]).iterdir())
-    stand_in = StandIn(
-        int(sys.argv[1]), float(sys.argv[2]), [file.read_bytes() for file in files], int(sys.argv[4])
-    )
-    asyncio.run(stand_in.serve())
+    main(StandIn)

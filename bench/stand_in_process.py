@@ -1,4 +1,4 @@
-"""Runs bench/stand_in.py in a process of its own, which must not import what this module does."""
+"""Runs a stand-in for AWS in a process of its own, which must not import what this module does."""
 
 import json
 import subprocess
@@ -28,10 +28,10 @@ def environment(url: str) -> dict[str, str]:
 
 
 @contextmanager
-def stand_in(folder: Path, delay: float, messages: int) -> Iterator[str]:
+def stand_in(folder: Path, delay: float, messages: int, module: str = "bench.stand_in") -> Iterator[str]:
     """Runs the server in a process of its own for the duration of the block, and yields its address."""
     port = free_port()
-    command = [sys.executable, "-m", "bench.stand_in", str(port), str(delay), str(folder), str(messages)]
+    command = [sys.executable, "-m", module, str(port), str(delay), str(folder), str(messages)]
     process = subprocess.Popen(command, cwd=ROOT)
     url = f"http://127.0.0.1:{port}"
     try:

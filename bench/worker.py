@@ -92,10 +92,15 @@ def bare_model(folder: Path, engine: str) -> dict[str, Any]:
     return found
 
 
-def run_worker(folder: Path, delay: float, **settings: str) -> Run:
-    """Lets a worker classify each photo REPEATS times. `delay` is in seconds."""
-    messages = PHOTOS * REPEATS
-    with stand_in(folder, delay, messages) as url:
+def run_worker(
+    folder: Path,
+    delay: float,
+    messages: int = PHOTOS * REPEATS,
+    stand_in_module: str = "bench.stand_in",
+    **settings: str,
+) -> Run:
+    """Lets a worker classify so many images, which are all photos in turn. `delay` is in seconds."""
+    with stand_in(folder, delay, messages, stand_in_module) as url:
         started = time.time()
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker"],

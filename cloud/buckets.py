@@ -29,13 +29,17 @@ class Bucket:
         with calling(f"reach the bucket {self.name}"):
             self.s3.head_bucket(Bucket=self.name)
 
-    def read(self, key: str, admit: Callable[[int], None] = lambda size: None) -> tuple[bytes, str]:
+    def read(
+        self, key: str, admit: Callable[[int], None] = lambda size: None, **more: Any
+    ) -> tuple[bytes, str]:
         """Returns the content of an object and its ETag. Raises NotFound when there is no such object.
 
         `admit` is called with the number of bytes before they are read, and may wait until there is room.
+        `more` are further arguments of boto3's get_object. Raises Conflict when a condition among them
+        (IfMatch) does not hold.
         """
         with calling(f"read s3://{self.name}/{key}"):
-            reply = self.s3.get_object(Bucket=self.name, Key=key)
+            reply = self.s3.get_object(Bucket=self.name, Key=key, **more)
             admit(reply["ContentLength"])
             return reply["Body"].read(), reply["ETag"]
 

@@ -51,7 +51,7 @@ WITH_RETRIES = Config(
     retries={"mode": "standard", "total_max_attempts": TRIES},
     connect_timeout=5,
     read_timeout=30,
-    max_pool_connections=64,
+    max_pool_connections=96,
 )
 # A call of EC2 must end before the lease under which it is made (controller/autoscaling/fleet_state.py). The
 # autoscaler's next run makes up for a call that failed.

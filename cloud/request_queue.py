@@ -110,6 +110,15 @@ class RequestQueue:
         """
         self._replace(messages, min(round(seconds), LONGEST_DELAY), 1)
 
+    def replace(self, message: Message, bodies: Sequence[str], seconds: float = 0, tries: int = 0) -> None:
+        """Sends a message for each body, at most ten, in place of a received one, which is deleted last.
+
+        The new ones are visible in `seconds`, at most 15 minutes, and have been received `tries` times.
+        """
+        delay = min(round(seconds), LONGEST_DELAY)
+        self._call_batch("send_message_batch", [sent(n, b, delay, tries) for n, b in enumerate(bodies)])
+        self.delete([message])
+
     def counts(self) -> QueueCounts:
         return self._counts(self.url)
 
@@ -173,16 +182,8 @@ class RequestQueue:
         the first prediction of an image stays.
         """
         for batch in batches(messages):
-            new: list[dict[str, Any]] = [
-                {
-                    "Id": str(n),
-                    "MessageBody": message.body,
-                    "DelaySeconds": seconds,
-                    "MessageAttributes": {
-                        POSTPONED: number(message.postponed + postponed),
-                        TRIED: number(message.receives - 1),
-                    },
-                }
+            new = [
+                sent(n, message.body, seconds, message.receives - 1, message.postponed + postponed)
                 for n, message in enumerate(batch)
             ]
             self._call_batch("send_message_batch", new)
@@ -218,6 +219,16 @@ def read_message(found: Any) -> Message:
         int(found["Attributes"]["ApproximateReceiveCount"]) + number_in(attributes, TRIED),
         number_in(attributes, POSTPONED),
     )
+
+
+def sent(n: int, body: str, delay: int, tried: int, postponed: int = 0) -> dict[str, Any]:
+    """Returns entry `n` of SendMessageBatch: a message that replaces another one, `delay` seconds later."""
+    return {
+        "Id": str(n),
+        "MessageBody": body,
+        "DelaySeconds": delay,
+        "MessageAttributes": {POSTPONED: number(postponed), TRIED: number(tried)},
+    }
 
 
 def number(value: int) -> dict[str, str]:

@@ -26,6 +26,7 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+SourceUrl = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
 
 ABANDONED_BOOT_TIMEOUTS = 2  # idle for so long, a worker that no controller terminates ends by itself
 
@@ -119,6 +120,10 @@ class WorkerSettings(BaseSettings):
     metrics_port: int = Field(
         0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
     )
+    batch_sources: Annotated[tuple[SourceUrl, ...], NoDecode, BeforeValidator(split_at_commas)] = Field(
+        (),
+        description="what batches may read: `s3://bucket/prefix`, with commas; empty: there are no batches",
+    )
     log_level: LogLevel = Field(
         "INFO", description="how much is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
@@ -148,7 +153,7 @@ class WorkerSettings(BaseSettings):
     def for_workers(self) -> dict[str, str]:
         """Returns the environment variables that give a worker these settings."""
         found = self.model_dump(include=set(WorkerSettings.model_fields))
-        return {name.upper(): str(value) for name, value in found.items() if value != ""}
+        return {name.upper(): as_variable(value) for name, value in found.items() if value not in ("", ())}
 
 
 class ControllerSettings(WorkerSettings):
@@ -249,7 +254,12 @@ def default_of(field: FieldInfo) -> str:
         return str(field.json_schema_extra["default"])
     if field.is_required() or isinstance(field.default, SecretStr):
         return ""
-    return ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+    return as_variable(field.default)
+
+
+def as_variable(value: object) -> str:
+    """Returns the value of a setting as it is written in an environment variable."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def describe(cls: type[BaseSettings], name: str) -> str:

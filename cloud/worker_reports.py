@@ -25,7 +25,7 @@ class WorkerReport(BaseModel):
     seen_at: datetime
     """When the worker wrote this report."""
     images: int = 0
-    """The number of images for which the worker has written a prediction so far."""
+    """The number of images so far for which the worker has written a prediction or made a row of a batch."""
     busy_seconds: float = 0
     """The time that the worker has spent on images so far."""
     calls: Counter[str] = Counter()

@@ -13,6 +13,7 @@ from threading import Event
 from pydantic.fields import FieldInfo
 
 from cloud import logs
+from cloud.batches.store import BatchStore, queue_name
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.call_counts import call_counts
 from cloud.clients import WorkerClients, make_worker_clients
@@ -31,8 +32,10 @@ from worker.decoder import Decoder
 from worker.decoder_limits import QUICK
 from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat
+from worker.pipeline import Classifier, Pipeline
 from worker.reporter import Reporter
-from worker.steps import Classifier, Steps
+from worker.slices import Slices
+from worker.steps import Steps
 from worker.systemd import notify_ready
 
 log = logging.getLogger("worker")
@@ -113,13 +116,14 @@ def work(
         reporter.add(images, seconds)
         cache.write_if_due()
 
+    pipeline = Pipeline(classifier, heartbeat, decoders)
     log.info("ready", extra=steps.origin())
     notify_ready()
     Consumer(
         queue,
         steps,
-        heartbeat,
-        decoders,
+        pipeline,
+        slices=slices_of_batches(settings, clients, pipeline),
         idle_seconds=settings.idle_shutdown_seconds,
         on_progress=on_progress,
         remember=cache.add,
@@ -130,6 +134,15 @@ def work(
     reporter.end()
     log.info("ended", extra={"instance_id": instance_id, "images": reporter.report.images})
     return 0
+
+
+def slices_of_batches(settings: WorkerSettings, clients: WorkerClients, pipeline: Pipeline) -> Slices | None:
+    """Returns what works on slices, or None when there are no batches."""
+    if not settings.batch_sources:
+        return None
+    queue = RequestQueue(clients.sqs, queue_name(settings.request_queue))
+    buckets = (Bucket(clients.s3, name) for name in (settings.state_bucket, settings.output_bucket))
+    return Slices(queue, BatchStore(*buckets), clients.s3, pipeline, settings.max_receives)
 
 
 def end_after(seconds: float) -> None:

@@ -1,29 +1,26 @@
-"""Processes the messages in the request queue: receives, fetches, decodes, classifies, stores and settles.
+"""Processes the messages in the request queue: receives, fetches, stores and settles.
 
-Each step has threads of its own, and each image goes from one to the next by itself, so that no image waits
-for another one's fetch. The model takes those that are ready when it is.
+In between, the pipeline decodes and classifies the images, and also those of slices.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from enum import Enum
-from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
 
 from cloud.errors import CloudError
-from cloud.prediction import Prediction
+from cloud.prediction import Failure, Prediction
 from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from worker import metrics
-from worker.decoder import Decoder, Exceeded
-from worker.heartbeat import Heartbeat
 from worker.held import HeldImages
-from worker.steps import Steps, Work
-from worker.threads import start, yield_to_others
+from worker.pipeline import Pipeline
+from worker.slices import Slices
+from worker.steps import ImageWork, Steps
+from worker.threads import start
+from worker.work import Fate, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -33,23 +30,6 @@ RECEIVERS = 3  # the threads that receive as long as the queue is long; otherwis
 S3_THREADS = 64  # the most calls of S3 at once
 LOOK_SECONDS = 0.25  # how often the consumer looks whether it should end
 LINGER_SECONDS = 0.5  # how long a message waits for others, to be deleted together with them
-
-
-class Fate(Enum):
-    """What becomes of a message."""
-
-    DELETED = "deleted"
-    """Its image has a prediction, or can never have one."""
-    GIVEN_BACK = "given back"
-    """This worker ends, and another one should receive the message at once."""
-    POSTPONED = "postponed"
-    """AWS failed, and the image is not to blame. It should be tried again in a while."""
-    LEFT = "left"
-    """Its image was tried in vain. Another worker receives the message after the visibility timeout."""
-
-
-class Draining(Exception):
-    """The worker has been told to stop, so no further step is begun."""
 
 
 class Settled(NamedTuple):
@@ -68,12 +48,12 @@ def no_cache(sha256: str, prediction: Prediction) -> None:
 class Consumer:
     """Receives messages, has their images classified and their predictions stored, and deletes them.
 
-    `decoders` decode one image each at once, and end with the consumer. An image that takes too much of them
-    is set aside: it waits for a decoder with higher limits, of which there is one, while others pass it.
+    `slices` are worked on beside them, in the same pipeline, which ends with the consumer. The answer cache
+    does not learn from them.
 
     `idle_seconds` is the time without a message after which the consumer ends; 0 means never. `on_progress`
-    is called several times a second, with the number of new predictions and the seconds in which there was
-    work since the last call. `remember` is called with the SHA-256 of each classified image and its
+    is called several times a second, with the number of new predictions and rows, and the seconds in which
+    there was work since the last call. `remember` is called with the SHA-256 of each classified image and its
     prediction.
     """
 
@@ -81,21 +61,18 @@ class Consumer:
         self,
         queue: RequestQueue,
         steps: Steps,
-        heartbeat: Heartbeat,
-        decoders: Sequence[Decoder],
+        pipeline: Pipeline,
         *,
         idle_seconds: float,
+        slices: Slices | None = None,
         on_progress: Callable[[int, float], None] = lambda images, seconds: None,
         remember: Callable[[str, Prediction], None] = no_cache,
     ) -> None:
-        self.queue, self.steps, self.heartbeat = queue, steps, heartbeat
-        self.decoders, self.idle_seconds = decoders, idle_seconds
+        self.queue, self.steps, self.pipeline, self.slices = queue, steps, pipeline, slices
+        self.heartbeat, self.idle_seconds = pipeline.heartbeat, idle_seconds
         self.on_progress, self.remember = on_progress, remember
-        self.held = HeldImages()
+        self.held = HeldImages(pipeline.busy)
         self.queue_is_long = Event()
-        self.fetched: SimpleQueue[Work | None] = SimpleQueue()
-        self.aside: SimpleQueue[Work | None] = SimpleQueue()
-        self.ready: SimpleQueue[Work | None] = SimpleQueue()
         self.settled: SimpleQueue[Settled] = SimpleQueue()
         self.returning: list[Message] = []
 
@@ -105,13 +82,13 @@ class Consumer:
         Then, the images that are being classified are finished, and the other messages go back to the queue.
         """
         self.stop, self.s3 = stop, ThreadPoolExecutor(S3_THREADS, thread_name_prefix="s3")
+        self.pipeline.start(stop)
         receivers = start("receive", RECEIVERS, self.receive_all)
-        decoders = start("decode", len(self.decoders), self.decode_all)
-        patient = start("decode-patiently", 1, self.decode_aside)
-        models = start("classify", self.steps.classifier.streams, self.classify_all)
+        if self.slices:
+            receivers += self.slices.start(stop, self.has_time)
         last_work = time.monotonic()
         while (receiving := any(thread.is_alive() for thread in receivers)) or self.busy():
-            if self.settle_some() or self.held:
+            if self.settle_some() or self.busy():
                 last_work = time.monotonic()
             elif (
                 self.idle_seconds and time.monotonic() - last_work >= self.idle_seconds and not stop.is_set()
@@ -120,15 +97,19 @@ class Consumer:
                 stop.set()
             if not receiving:  # else they could receive again what is given back
                 self.give_back()
-        for work, threads in ((self.fetched, decoders), (self.aside, patient), (self.ready, models)):
-            for _ in threads:
-                work.put(None)
-            for thread in threads:
-                thread.join()
+        self.pipeline.end()
         self.s3.shutdown()
+        if self.slices:
+            self.slices.end()
+        self.tell_progress(0)
 
     def busy(self) -> bool:
-        return bool(self.held or not self.settled.empty() or self.returning)
+        in_slices = self.slices is not None and self.slices.busy()
+        return bool(self.held or not self.settled.empty() or self.returning or in_slices)
+
+    def has_time(self) -> bool:
+        """Returns whether no more images of requests wait in the queue than this worker can take at once."""
+        return not self.queue_is_long.is_set() and self.held.has_room(MAX_BATCH)
 
     def receive_all(self, number: int) -> None:
         """Receives messages, as long as there is room for them. Only the first thread reads a short queue."""
@@ -157,109 +138,30 @@ class Consumer:
             return []
 
     def fetch(self, message: Message) -> None:
-        with self.step(message):
-            self.go_on()
-            work = self.steps.begin(message)
-            if work is None:
-                self.settle(message, Fate.DELETED)
-            elif failure := self.fetch_file(work):
+        work = self.steps.begin(message, self.held, self)
+        if work is None:
+            self.settle(message, Fate.DELETED)
+            return
+        with self.pipeline.step(work):
+            self.pipeline.go_on()
+            if failure := work.fetch():
                 self.store(work, failure)
             else:
-                self.fetched.put(work)
+                self.pipeline.put(work)
 
-    def fetch_file(self, work: Work) -> Prediction | None:
-        """Reads the file. If that cannot be classified, forgets it and returns why."""
-        failure: Prediction | None = None
-        try:
-            failure = self.steps.fetch(work)
-            return failure
-        finally:
-            if failure or not work.data:
-                self.steps.forget_file(work)
+    def answer(self, work: ImageWork, outcome: Outcome) -> None:
+        self.s3.submit(self.store, work, outcome)
 
-    def decode_all(self, number: int) -> None:
-        yield_to_others()
-        with self.decoders[number] as decoder:
-            while work := self.fetched.get():
-                with self.step(work.message):
-                    try:
-                        self.decode(work, partial(self.steps.decode, work, decoder))
-                    except Exceeded as exceeded:
-                        log.info("set aside: %s", exceeded, extra={"image_id": work.image_id})
-                        self.held.set_aside()
-                        self.aside.put(work)
+    def abandon(self, work: ImageWork, fate: Fate) -> None:
+        self.settle(work.message, fate)
 
-    def decode_aside(self, _: int) -> None:
-        """Decodes the images that were set aside. Their files are fetched again, not kept meanwhile."""
-        yield_to_others()
-        while work := self.aside.get():
-            self.held.take_up()
-            with self.step(work.message):
-                self.go_on()
-                if failure := self.fetch_file(work):
-                    self.store(work, failure)
-                else:
-                    self.decode(work, partial(self.steps.decode_patiently, work))
-
-    def decode(self, work: Work, decode: Callable[[], Prediction | None]) -> None:
-        """Passes the image on to the model, or stores why it cannot be decoded. Forgets the file."""
-        try:
-            self.go_on()
-            failure = decode()
-        finally:
-            self.steps.forget_file(work)
-        if failure:
-            self.s3.submit(self.store, work, failure)
-        else:
-            self.ready.put(work)
-
-    def classify_all(self, _: int) -> None:
-        while work := self.ready.get():
-            works = [work, *self.also_ready()]
-            with self.step(*(work.message for work in works)):
-                self.go_on()
-                for work, prediction in zip(works, self.steps.classify(works), strict=True):
-                    self.s3.submit(self.store, work, prediction)
-
-    def also_ready(self) -> Iterator[Work]:
-        """Yields further images that are ready to be classified now."""
-        for _ in range(self.steps.classifier.batch - 1):
-            try:
-                if work := self.ready.get_nowait():
-                    yield work
-            except Empty:
-                return
-
-    def store(self, work: Work, prediction: Prediction) -> None:
-        with self.step(work.message):
+    def store(self, work: ImageWork, outcome: Outcome) -> None:
+        with self.pipeline.step(work):
+            prediction = self.steps.predict(work, outcome)
             answered = self.steps.store(prediction)
             self.settle(work.message, Fate.DELETED, answered)
-            if work.sha256:
+            if not isinstance(outcome, Failure):
                 self.remember(work.sha256, prediction)
-
-    def go_on(self) -> None:
-        """Raises Draining when the worker has been told to stop."""
-        if self.stop.is_set():
-            raise Draining
-
-    @contextmanager
-    def step(self, *messages: Message) -> Iterator[None]:
-        """Must enclose each step. If the step fails, the messages are settled."""
-        try:
-            with self.heartbeat.working(messages):
-                yield
-        except Draining:
-            self.settle_all(messages, Fate.GIVEN_BACK)
-        except (CloudError, InterruptedError) as error:
-            log.warning("%s", error, extra={"image_id": messages[0].body})
-            self.settle_all(messages, Fate.POSTPONED)
-        except Exception:
-            log.exception("a step failed; its messages come back after the visibility timeout")
-            self.settle_all(messages, Fate.LEFT)
-
-    def settle_all(self, messages: Sequence[Message], fate: Fate) -> None:
-        for message in messages:
-            self.settle(message, fate)
 
     def settle(self, message: Message, fate: Fate, answered: bool = False) -> None:
         """Passes a message on to the thread that deletes messages or gives them back."""
@@ -277,10 +179,14 @@ class Consumer:
         self.returning += by_fate[Fate.GIVEN_BACK]
         self.heartbeat.drop([one.message for one in found if one.fate is not Fate.GIVEN_BACK])
         metrics.IMAGES.labels("returned").inc(len(found) - len(by_fate[Fate.DELETED]))
-        seconds = self.held.busy_seconds()
-        metrics.BUSY_SECONDS.inc(seconds)
-        self.on_progress(sum(one.answered for one in found), seconds)
+        self.tell_progress(sum(one.answered for one in found))
         return bool(found)
+
+    def tell_progress(self, predictions: int) -> None:
+        rows = self.slices.take_count() if self.slices else 0
+        seconds = self.pipeline.busy.seconds()
+        metrics.BUSY_SECONDS.inc(seconds)
+        self.on_progress(predictions + rows, seconds)
 
     def next_settled(self) -> Iterator[Settled]:
         """Yields at most ten messages that are settled within LINGER_SECONDS.

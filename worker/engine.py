@@ -16,8 +16,9 @@ from PIL import Image
 from cloud.buckets import read_url
 from cloud.clients import S3Client
 from cloud.errors import CloudError
-from cloud.settings import WorkerSettings
+from cloud.settings import WorkerSettings, as_variable
 from worker.artefact import ClassifierError, Manifest, Network, artefact_folder, check_files, read_manifest
+from worker.labels import LABELS, Top
 from worker.pixels import Pixels
 from worker.preprocessing import Preprocessing
 from worker.processor import processor
@@ -59,16 +60,16 @@ class Classifier:
         """Returns an RGB image of any size as input for the network."""
         return self.preprocessing.prepare(image)
 
-    def classify(self, images: Sequence[Pixels]) -> list[list[tuple[str, float]]]:
-        """Returns the labels of each prepared image: at most five, with confidences from 0 to 1.
+    def classify(self, images: Sequence[Pixels], labels: int = LABELS) -> list[Top]:
+        """Returns the labels of each prepared image: at most so many, with confidences from 0 to 1.
 
         They are in descending order of confidence. There must be at least one image. The result for an image
         does not depend on the others in the batch.
         """
-        return [self.top(confidences) for confidences in self.network(np.stack(images))]
+        return [self.top(confidences, labels) for confidences in self.network(np.stack(images))]
 
-    def top(self, confidences: NDArray[np.float32]) -> list[tuple[str, float]]:
-        best = np.argsort(-confidences, kind="stable")[:5]
+    def top(self, confidences: NDArray[np.float32], labels: int) -> Top:
+        best = np.argsort(-confidences, kind="stable")[:labels]
         return [(self.manifest.labels[index], float(confidences[index])) for index in best]
 
 
@@ -132,7 +133,7 @@ def bake(settings: WorkerSettings, folder: Path) -> Manifest:
             f" LABELS={settings.labels} PRECISION={settings.precision} in {folder.parent}. Run"
             " `python -m worker.bake` with these settings where torch is installed, or make an AMI with them."
         )
-    same_settings = {name.upper(): str(value) for name, value in settings.model_dump().items()}
+    same_settings = {name.upper(): as_variable(value) for name, value in settings.model_dump().items()}
     done = subprocess.run(
         [sys.executable, "-m", "worker.bake"],
         cwd=CODE,

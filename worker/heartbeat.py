@@ -15,12 +15,20 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Beat:
-    """What the heartbeat knows about a message. Both times are those of the monotonic clock, in seconds."""
+    """What the heartbeat knows about a message that it holds."""
 
+    queue: RequestQueue
     extended: float
-    """When the visibility timeout last began."""
-    working_since: float | None = None
-    """When the current step of the work on it began, or None while it waits for its next step."""
+    """When the visibility timeout last began, in seconds of the monotonic clock."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step of the work on some messages that goes on. Several may go on at once for one message."""
+
+    messages: Sequence[Message]
+    started: float
+    """In seconds of the monotonic clock."""
 
 
 class Heartbeat:
@@ -43,16 +51,18 @@ class Heartbeat:
         self.queue, self.visibility_timeout = queue, visibility_timeout
         self.on_hang, self.on_beat = on_hang, on_beat
         self._beats: dict[Message, Beat] = {}
+        self._steps: set[Step] = set()
         self._lock = Lock()
 
     def start(self, stop: Event) -> None:
         """Starts the thread, which runs until `stop` is set."""
         Thread(target=self._run, args=[stop], name="heartbeat", daemon=True).start()
 
-    def hold(self, messages: Sequence[Message]) -> None:
-        """Extends these messages, too, from now on."""
+    def hold(self, messages: Sequence[Message], queue: RequestQueue | None = None) -> None:
+        """Extends these messages, too, from now on. They are of `queue`, if not of the usual one."""
+        now = time.monotonic()
         with self._lock:
-            self._beats |= {message: Beat(extended=time.monotonic()) for message in messages}
+            self._beats |= {message: Beat(queue or self.queue, extended=now) for message in messages}
 
     def drop(self, messages: Sequence[Message]) -> None:
         """No longer extends these messages."""
@@ -63,44 +73,46 @@ class Heartbeat:
     @contextmanager
     def working(self, messages: Sequence[Message]) -> Iterator[None]:
         """Must enclose each step of the work on these messages."""
-        started = time.monotonic()
+        step = Step(messages, started=time.monotonic())
         with self._lock:
-            beats = [self._beats[message] for message in messages if message in self._beats]
-            for beat in beats:
-                beat.working_since = started
+            self._steps.add(step)
         try:
             yield
         finally:
             with self._lock:
-                for beat in beats:
-                    if beat.working_since == started:  # another thread may have begun the next step already
-                        beat.working_since = None
+                self._steps.remove(step)
 
     def _run(self, stop: Event) -> None:
         while not stop.wait(self.visibility_timeout / 6):
             self.on_beat()
             now = time.monotonic()
             with self._lock:
-                longest = max((self._working(beat, now) for beat in self._beats.values()), default=0)
-                due = [message for message, beat in self._beats.items() if self._is_due(beat, now)]
+                longest = max((now - step.started for step in self._steps), default=0)
+                due = self._due(now)
             if longest > 2 * self.visibility_timeout:
                 log.critical("a step has lasted %.0f s: this worker hangs and ends itself", longest)
                 self.on_hang()
-            elif due:
-                self._extend(due, now)
+            for queue, messages in due.items():
+                self._extend(queue, messages, now)
 
-    def _working(self, beat: Beat, now: float) -> float:
-        """Returns how many seconds the current step of the work has lasted."""
-        return 0 if beat.working_since is None else now - beat.working_since
+    def _due(self, now: float) -> dict[RequestQueue, list[Message]]:
+        """Returns the messages that must be extended now, by queue."""
+        hanging = {
+            message
+            for step in self._steps
+            if now - step.started >= self.visibility_timeout
+            for message in step.messages
+        }
+        due: dict[RequestQueue, list[Message]] = {}
+        for message, beat in self._beats.items():
+            if now - beat.extended >= self.visibility_timeout / 3 and message not in hanging:
+                due.setdefault(beat.queue, []).append(message)
+        return due
 
-    def _is_due(self, beat: Beat, now: float) -> bool:
-        waited = now - beat.extended
-        return waited >= self.visibility_timeout / 3 and self._working(beat, now) < self.visibility_timeout
-
-    def _extend(self, messages: list[Message], now: float) -> None:
+    def _extend(self, queue: RequestQueue, messages: list[Message], now: float) -> None:
         """Extends the messages. When this fails, they are due again at the next look."""
         try:
-            self.queue.extend(messages, round(self.visibility_timeout))
+            queue.extend(messages, round(self.visibility_timeout))
         except CloudError as error:
             log.warning("%s", error)
             return

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from threading import Condition
+from threading import Condition, Lock
 
 FEWEST = 20  # images that even a slow worker may hold, so that it need not wait for the next ones
 MOST = 120
@@ -10,23 +10,50 @@ MOST_ASIDE = 200  # images that may be held beside those, because they wait for 
 AHEAD_SECONDS = 0.5
 
 
+class BusyTime:
+    """For how long there were images in hand, of whatever kind."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._images = 0
+        self._since = self._seconds = 0.0
+
+    def change(self, by: int) -> None:
+        """Must be called when there are so many images more in hand, or fewer."""
+        with self._lock:
+            now = time.monotonic()
+            self._seconds += now - self._since if self._images else 0
+            self._images, self._since = self._images + by, now
+
+    def seconds(self) -> float:
+        """Returns for how many seconds since the last call there were images in hand."""
+        self.change(0)
+        with self._lock:
+            seconds, self._seconds = self._seconds, 0.0
+            return seconds
+
+
 class HeldImages:
-    """The images that were received and are not settled: how many, how many there may be, and for how long.
+    """The images that were received and are not settled: how many, and how many there may be.
 
     A fast worker far from its buckets must hold many images to be busy, but a slow one should leave them to
     others. So the limit is the number of images that were settled in the last AHEAD_SECONDS, and at least
     FEWEST and at most MOST. Images that were set aside do not count, so that they keep out no others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, busy: BusyTime) -> None:
+        self.busy = busy
         self._changed = Condition()
         self._reserved = self._held = self._aside = 0
         self._settled: deque[float] = deque(maxlen=MOST)
-        self._busy_since = 0.0
-        self._busy_seconds = 0.0
 
     def __len__(self) -> int:
         return self._held
+
+    def has_room(self, images: int) -> bool:
+        """Returns whether so many more images might be held, whatever room is reserved."""
+        with self._changed:
+            return self._held + images <= self._limit()
 
     def reserve(self, images: int, timeout: float) -> bool:
         """Waits until so many more images may be held, and reserves the room for them.
@@ -42,21 +69,18 @@ class HeldImages:
 
     def receive(self, images: int, reserved: int) -> None:
         """Must be called when `images` were received for which room for `reserved` ones was reserved."""
+        self.busy.change(images)
         with self._changed:
-            if images and not self._held:
-                self._busy_since = time.monotonic()
             self._reserved -= reserved
             self._held += images
             self._changed.notify_all()
 
     def settle(self) -> None:
         """Must be called when the work on an image is over."""
+        self.busy.change(-1)
         with self._changed:
-            now = time.monotonic()
             self._held -= 1
-            self._settled.append(now)
-            if not self._held:
-                self._busy_seconds += now - self._busy_since
+            self._settled.append(time.monotonic())
             self._changed.notify_all()
 
     def set_aside(self) -> None:
@@ -66,14 +90,6 @@ class HeldImages:
     def take_up(self) -> None:
         """Must be called when the wait of an image that was set aside is over."""
         self._change_aside(-1)
-
-    def busy_seconds(self) -> float:
-        """Returns for how many seconds since the last call there were images in hand."""
-        with self._changed:
-            now = time.monotonic()
-            seconds = self._busy_seconds + (now - self._busy_since if self._held else 0)
-            self._busy_since, self._busy_seconds = now, 0.0
-            return seconds
 
     def _limit(self) -> int:
         since = time.monotonic() - AHEAD_SECONDS

@@ -8,7 +8,7 @@ from cloud.call_counts import CallCounts
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport, WorkerReports
-from worker.steps import Classifier
+from worker.pipeline import Classifier
 
 REPORT_SECONDS = 5  # the shortest time between two reports of a worker that runs
 
@@ -39,7 +39,7 @@ class Reporter:
         self._written_at = 0.0
 
     def add(self, images: int, seconds: float) -> None:
-        """Adds new predictions and the seconds that they took. Writes the report if one is due."""
+        """Adds new predictions and rows, and the seconds that they took. Writes the report if one is due."""
         self.report.images += images
         self.report.busy_seconds += seconds
         if time.monotonic() - self._written_at >= REPORT_SECONDS:

@@ -21,7 +21,7 @@ class Brightness:
         self.batches: list[int] = []
         self.on_classify: Callable[[], None] = lambda: None
 
-    def classify(self, images: Sequence[Pixels]) -> list[list[tuple[str, float]]]:
+    def classify(self, images: Sequence[Pixels], labels: int) -> list[list[tuple[str, float]]]:
         self.batches.append(len(images))
         self.on_classify()
         return [

@@ -179,6 +179,21 @@ def test_a_postponed_message_comes_back_later_and_says_how_often_it_was_postpone
     assert queue.counts() == QueueCounts(visible=0, in_flight=0, delayed=1)
 
 
+def test_other_messages_in_place_of_one_are_sent_before_it_is_deleted(queue, aws, on_call):
+    queue.send(ids(1))
+    calls = []
+    on_call(aws.sqs, "SendMessageBatch", lambda p: calls.append([e["DelaySeconds"] for e in p["Entries"]]))
+    on_call(aws.sqs, "DeleteMessageBatch", lambda p: calls.append("delete"))
+    (message,) = queue.receive(1, 0)
+    queue.replace(message, ["first half", "second half"])
+    assert calls == [[0, 0], "delete"]
+    found = queue.receive(10, 0)
+    assert sorted((m.body, m.receives) for m in found) == [("first half", 1), ("second half", 1)]
+    queue.replace(found[0], ["rest"], seconds=0.2, tries=1)
+    assert [(m.body, m.receives) for m in queue.receive(10, 0)] == [("rest", 2)]
+    assert queue.counts() == QueueCounts(visible=0, in_flight=2, delayed=0)
+
+
 def test_a_message_that_could_not_be_replaced_is_not_deleted(queue, aws, on_call):
     def refuse(params):
         raise refusal("ServiceUnavailable", "SendMessageBatch")

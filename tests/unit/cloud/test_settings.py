@@ -101,6 +101,7 @@ def test_a_worker_gets_the_settings_of_its_controller(environment):
     environment.setenv("WEIGHTS", "s3://models/it's mine.pt")
     environment.setenv("VISIBILITY_TIMEOUT", "90")
     environment.setenv("AMI_ID", "ami-0123")
+    environment.setenv("BATCH_SOURCES", "s3://lab/it's 2026/, s3://press")
     for_workers = ControllerSettings.from_environment("ami_id").for_workers()
     assert "MAX_INSTANCES" not in for_workers
     assert "LABELS" not in for_workers, "an empty setting is not passed on"
@@ -113,6 +114,7 @@ def test_a_worker_gets_the_settings_of_its_controller(environment):
     assert (worker.input_bucket, worker.output_bucket) == ("photos-in", "photos-out")
     assert (worker.model, worker.weights) == ("resnet34", "s3://models/it's mine.pt")
     assert worker.visibility_timeout == 90
+    assert worker.batch_sources == ("s3://lab/it's 2026/", "s3://press")
     assert worker.ami_id == "ami-0123", "it is part of the model's version"
 
 

@@ -5,18 +5,26 @@ from contextlib import ExitStack
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
-from cloud.buckets import InputBucket, OutputBucket
+from cloud.batches.store import BatchStore, queue_name
+from cloud.buckets import Bucket, InputBucket, OutputBucket
+from cloud.clients import Clients
 from cloud.image_id import ImageId, new_request_id
 from cloud.request_queue import RequestQueue
+from cloud.settings import ControllerSettings
+from local.driver import eventually
+from tests.support.batches import Lab
 from tests.support.small_worker import MAX_RECEIVES, Brightness
 from worker.consumer import Consumer
 from worker.decoder import Decoder
 from worker.decoder_limits import QUICK
 from worker.engine import Classifier
 from worker.heartbeat import Heartbeat
+from worker.pipeline import Pipeline
+from worker.slices import Slices
 from worker.steps import Steps
 
 
@@ -71,10 +79,53 @@ def make_loop(
         yield lambda limits=QUICK: Consumer(
             queue,
             Steps(inputs, outputs, model, "i-test", MAX_RECEIVES),
-            Heartbeat(queue, 20, on_hang=lambda: None),
-            [decoders.enter_context(Decoder(limits))],
+            Pipeline(
+                model,
+                Heartbeat(queue, 20, on_hang=lambda: None),
+                [decoders.enter_context(Decoder(limits))],
+            ),
             idle_seconds=0.01,
         )
+
+
+@pytest.fixture
+def lab(aws: Clients, settings: ControllerSettings, state: Bucket, outputs: OutputBucket) -> Lab:
+    name = queue_name(settings.request_queue)
+    aws.sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "20"})
+    return Lab(aws.s3, BatchStore(state, outputs), RequestQueue(aws.sqs, name))
+
+
+@pytest.fixture
+def make_batch_loop(make_loop: Callable[..., Consumer], lab: Lab) -> Callable[[], Consumer]:
+    """Workers that take part in batches. What one of them leaves to others comes back at once."""
+
+    def make() -> Consumer:
+        loop = make_loop()
+        loop.slices = Slices(lab.queue, lab.store, lab.s3, loop.pipeline, MAX_RECEIVES)
+        loop.slices.last_step.visibility_timeout = 0
+        loop.idle_seconds = 0
+        return loop
+
+    return make
+
+
+@pytest.fixture
+def finish(lab: Lab) -> Callable[[Consumer], None]:
+    """Lets a worker run until nothing is left to do."""
+
+    def finish(loop: Consumer) -> None:
+        stop = Event()
+        worker = Thread(target=loop.run, args=[stop])
+        worker.start()
+        try:
+            eventually(
+                lambda: lab.queue.counts().backlog == loop.queue.counts().backlog == 0 and not loop.busy(), 60
+            )
+        finally:
+            stop.set()
+            worker.join()
+
+    return finish
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def peak_megabytes() -> float:
 def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, int], None]:
     """Sets the limits of the patient decoder."""
     return lambda seconds, megabytes=600: monkeypatch.setattr(
-        "worker.steps.PATIENT", Limits(seconds, megabytes, PATIENT.pixels)
+        "worker.pipeline.PATIENT", Limits(seconds, megabytes, PATIENT.pixels)
     )
 
 
@@ -100,7 +100,7 @@ def test_what_is_set_aside_goes_back_to_the_queue_when_the_worker_ends(make_loop
     ask(*[jpeg_of_scans(1000)] * 5)
     loop = make_loop(HASTY)
     with running(loop):
-        eventually(lambda: loop.aside.qsize() >= 2, 30)
+        eventually(lambda: len(loop.pipeline.aside) >= 2, 30)
     counts = queue.counts()
     assert counts.visible >= 2
     assert counts.in_flight == 0

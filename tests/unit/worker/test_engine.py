@@ -46,6 +46,13 @@ def test_a_photo_s_answer_does_not_depend_on_its_companions(lite0: Classifier):
     assert_same(lite0.classify(tensors), [lite0.classify([tensor])[0] for tensor in tensors])
 
 
+def test_twenty_labels_begin_with_the_five(lite0: Classifier):
+    tensors = [lite0.prepare(image) for image in IMAGES]
+    twenty = lite0.classify(tensors, 20)
+    assert [len(top) for top in twenty] == [20] * len(IMAGES)
+    assert_same([top[:5] for top in twenty], lite0.classify(tensors))
+
+
 def test_shrinking_while_decoding_leaves_the_label(lite0: Classifier):
     for data, right in PHOTOS.values():
         image = Image.open(BytesIO(data))

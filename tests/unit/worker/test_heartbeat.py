@@ -83,6 +83,32 @@ def test_the_end_of_a_step_does_not_end_the_next_one():
     stop.set()
 
 
+def test_one_of_many_steps_of_a_message_that_hangs_is_found_although_others_begin_and_end():
+    queue, stop, hung = Queue(), Event(), Event()
+    beat = heartbeat(queue, stop, hung)
+    beat.hold(MESSAGES[:1])
+    with beat.working(MESSAGES[:1]):
+        while not hung.wait(0.01):
+            with beat.working(MESSAGES[:1]):
+                pass
+    count = len(queue.extended)
+    assert count <= 3
+    assert queue.wait(5), "the message is extended again once the step has ended after all"
+    stop.set()
+
+
+def test_each_message_is_extended_in_the_queue_that_it_is_of():
+    queue, other, stop, hung = Queue(), Queue(), Event(), Event()
+    beat = heartbeat(queue, stop, hung)
+    beat.hold(MESSAGES[:1])
+    beat.hold(MESSAGES[1:], other)  # type: ignore[arg-type]
+    assert queue.wait(5)
+    assert other.wait(5)
+    stop.set()
+    assert {body for extended in queue.extended for body in extended} == {"a"}
+    assert {body for extended in other.extended for body in extended} == {"b"}
+
+
 def test_messages_that_were_held_for_a_moment_are_not_extended():
     queue, stop, hung = Queue(), Event(), Event()
     beat = heartbeat(queue, stop, hung)

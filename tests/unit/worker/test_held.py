@@ -1,7 +1,7 @@
 import time
 from threading import Thread
 
-from worker.held import AHEAD_SECONDS, FEWEST, MOST, ByteBudget, HeldImages
+from worker.held import AHEAD_SECONDS, FEWEST, MOST, BusyTime, ByteBudget, HeldImages
 
 
 def receive(held: HeldImages, images: int) -> bool:
@@ -17,13 +17,13 @@ def settle(held: HeldImages, images: int) -> None:
 
 
 def test_a_worker_that_has_settled_nothing_yet_holds_few():
-    held = HeldImages()
+    held = HeldImages(BusyTime())
     assert receive(held, FEWEST)
     assert not receive(held, 1)
 
 
 def test_a_fast_worker_holds_what_it_settles_in_half_a_second_and_less_again_later():
-    held = HeldImages()
+    held = HeldImages(BusyTime())
     for _ in range(5):
         assert receive(held, FEWEST)
         settle(held, FEWEST)
@@ -36,7 +36,7 @@ def test_a_fast_worker_holds_what_it_settles_in_half_a_second_and_less_again_lat
 
 
 def test_there_is_a_most_however_fast_it_is():
-    held = HeldImages()
+    held = HeldImages(BusyTime())
     for _ in range(20):
         assert receive(held, FEWEST)
         settle(held, FEWEST)
@@ -45,7 +45,7 @@ def test_there_is_a_most_however_fast_it_is():
 
 
 def test_room_that_was_reserved_in_vain_is_free_again():
-    held = HeldImages()
+    held = HeldImages(BusyTime())
     assert held.reserve(FEWEST, 0)
     assert not held.reserve(1, 0)
     held.receive(3, FEWEST)
@@ -54,7 +54,7 @@ def test_room_that_was_reserved_in_vain_is_free_again():
 
 
 def test_whoever_waits_for_room_gets_it_when_there_is_some():
-    held = HeldImages()
+    held = HeldImages(BusyTime())
     assert receive(held, FEWEST)
     got: list[bool] = []
     waiting = Thread(target=lambda: got.append(held.reserve(10, 10)))
@@ -65,19 +65,19 @@ def test_whoever_waits_for_room_gets_it_when_there_is_some():
 
 
 def test_busy_are_the_seconds_with_an_image_in_hand():
-    held = HeldImages()
+    held = HeldImages(BusyTime())
     time.sleep(0.05)
-    assert held.busy_seconds() == 0
+    assert held.busy.seconds() == 0
     assert receive(held, 2)
     time.sleep(0.05)
     held.settle()
-    first = held.busy_seconds()
+    first = held.busy.seconds()
     assert 0.05 <= first < 0.2
     time.sleep(0.05)
     held.settle()
     time.sleep(0.5)
-    assert 0.05 <= held.busy_seconds() < 0.3
-    assert held.busy_seconds() == 0
+    assert 0.05 <= held.busy.seconds() < 0.3
+    assert held.busy.seconds() == 0
 
 
 def test_bytes_are_shared_and_a_file_that_is_larger_than_all_of_them_goes_alone():

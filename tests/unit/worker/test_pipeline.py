@@ -1,0 +1,39 @@
+from queue import Empty
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.small_worker import Brightness
+from worker.pipeline import Pipeline
+from worker.work_queue import WorkQueue
+
+
+def work(name: str, rank: int, labels: int = 5) -> SimpleNamespace:
+    return SimpleNamespace(name=name, rank=rank, labels=labels, pixels=None, timings={})
+
+
+def test_images_of_requests_pass_those_of_batches_and_each_kind_keeps_its_order():
+    queue = WorkQueue()
+    queue.end()
+    for name, rank in (("row 1", 1), ("image 1", 0), ("row 2", 1), ("image 2", 0)):
+        queue.put(work(name, rank))  # type: ignore[arg-type]
+    assert [queue.get().name for _ in range(4)] == ["image 1", "image 2", "row 1", "row 2"]  # type: ignore
+    assert queue.get() is None
+    with pytest.raises(Empty):
+        queue.get(block=False)
+
+
+def test_each_image_gets_as_many_labels_as_it_wants_from_one_run_of_the_model():
+    asked = []
+
+    class Model(Brightness):
+        def classify(self, images, labels):
+            asked.append((len(images), labels))
+            return [[(f"label {n}", 1 / (n + 1)) for n in range(labels)] for _ in images]
+
+    works = [work("image", 0), work("row", 1, 20), work("row", 1, 1)]
+    for one in works:
+        one.pixels = b""
+    tops = Pipeline(Model(), None, []).classify(works)  # type: ignore[arg-type]
+    assert asked == [(3, 20)]
+    assert [len(top) for top in tops] == [5, 20, 1]
