@@ -26,6 +26,7 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+SourceUrl = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
 
 ABANDONED_BOOT_TIMEOUTS = 2  # idle for so long, a worker that no controller terminates ends by itself
 
@@ -119,6 +120,10 @@ class WorkerSettings(BaseSettings):
     metrics_port: int = Field(
         0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
     )
+    batch_sources: Annotated[tuple[SourceUrl, ...], NoDecode, BeforeValidator(split_at_commas)] = Field(
+        (),
+        description="what batches may read: `s3://bucket/prefix`, with commas; empty: there are no batches",
+    )
     log_level: LogLevel = Field(
         "INFO", description="how much is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
@@ -148,6 +153,7 @@ class WorkerSettings(BaseSettings):
     def for_workers(self) -> dict[str, str]:
         """Returns the environment variables that give a worker these settings."""
         found = self.model_dump(include=set(WorkerSettings.model_fields))
+        found["batch_sources"] = ",".join(self.batch_sources)
         return {name.upper(): str(value) for name, value in found.items() if value != ""}
 
 
@@ -158,6 +164,12 @@ class ControllerSettings(WorkerSettings):
         10, ge=1, le=1000, description="the most workers that may be pending or running at once"
     )
     max_images_per_instance: int = Field(20, ge=1, description="how many queued images call for one worker")
+    batch_share: int = Field(
+        80,
+        ge=1,
+        le=100,
+        description="percent of MAX_INSTANCES that batches with neither deadline nor budget may have",
+    )
     scaling: Literal["queue", "rate"] = Field(
         "queue",
         description="`queue`: instances for the images that wait, and none when none waits; `rate`: also for"
