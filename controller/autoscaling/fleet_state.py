@@ -121,13 +121,14 @@ class GivenUp(BaseModel):
 class OpenBatches(BaseModel):
     """The batches that are not finished, as the last run saw them."""
 
-    batches: int = 0
-    images: int = 0
+    open: int = 0
+    """How many there are."""
+    images_left: int = 0
     """The images of them that are listed and not answered."""
 
     @classmethod
     def of(cls, loads: Sequence[BatchLoad]) -> Self:
-        return cls(batches=len(loads), images=sum(load.images for load in loads))
+        return cls(open=len(loads), images_left=sum(load.images for load in loads))
 
 
 class UnansweredLaunch(BaseModel):

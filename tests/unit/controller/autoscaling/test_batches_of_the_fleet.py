@@ -141,7 +141,7 @@ def test_without_capacity_a_batch_waits_for_the_next_try(world, controller, aws,
 def test_the_state_tells_how_much_of_the_batches_is_left(world, controller):
     controller.batches = [replace(LARGE, images=700), replace(LARGE, images=0, listing=True)]
     world.reconcile()
-    assert world.shared.peek().batches == OpenBatches(batches=2, images=700)
+    assert world.shared.peek().batches == OpenBatches(open=2, images_left=700)
     controller.batches = []
     world.reconcile()
     assert world.shared.peek().batches == OpenBatches()
