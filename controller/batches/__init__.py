@@ -1,1 +1,1 @@
-"""Batches: images that lie in a bucket of the user, and that are classified where they are."""
+"""Batches: lists the images, sends them to the workers in slices, and tells how far they are."""

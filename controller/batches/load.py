@@ -1,15 +1,17 @@
-"""What a batch still asks of the fleet."""
+"""What batches ask of the fleet."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class BatchLoad:
+    """The work that is left of one open batch."""
+
     images: int
     """The images that are listed and not answered."""
     listing: bool
-    """Whether more images may yet be listed."""
+    """Whether more images may be found."""
     deadline: float | None
-    """When all should be answered, in seconds since 1970, or None at any time."""
+    """When it should be finished, in seconds since 1970, or None."""
     budget_left: float | None
-    """The dollars that the rest may cost, or None if it may cost anything."""
+    """The dollars that it may still cost, or None without a budget."""

@@ -152,8 +152,8 @@ def as_text(answer: FleetAnswer) -> str:
         "queue      " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in answer.queue.items()),
         f"cost       {cost}",
     ]
-    if answer.batches.open:
-        lines.insert(2, f"batches    {answer.batches.open:,} open, {answer.batches.images_left:,} images left")
+    if (batches := answer.batches).open:
+        lines.insert(2, f"batches    {batches.open:,} open, {batches.images_left:,} images left")
     for item in money.items:
         about = [item.name, amount(item), dollars(item.dollars), percent(item.share)]
         lines.append("           " + "  ".join(about))

@@ -57,6 +57,7 @@ def snapshot(plan: Plan, settings: ControllerSettings) -> Any:
         url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         seen[queue] = {k: v for k, v in found.items() if "Timestamp" not in k}
+        seen[queue]["Policy"] = json.loads(found["Policy"])
     text = json.dumps(seen, sort_keys=True)
     for name, place in names.items():
         text = text.replace(name, place)
@@ -392,6 +393,23 @@ def test_both_tiers_may_read_weights_and_labels_that_lie_in_s3(plan: Plan, tier:
         assert f'aws_iam_role_policy.{name}["{tier}"] will be created' in planned
     assert "arn:aws:s3:::models/a.pt" in planned
     assert "arn:aws:s3:::models/a.txt" in planned
+
+
+def test_with_sources_both_tiers_may_read_them_and_there_is_a_queue_of_slices(plan: Plan):
+    sources = '-var=batch_sources=["s3://photos/pets", "s3://photos/zoo/", "s3://scans"]'
+    planned = plan.terraform("plan", sources, right=(0, 2))
+    for tier in ("controller", "worker"):
+        assert f'aws_iam_role_policy.batches["{tier}"] will be created' in planned
+    for resource in ("photos", "scans", "photos/pets*", "photos/zoo/*", "scans/*"):
+        assert planned.count(f'"arn:aws:s3:::{resource}"') == 2, "once for each tier"
+    assert "aws_sqs_queue.batches[0] will be created" in planned
+    assert 'aws_sqs_queue_policy.only_with_tls["batches"] will be created' in planned
+    assert "BATCH_SOURCES='s3://photos/pets,s3://photos/zoo/,s3://scans'" in planned
+
+
+@pytest.mark.parametrize("source", ["photos", "s3://Photos/x", "s3://photos/*", 's3://photos/a", "b'])
+def test_a_source_that_is_none_is_refused(plan: Plan, source: str):
+    plan.terraform("plan", f"-var=batch_sources={json.dumps([source])}", right=(1,))
 
 
 # The end
