@@ -297,9 +297,10 @@ def surplus(observation: Observation, called_for: int) -> tuple[str, ...]:
     """
     if observation.best_speed is None:
         return ()
-    ages = [i.age for i in observation.instances]
-    count = instances_to_terminate([*observation.called_for_lately, called_for], ages)
-    return ids(observation.instances[:count])
+    instances = observation.instances
+    count = instances_to_terminate([*observation.called_for_lately, called_for], [i.age for i in instances])
+    free = [i for i in instances if i.age >= PAID_SECONDS and i.request_id not in observation.unanswered]
+    return ids(free[:count])
 
 
 def ids(instances: Iterable[ObservedInstance]) -> tuple[str, ...]:

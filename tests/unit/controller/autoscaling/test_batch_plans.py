@@ -82,6 +82,13 @@ def test_an_instance_that_nothing_calls_for_any_more_is_let_go_during_a_batch(po
 
 
 @both
+def test_what_an_open_request_was_launched_for_is_not_let_go_during_a_batch(policy):
+    fleet = (*there(1, request_id="open"), ObservedInstance("i-9", 100, True))
+    one = observed(BatchLoad(50, False, None, None), instances=fleet, unanswered={"open": 3})
+    assert plan(one, policy).terminate == ("i-9",)
+
+
+@both
 def test_when_batches_end_all_are_terminated(policy):
     assert plan(observed(running=3), policy).terminate == ("i-0", "i-1", "i-2")
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cloud.clock import now
+from cloud.errors import CloudError
 from cloud.worker_reports import WorkerReport
 from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS
 from controller.autoscaling.fleet_state import GIVEN_UP_SECONDS, IMAGES_TO_LEARN_FROM, OpenBatches
@@ -145,6 +146,28 @@ def test_the_state_tells_how_much_of_the_batches_is_left(world, controller):
     controller.batches = []
     world.reconcile()
     assert world.shared.peek().batches == OpenBatches()
+
+
+def test_batches_that_cannot_be_read_hold_up_no_request(world, controller):
+    speed_is(world, 10.0)
+    controller.batches = [LARGE]
+    world.reconcile()
+    world.ready(*world.active)
+    observer = controller.autoscaler.observer
+
+    def fail():
+        raise CloudError("s3://state/batches/b/batch.json is broken")
+
+    observer.batches = fail
+    world.reconcile()
+    assert len(world.active) == 4, "what they asked for last holds"
+    assert not observer.sees_no_messages()
+    other = world.controller()
+    other.autoscaler.observer.batches = fail
+    request_id = world.ask(50, other)
+    other.reconcile()
+    assert len(world.active) == 5
+    world.close(request_id, other)
 
 
 def test_an_idle_fleet_sees_a_batch_that_another_process_has_opened(world, launches):
