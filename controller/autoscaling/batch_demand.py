@@ -81,7 +81,7 @@ def instances_for_one(load: BatchLoad, there: Sequence[float], means: Means) -> 
     if load.deadline is not None:
         needed = instances_in_time(work, load.deadline - means.now, there, means.boot_seconds)
         count = count if needed is None else needed
-        subject += f", to be done by {datetime.fromtimestamp(load.deadline, UTC):%H:%M:%S}"
+        subject += f", to be done by {datetime.fromtimestamp(load.deadline, UTC):%d %b %H:%M:%S} UTC"
         if needed is None or needed > means.maximum:
             misses = f", and even the maximum of {means.maximum} will not make it"
     if load.budget_left is not None:

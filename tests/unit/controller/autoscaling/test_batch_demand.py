@@ -83,7 +83,7 @@ def test_what_instances_do_that_there_are_already_needs_no_boot():
 
 def test_the_reason_says_by_when_a_batch_is_to_be_done():
     assert why(batch(1200, seconds=200)) == (
-        "1,200 images of a batch are left, to be done by 00:20:00: that calls for 2 instances"
+        "1,200 images of a batch are left, to be done by 01 Jan 00:20:00 UTC: that calls for 2 instances"
     )
 
 
