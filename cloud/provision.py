@@ -1,5 +1,7 @@
 """Creates the three private buckets, and the request queue with its dead-letter queue.
 
+If BATCH_SOURCES is set, it also creates the queue of slices.
+
     python -m cloud.provision
 
 may be run at any time, against AWS or a local endpoint. Buckets and queues that exist already get the same
@@ -11,12 +13,14 @@ import json
 import sys
 from typing import Any
 
+from cloud.batches.store import queue_name
 from cloud.clients import S3Client, SQSClient, make_clients
 from cloud.errors import CloudError, NotFound, calling
 from cloud.settings import SettingsError, WorkerSettings
 
 DEAD_LETTER_SECONDS = 14 * 24 * 3600  # how long SQS keeps a dead letter; the maximum
 MESSAGE_SECONDS = 4 * 24 * 3600  # how long SQS keeps a message; the default
+BATCH_SECONDS = 14 * 24 * 3600  # how long SQS keeps the message of a slice; the maximum
 OBJECT_DAYS = 30  # the age at which S3 deletes an object
 MAX_MESSAGE_BYTES = 262144  # the default of Terraform
 
@@ -37,6 +41,13 @@ def provision(s3: S3Client, sqs: SQSClient, settings: WorkerSettings) -> None:
             {"deadLetterTargetArn": queue_arn(sqs, dead_letters), "maxReceiveCount": settings.max_receives}
         ),
     )
+    if settings.batch_sources:
+        make_queue(
+            sqs,
+            queue_name(settings.request_queue),
+            MessageRetentionPeriod=BATCH_SECONDS,
+            VisibilityTimeout=settings.visibility_timeout,
+        )
 
 
 def dead_letter_queue(request_queue: str) -> str:
@@ -62,7 +73,8 @@ def make_private_bucket(s3: S3Client, name: str) -> None:
                 "RestrictPublicBuckets": True,
             },
         )
-        s3.put_bucket_policy(Bucket=name, Policy=json.dumps(only_with_tls(name)))
+        arn = f"arn:aws:s3:::{name}"
+        s3.put_bucket_policy(Bucket=name, Policy=json.dumps(only_with_tls("s3", [arn, f"{arn}/*"])))
         s3.put_bucket_encryption(
             Bucket=name,
             ServerSideEncryptionConfiguration={
@@ -81,22 +93,24 @@ def make_private_bucket(s3: S3Client, name: str) -> None:
         )
 
 
-def only_with_tls(bucket: str) -> dict[str, Any]:
-    """Returns a bucket policy that refuses whatever does not come by TLS."""
-    arn = f"arn:aws:s3:::{bucket}"
+def only_with_tls(service: str, resource: str | list[str]) -> dict[str, Any]:
+    """Returns the policy of a bucket or a queue that refuses whatever does not come by TLS.
+
+    `resource` are the ARNs of what it is about.
+    """
     statement = {
         "Sid": "OnlyWithTls",
         "Effect": "Deny",
         "Principal": "*",
-        "Action": "s3:*",
-        "Resource": [arn, f"{arn}/*"],
+        "Action": f"{service}:*",
+        "Resource": resource,
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def make_queue(sqs: SQSClient, name: str, **attributes: str | int) -> str:
-    """Creates the queue, or sets its attributes if it exists. Returns its URL."""
+    """Creates the queue unless it exists, and sets its attributes. Returns its URL."""
     common = {"MaximumMessageSize": MAX_MESSAGE_BYTES, "SqsManagedSseEnabled": "true"}
     text: dict[Any, str] = {key: str(value) for key, value in (common | attributes).items()}
     try:
@@ -104,9 +118,11 @@ def make_queue(sqs: SQSClient, name: str, **attributes: str | int) -> str:
             url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except NotFound:
         with calling(f"make the queue {name}"):
-            return sqs.create_queue(QueueName=name, Attributes=text)["QueueUrl"]
+            url = sqs.create_queue(QueueName=name, Attributes=text)["QueueUrl"]
+    arn = queue_arn(sqs, url)
     with calling(f"set the attributes of the queue {name}"):
-        sqs.set_queue_attributes(QueueUrl=url, Attributes=text)
+        policy = json.dumps(only_with_tls("sqs", arn))
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=text | {"Policy": policy})
     return url
 
 

@@ -163,6 +163,12 @@ class ControllerSettings(WorkerSettings):
         10, ge=1, le=1000, description="the most workers that may be pending or running at once"
     )
     max_images_per_instance: int = Field(20, ge=1, description="how many queued images call for one worker")
+    batch_share: int = Field(
+        80,
+        ge=1,
+        le=100,
+        description="percent of MAX_INSTANCES that batches with neither deadline nor budget may have",
+    )
     scaling: Literal["queue", "rate"] = Field(
         "queue",
         description="`queue`: instances for the images that wait, and none when none waits; `rate`: also for"

@@ -75,8 +75,11 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         boot_timeout=settings.boot_timeout,
         silent_after=silent_after(settings.visibility_timeout),
         scaling=settings.scaling,
+        batch_share=settings.batch_share,
+        dollars_per_hour=settings.price_per_hour,
     )
-    observer = Observer(queue, fleet, InstanceLedger(reports), journal, recovery, polling.waiting)
+    ledger = InstanceLedger(reports)
+    observer = Observer(queue, fleet, ledger, journal, recovery, polling.waiting, batches=lambda: ())
     autoscaler = Autoscaler(
         observer, policy, fleet, shared, history, recovery, wake_autoscaler, settings.warm_pool
     )

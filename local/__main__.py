@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
@@ -17,7 +17,7 @@ from cloud.clients import make_clients
 from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
 from cloud.model_cache import cache_folder
-from cloud.provision import provision
+from cloud.provision import make_private_bucket, provision
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
@@ -36,6 +36,7 @@ CORES = len(os.sched_getaffinity(0))
 DEFAULTS = {
     "INPUT_BUCKET": "input-images",
     "OUTPUT_BUCKET": "output-predictions",
+    "BATCH_SOURCES": "s3://photos",
     "AMI_ID": "ami-12c6146b",
     "MAX_INSTANCES": str(min(CORES, 4)),
     "MAX_IMAGES_PER_INSTANCE": "10",
@@ -99,11 +100,14 @@ def run(stop: Event) -> None:
         with baking(settings, stop):
             clients = make_clients()
             provision(clients.s3, clients.sqs, settings)
-        at_the_end.enter_context(kept(settings.buckets, os.environ.get("LOCAL_BUCKETS", "")))
+            for bucket in source_buckets(settings):
+                make_private_bucket(clients.s3, bucket)
+        buckets = (*settings.buckets, *source_buckets(settings))
+        at_the_end.enter_context(kept(buckets, os.environ.get("LOCAL_BUCKETS", "")))
         at_the_end.callback(machines.stop_all)
         process = at_the_end.enter_context(controller(port, logs / "controller.log", machines.mark))
         wait_until_ready(port, process, logs / "controller.log", stop)
-        announce(port, endpoint.url, logs, aws_env)
+        announce(port, endpoint.url, logs, aws_env, settings.batch_sources)
         while not stop.is_set():
             if process.poll() is not None:
                 raise CannotStart(f"the controller has ended: {last_lines(logs / 'controller.log')}")
@@ -266,7 +270,17 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path, sto
         stop.wait(0.1)
 
 
-def announce(port: int, endpoint: str, logs: Path, aws_env: Path) -> None:
+def source_buckets(settings: ControllerSettings) -> list[str]:
+    """Returns the buckets of the sources of batches, each once, unless the system has them for itself."""
+    found = [source.removeprefix("s3://").partition("/")[0] for source in settings.batch_sources]
+    return [bucket for bucket in dict.fromkeys(found) if bucket not in settings.buckets]
+
+
+def announce(port: int, endpoint: str, logs: Path, aws_env: Path, sources: Sequence[str]) -> None:
+    batches = ""
+    if sources:
+        ask = f"""curl --json '{{"source": "{sources[0]}"}}' http://{HOST}:{port}/batches"""
+        batches = f"  a batch      aws s3 sync FOLDER {sources[0]}; {ask}\n"
     print(
         f"""
   The image classifier is running. Ctrl-C stops it.
@@ -274,7 +288,7 @@ def announce(port: int, endpoint: str, logs: Path, aws_env: Path) -> None:
   page         http://{HOST}:{port}/
   with curl    curl -F image_file=@deploy/cat.jpg http://{HOST}:{port}/
   local AWS    {endpoint}  (S3, SQS, EC2); for the AWS CLI: . {aws_env.relative_to(HERE)}
-  logs         {logs}
+{batches}  logs         {logs}
 """,
         flush=True,
     )

@@ -200,6 +200,7 @@ class Autoscaler:
         for planned, act in [
             (run.plan.terminate, self._terminate),
             (run.plan.fail, self._fail_what_waits),
+            (run.plan.pause, self._pause_launches),
             (run.plan.launch, self._launch),
             (self.pool.needless(run.observed.pool, lease.state), self._reap),
         ]:
@@ -277,6 +278,10 @@ class Autoscaler:
         run.reasons.append(f"{some(failed, 'image', 'images')} answered failed: {run.plan.fail}")
         planned_at = datetime.fromtimestamp(run.observed.observation.now, UTC)
         lease.state.give_up(run.plan.fail, self.fleet.plan.fingerprint, planned_at)
+
+    def _pause_launches(self, run: Run, lease: Lease) -> None:
+        planned_at = datetime.fromtimestamp(run.observed.observation.now, UTC)
+        lease.state.give_up(run.plan.pause, self.fleet.plan.fingerprint, planned_at)
 
     def _launch(self, run: Run, lease: Lease) -> None:
         """Starts stopped instances, and launches the rest of what is planned."""

@@ -11,10 +11,11 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Event
+from typing import Self
 
 from pydantic import BaseModel, Field
 
@@ -25,6 +26,7 @@ from controller.autoscaling.boots import BOOTS_KEPT, Boot, Call
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.fleet_history import Sample, SentByMinute, add_sent
 from controller.autoscaling.launch_walk import Walk
+from controller.batches.load import BatchLoad
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,19 @@ class GivenUp(BaseModel):
     """What identifies the settings of the launches."""
 
 
+class OpenBatches(BaseModel):
+    """The batches that are not finished, as the last run saw them."""
+
+    open: int = 0
+    """How many there are."""
+    images_left: int = 0
+    """The images of them that are listed and not answered."""
+
+    @classmethod
+    def of(cls, loads: Sequence[BatchLoad]) -> Self:
+        return cls(open=len(loads), images_left=sum(load.images for load in loads))
+
+
 class UnansweredLaunch(BaseModel):
     at: datetime
     """The time of the last try."""
@@ -183,6 +198,7 @@ class FleetState(BaseModel):
     swept_at: datetime | None = None
     """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)
+    batches: OpenBatches = Field(default_factory=OpenBatches)
     decisions: list[Decision] = []
     """The last decisions, the oldest first."""
     sampled: Sample | None = None

@@ -47,6 +47,17 @@ class InstanceLedger:
             state.not_ready, state.given_up = [], None
         return [observed(i, state.launched[i.instance_id], reported) for i in active]
 
+    def learn_speed(self, state: FleetState, active: Sequence[ObservedInstance]) -> None:
+        """Learns the speed of a worker from those at work, if none that has ended has told it.
+
+        The workers of the first batch would else end only when it does. Raises CloudError when S3 fails.
+        """
+        for instance in active:
+            if state.full_speed is not None:
+                return
+            if instance.ready and (report := self.reports.get(instance.instance_id)):
+                state.note_speed(report.images, report.busy_seconds)
+
     def delete_reports(self, state: FleetState) -> None:
         """Deletes the reports of the instances whose end the state has recorded. Raises CloudError.
 

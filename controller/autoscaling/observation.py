@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from cloud.request_queue import QueueCounts
 from controller.autoscaling.rate_scaling import CalledFor
 from controller.autoscaling.scaling import Sent
+from controller.batches.load import BatchLoad
 
 BOOT_GUESS_SECONDS = 60.0  # assumed until a boot was measured; instances of EC2 take about this long
 
@@ -81,6 +82,8 @@ class Observation:
 
     This is known only if the queue is empty, and was read after the queue was counted.
     """
+    batches: Sequence[BatchLoad] = ()
+    """What each batch that is open still asks for."""
     arrivals: Sequence[Sent] = ()
     """What was sent in the last minutes, the oldest first."""
     called_for_lately: Sequence[int] = ()
@@ -102,3 +105,8 @@ class Observation:
     given_up: str = ""
     """The reason for which nothing is launched before `given_up_until`, or "" if there is none."""
     given_up_until: float = 0.0
+
+    @property
+    def best_speed(self) -> float | None:
+        """The images per second of a worker that has enough to do, as far as it is known."""
+        return self.full_speed or self.images_per_second

@@ -1,18 +1,23 @@
 """Observes the queue, the fleet and the requests that wait for one run of the autoscaler."""
 
+import logging
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass
 
 from cloud.clock import now
+from cloud.errors import CloudError
 from cloud.request_queue import QueueCounts, RequestQueue
 from controller.autoscaling.ec2_fleet import Fleet, Instance
-from controller.autoscaling.fleet_state import FleetState
+from controller.autoscaling.fleet_state import FleetState, OpenBatches
 from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observation import BOOT_GUESS_SECONDS, Counts, Observation
+from controller.batches.load import BatchLoad
 from controller.image_requests.journal import Journal
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.waiting import Waiting
+
+log = logging.getLogger(__name__)
 
 COUNT_AGAIN_SECONDS = 0.25  # between the two counts of an empty queue
 
@@ -38,16 +43,22 @@ class Observer:
         journal: Journal,
         recovery: Recovery,
         waiting: Callable[[], Waiting],
+        batches: Callable[[], Sequence[BatchLoad]],
         count_again_seconds: float = COUNT_AGAIN_SECONDS,
     ) -> None:
         self.queue, self.fleet, self.ledger = queue, fleet, ledger
         self.journal, self.recovery = journal, recovery
-        self.waiting, self.count_again_seconds = waiting, count_again_seconds
+        self.waiting, self.batches = waiting, batches
+        self.count_again_seconds = count_again_seconds
         self._noted = Waiting()
+        self._batches: Sequence[BatchLoad] = ()
 
     def sees_no_messages(self) -> bool:
-        """Returns whether the queue is empty and no request waits here. Raises CloudError when SQS fails."""
-        return not (self.waiting().requests or self.queue.counts().backlog)
+        """Returns whether the queue is empty, no request waits here, and no batch is open.
+
+        Raises CloudError when AWS fails.
+        """
+        return not (self.waiting().requests or self.queue.counts().backlog or self._open_batches())
 
     def sees_nothing(self, at_rest: Container[str] = ()) -> bool:
         """Returns whether nothing waits and no instance is active. Raises CloudError when AWS fails.
@@ -66,7 +77,11 @@ class Observer:
         empty, lost messages are sent again.
         """
         waiting, queue, instances = self.waiting(), self.queue.counts(), self.fleet.instances()
+        batches = self._open_batches()
         active = self.ledger.update(state, instances)
+        if batches:
+            self.ledger.learn_speed(state, active)
+        state.batches = OpenBatches.of(batches)
         unanswered: dict[str, int] = {}
         counts = count(queue, waiting, instances)
         quiet = not counts.backlog
@@ -89,6 +104,7 @@ class Observer:
             ending=len(state.launched) - len(active),
             requests=len(waiting.requests),
             unanswered=unanswered,
+            batches=batches,
             arrivals=state.demand.arrivals(at),
             called_for_lately=state.demand.called_for_lately(at),
             levels=state.demand.levels(at),
@@ -103,6 +119,14 @@ class Observer:
         )
         pool = [i for i in instances if i.pooled]
         return Observed(observation, [i for i in instances if i.active], pool, waiting)
+
+    def _open_batches(self) -> Sequence[BatchLoad]:
+        """Returns what batches ask for. If that cannot be read, what was read last holds: requests go on."""
+        try:
+            self._batches = self.batches()
+        except CloudError as error:
+            log.warning("%s; what batches asked for last holds", error)
+        return self._batches
 
     def _note_sent(self, state: FleetState, waiting: Waiting, at: float) -> None:
         before, self._noted = self._noted, waiting

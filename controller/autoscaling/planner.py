@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from cloud.prices import INSTANCE_HOUR
+from controller.autoscaling.batch_demand import BatchDemand, Means, demand_of_batches
 from controller.autoscaling.observation import Observation, ObservedInstance
 from controller.autoscaling.rate_scaling import (
     Load,
@@ -44,6 +46,10 @@ class Policy:
     """Seconds after its last report at which a worker is presumed dead."""
     scaling: Literal["queue", "rate"] = "queue"
     """What decides how many instances there are: the backlog alone, or also how fast images come."""
+    batch_share: int = 80
+    """Percent of the maximum that batches with neither deadline nor budget may call for."""
+    dollars_per_hour: float = INSTANCE_HOUR
+    """What one instance costs, for the budgets of batches."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,9 @@ class Plan:
     """What one run of the autoscaler should do, and the reasons in words."""
 
     wanted: int = 0
-    """The number of instances that the backlog calls for."""
+    """The number of instances that the backlog or the batches call for, whichever is greater."""
     called_for: int = 0
-    """The number that the backlog or the rate of arrivals calls for, whichever is greater."""
+    """The same, or the number that the rate of arrivals calls for, if it is greater."""
     launch: int = 0
     """The number of instances to launch."""
     terminate: tuple[str, ...] = ()
@@ -62,6 +68,8 @@ class Plan:
     """Those of them that were not ready within the boot timeout."""
     fail: str = ""
     """The reason with which all waiting images are to be answered `failed`, or "" to let them wait."""
+    pause: str = ""
+    """The reason for which nothing is to be launched for a while although batches wait, or ""."""
     next_run_in: float = IDLE_SECONDS
     """Seconds until the next run, unless something wakes the autoscaler earlier."""
     reasons: tuple[str, ...] = ()
@@ -73,35 +81,53 @@ def plan(observation: Observation, policy: Policy) -> Plan:
     Instances that will do no work are terminated first; the next run, which follows at once, decides the rest
     from what EC2 then shows. If images wait, instances are launched for them, or the images are given up
     because launching does not help. If none wait, the fleet is terminated, except for what open requests
-    still need. With SCALING=rate, instances also stay for as long as it may pay.
+    still need. With SCALING=rate, instances also stay for as long as it may pay. What batches call for is
+    launched and stays in any case. If launching does not help, they wait for the next try.
     """
-    by_rate = policy.scaling == "rate"
-    wanted = wanted_instances(
-        observation.counts.backlog, policy.max_images_per_instance, policy.max_instances
-    )
-    called_for = max(wanted, instances_for_arrivals(observation))
+    by_rate, backlog = policy.scaling == "rate", observation.counts.backlog
+    batches = demand_of_batches(observation.batches, means_for_batches(observation, policy))
+    waiting = wanted_instances(backlog, policy.max_images_per_instance, policy.max_instances)
     if by_rate:
-        wanted = called_for = demand_by_rate(observation, policy)
+        waiting = demand_by_rate(observation, policy)
+    wanted = called_for = max(waiting, batches.instances)
+    if not by_rate:
+        called_for = max(wanted, instances_for_arrivals(observation))
     overdue = terminate_overdue(observation, policy)
     if overdue.terminate:
         return replace(overdue, wanted=wanted, called_for=called_for, next_run_in=0.0)
-    if observation.counts.backlog and (reason := why_no_worker_comes(observation)):
-        found = Plan(fail=reason)
+    reason = why_no_worker_comes(observation) if backlog or batches.instances else ""
+    if reason:
+        found = Plan(fail=reason) if backlog else Plan(pause=reason, reasons=(reason,))
     elif by_rate:
-        found = scale_by_rate(observation, called_for)
-    elif not observation.counts.backlog:
+        found = scale_by_rate(observation, waiting, batches)
+    elif not backlog and not batches.instances:
         found = scale_in(observation, policy)
     else:
-        found = scale_out(observation, wanted, called_for, policy)
-    waiting = observation.counts.backlog or observation.requests or observation.unanswered
-    busy = waiting or observation.instances or observation.ending
-    seconds = BUSY_SECONDS if busy else IDLE_SECONDS
-    return replace(found, wanted=wanted, called_for=called_for, next_run_in=seconds)
+        found = scale_out(observation, waiting, called_for, batches, policy)
+    open_ = backlog or observation.requests or observation.unanswered or observation.batches
+    seconds = BUSY_SECONDS if open_ or observation.instances or observation.ending else IDLE_SECONDS
+    reasons = batches.reasons + found.reasons
+    return replace(found, wanted=wanted, called_for=called_for, next_run_in=seconds, reasons=reasons)
+
+
+def means_for_batches(observation: Observation, policy: Policy) -> Means:
+    """Returns what there is to do batches with: the instances, their speed and their cost."""
+    boot = observation.boot_seconds
+    there = [0.0 if i.ready else max(0.0, boot - i.age) for i in observation.instances if not i.ending]
+    return Means(
+        now=observation.now,
+        images_per_second=observation.best_speed,
+        boot_seconds=boot,
+        dollars_per_hour=policy.dollars_per_hour,
+        until_ready=there + [boot] * observation.unseen,
+        maximum=policy.max_instances,
+        share=max(1, policy.max_instances * policy.batch_share // 100),
+    )
 
 
 def instances_for_arrivals(observation: Observation) -> int:
     """Returns how many instances the rate of arrivals calls for, or 0 while the speed of one is unknown."""
-    speed = observation.images_per_second
+    speed = observation.images_per_second or observation.full_speed
     return instances_for_rate(arriving_per_second(observation.arrivals), speed) if speed else 0
 
 
@@ -173,18 +199,28 @@ def why_no_worker_comes(observation: Observation) -> str:
     return ""
 
 
-def scale_out(observation: Observation, wanted: int, called_for: int, policy: Policy) -> Plan:
-    """Launches what the backlog calls for, or terminates what the load has not called for lately."""
-    called = some(observation.counts.backlog, "image calls", "images call")
-    reasons = [
-        f"{called} for {some(wanted, 'instance', 'instances')}: one for each"
-        f" {policy.max_images_per_instance}, at most {policy.max_instances}"
-    ]
+def scale_out(
+    observation: Observation, waiting: int, called_for: int, batches: BatchDemand, policy: Policy
+) -> Plan:
+    """Launches what backlog and batches call for, or terminates what the load has not called for lately.
+
+    `waiting` are the instances that the backlog calls for.
+    """
+    reasons = []
+    if observation.counts.backlog:
+        called = some(observation.counts.backlog, "image calls", "images call")
+        reasons.append(
+            f"{called} for {some(waiting, 'instance', 'instances')}: one for each"
+            f" {policy.max_images_per_instance}, at most {policy.max_instances}"
+        )
+    wanted = max(waiting, batches.instances)
     count = instances_to_launch(wanted, len(observation.instances) + observation.unseen)
     if count and (obstacle := launch_obstacle(observation)):
         reasons.append(obstacle)
         count = 0
-    needless = surplus(observation, called_for)
+    unanswered = sum(observation.unanswered.values())
+    needed = wanted_instances(unanswered, policy.max_images_per_instance, policy.max_instances)
+    needless = surplus(observation, max(called_for, needed))
     if needless:
         number = some(len(needless), "instance", "instances")
         reasons.append(f"{number} more than the load has called for lately")
@@ -197,7 +233,7 @@ def demand_by_rate(observation: Observation, policy: Policy) -> int:
     While the speed of a worker is unknown, the backlog alone does.
     """
     backlog = max(observation.counts.backlog, sum(observation.unanswered.values()))
-    speed, boot = observation.full_speed or observation.images_per_second, observation.boot_seconds
+    speed, boot = observation.best_speed, observation.boot_seconds
     if speed is None:
         return wanted_instances(backlog, policy.max_images_per_instance, policy.max_instances)
     ready = sum(i.ready for i in observation.instances)
@@ -208,21 +244,26 @@ def demand_by_rate(observation: Observation, policy: Policy) -> int:
     return min(policy.max_instances, instances_for_load(load))
 
 
-def scale_by_rate(observation: Observation, demand: int) -> Plan:
-    """Launches what the demand calls for, or terminates what it has not called for while a boot takes."""
+def scale_by_rate(observation: Observation, demand: int, batches: BatchDemand) -> Plan:
+    """Launches what the demand calls for, or terminates what it has not called for while a boot takes.
+
+    `demand` is that of arrivals and backlog. Without a backlog, only batches call for launches.
+    """
     instances, backlog = observation.instances, observation.counts.backlog
     reasons = ["the queue is empty, and nothing is in flight"]
     if backlog:
         waits, arriving = some(backlog, "image waits", "images wait"), arriving_now(observation.arrivals)
         calls = f"that calls for {some(demand, 'instance', 'instances')}"
         reasons = [f"{waits}, and {arriving:.2g} arrive a second: {calls}"]
-    count = instances_to_launch(demand, len(instances) + observation.unseen) if backlog else 0
+    wanted = max(demand if backlog else 0, batches.instances)
+    count = instances_to_launch(wanted, len(instances) + observation.unseen)
     if count and (obstacle := launch_obstacle(observation)):
         reasons.append(obstacle)
         count = 0
+    demand = max(demand, batches.instances)
     held = max(demand, held_instances(observation.levels, observation.boot_seconds))
     needless: tuple[str, ...] = ()
-    if backlog or observation.quiet:
+    if backlog or batches.instances or observation.quiet:
         free = [i for i in instances if i.age >= PAID_SECONDS and i.request_id not in observation.unanswered]
         needless = ids(free[: max(0, len(instances) - held)])
     if needless:
@@ -250,15 +291,16 @@ def launches_later(observation: Observation) -> bool:
 
 
 def surplus(observation: Observation, called_for: int) -> tuple[str, ...]:
-    """Returns the instances that neither backlog nor arrivals have called for lately, the oldest first.
+    """Returns the instances that nothing has called for lately, the oldest first.
 
     They finish what they have in hand.
     """
-    if observation.images_per_second is None:
+    if observation.best_speed is None:
         return ()
-    ages = [i.age for i in observation.instances]
-    count = instances_to_terminate([*observation.called_for_lately, called_for], ages)
-    return ids(observation.instances[:count])
+    instances = observation.instances
+    count = instances_to_terminate([*observation.called_for_lately, called_for], [i.age for i in instances])
+    free = [i for i in instances if i.age >= PAID_SECONDS and i.request_id not in observation.unanswered]
+    return ids(free[:count])
 
 
 def ids(instances: Iterable[ObservedInstance]) -> tuple[str, ...]:

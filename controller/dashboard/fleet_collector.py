@@ -39,10 +39,20 @@ class FleetCollector:
         for name in ("pending", "running", "stopped"):
             instances.add_metric([name], seen.get(name, 0))
         yield instances
+        yield GaugeMetricFamily(
+            "classifier_open_batches",
+            "Batches that were not finished when the autoscaler last ran.",
+            value=state.batches.open,
+        )
+        yield GaugeMetricFamily(
+            "classifier_batch_images_left",
+            "Images of batches that were listed and not answered when the autoscaler last ran.",
+            value=state.batches.images_left,
+        )
         wanted = state.decisions[-1].wanted if state.decisions else 0
         yield GaugeMetricFamily(
             "classifier_instances_wanted",
-            "Instances that the backlog called for when the autoscaler last ran.",
+            "Instances that backlog and batches called for when the autoscaler last ran.",
             value=wanted,
         )
         cost = GaugeMetricFamily(

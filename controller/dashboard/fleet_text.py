@@ -35,12 +35,15 @@ STAGES = {
 
 
 def headline(answer: FleetAnswer) -> str:
-    backlog = sum(answer.queue.values())
-    if not answer.up and not backlog:
+    backlog, batches = sum(answer.queue.values()), answer.batches
+    if not answer.up and not backlog and not batches.open:
         return "Nothing waits, nothing runs"
-    images = some(backlog, "image waits", "images wait") if backlog else "Nothing waits"
+    images = [some(backlog, "image waits", "images wait") if backlog else "Nothing waits"]
+    if batches.open:
+        left = some(batches.images_left, "image", "images")
+        images.append(f"{left} left of {some(batches.open, 'batch', 'batches')}")
     instances = some(answer.up, "instance", "instances") if answer.up else "no instance"
-    return f"{images}, {instances} up"
+    return f"{', '.join(images)}, {instances} up"
 
 
 def by_state(instances: Sequence[InstanceView]) -> str:
@@ -149,6 +152,8 @@ def as_text(answer: FleetAnswer) -> str:
         "queue      " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in answer.queue.items()),
         f"cost       {cost}",
     ]
+    if (batches := answer.batches).open:
+        lines.insert(2, f"batches    {batches.open:,} open, {batches.images_left:,} images left")
     for item in money.items:
         about = [item.name, amount(item), dollars(item.dollars), percent(item.share)]
         lines.append("           " + "  ".join(about))

@@ -16,7 +16,7 @@ from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Decision, FleetState, SharedState
+from controller.autoscaling.fleet_state import Decision, FleetState, OpenBatches, SharedState
 from controller.autoscaling.instance_ledger import instance_seconds, stopped_seconds
 from controller.dashboard.bill import Bill, bill
 from controller.dashboard.fleet_chart import since
@@ -65,6 +65,7 @@ class FleetAnswer(BaseModel):
 
     at: datetime
     queue: dict[str, int]
+    batches: OpenBatches = OpenBatches()
     max_instances: int
     max_images_per_instance: int
     instances: list[InstanceView]
@@ -155,6 +156,7 @@ class FleetView:
                 "in_flight": counts.result().in_flight,
                 "delayed": counts.result().delayed,
             },
+            batches=state.batches,
             max_instances=self.max_instances,
             max_images_per_instance=self.max_images_per_instance,
             instances=[i for i in views if i.state != "terminated"],

@@ -18,6 +18,7 @@ from cloud.clients import Clients
 from cloud.misspelt_settings import misspelt_settings
 from cloud.settings import ControllerSettings, SettingsError, WorkerSettings
 from deploy.doctor import account, storage
+from deploy.doctor.batches import check_batches
 from deploy.doctor.findings import Finding, wrong
 
 MARKS = {"ok": "ok     ", "wrong": "WRONG  ", "unknown": "unknown"}
@@ -84,6 +85,8 @@ def examine_storage(tier: str, settings: WorkerSettings, clients: Clients) -> It
     for use in storage.CONTROLLER if tier == "controller" else storage.WORKER:
         yield from storage.check_bucket(clients.s3, getattr(settings, use.setting.lower()), use)
     yield from storage.check_queue(clients.sqs, settings, controller=tier == "controller")
+    if settings.batch_sources:
+        yield from check_batches(clients, settings, controller=tier == "controller")
 
 
 def examine_fleet(settings: ControllerSettings, clients: Clients, session: Any) -> Iterator[Finding]:

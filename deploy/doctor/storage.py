@@ -43,7 +43,7 @@ class BucketUse:
     write: bool = False
     delete: bool = False
     prefix: str = ""
-    """The prefix of the keys that it writes."""
+    """The prefix of the keys that it reads, writes and deletes."""
 
 
 CONTROLLER = (
@@ -70,9 +70,9 @@ def check_bucket(s3: S3Client, name: str, use: BucketUse) -> list[Finding]:
     if use.read:
         read = attempt(s3.get_object, Bucket=name, Key=key)
         if read.denied and listed and listed.denied:
-            found.append(unknown(f"s3:GetObject on {arn}/*", "this needs s3:ListBucket"))
+            found.append(unknown(f"s3:GetObject on {arn}/{use.prefix}*", "this needs s3:ListBucket"))
         elif read.denied:
-            found.append(denied("s3:GetObject", f"{arn}/*"))
+            found.append(denied("s3:GetObject", f"{arn}/{use.prefix}*"))
     if use.write:
         written = attempt(
             s3.put_object, Bucket=name, Key=key, Body=b"", IfNoneMatch="*", ContentMD5=WRONG_DIGEST

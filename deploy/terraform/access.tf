@@ -28,6 +28,14 @@ resource "aws_iam_role_policy" "worker" {
   policy = templatefile("${path.module}/../iam/worker.json", local.policy)
 }
 
+# Batches read buckets of the user where they are.
+resource "aws_iam_role_policy" "batches" {
+  for_each = length(var.batch_sources) == 0 ? {} : local.roles
+  name     = "batches"
+  role     = each.value
+  policy   = templatefile("${path.module}/../iam/${each.key}-batches.json", local.policy)
+}
+
 # Workers load the weights and the labels. The controller reads their ETags, to know which cached answers are theirs.
 resource "aws_iam_role_policy" "weights" {
   for_each = startswith(var.weights, "s3://") ? local.roles : {}

@@ -38,7 +38,7 @@ resource "aws_instance" "controller" {
     encrypted   = true
   }
   tags       = { Name = "${var.name}-controller" }
-  depends_on = [aws_iam_role_policy.controller, aws_iam_role_policy.worker]
+  depends_on = [aws_iam_role_policy.controller, aws_iam_role_policy.worker, aws_iam_role_policy.batches]
 }
 
 # The address stays the same when the controller's instance is replaced, so that a DNS name can point to it.

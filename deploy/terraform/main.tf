@@ -52,6 +52,8 @@ locals {
     MAX_IMAGES_PER_INSTANCE = var.max_images_per_instance
     SCALING                 = var.scaling
     WARM_POOL               = var.warm_pool
+    BATCH_SOURCES           = join(",", var.batch_sources)
+    BATCH_SHARE             = var.batch_share
     WORKER_NAME             = var.worker_name
     MODEL                   = var.model
     WEIGHTS                 = var.weights
@@ -64,6 +66,9 @@ locals {
     ALLOW_ANONYMOUS         = var.allow_anonymous ? "on" : ""
   }
   environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
+
+  # bucket/prefix, with a slash after the bucket in any case.
+  sources = [for source in var.batch_sources : trimprefix(length(split("/", source)) == 3 ? "${source}/" : source, "s3://")]
 
   # The variables of the policies in deploy/iam.
   policy = {
@@ -78,8 +83,10 @@ locals {
     worker_security_group = aws_security_group.worker.id
     worker_name           = var.worker_name
     worker_role           = aws_iam_role.worker.name
-    # These two are lists in the policy.
+    # These are lists in the policies.
     instance_types = join("\", \"", var.instance_types)
     subnet_ids     = join("\", \"", sort(data.aws_subnets.default.ids))
+    source_buckets = join("\", \"arn:aws:s3:::", distinct([for source in local.sources : split("/", source)[0]]))
+    source_objects = join("\", \"arn:aws:s3:::", [for source in local.sources : "${source}*"])
   }
 }

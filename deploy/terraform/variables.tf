@@ -122,6 +122,22 @@ variable "keep_days" {
   default     = 30
 }
 
+variable "batch_sources" {
+  description = "What batches may read: s3://bucket/prefix, which controller and workers get permission for. Empty: there are no batches."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for source in var.batch_sources : can(regex("^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^,*?$\"'\\\\]*)?$", source))])
+    error_message = "Each source is s3://bucket or s3://bucket/prefix, without any of , * ? $ quotes and backslashes."
+  }
+}
+
+variable "batch_share" {
+  description = "The percent of max_instances that batches with neither deadline nor budget may have."
+  type        = number
+  default     = 80
+}
+
 variable "model" {
   type    = string
   default = "resnet18"

@@ -4,6 +4,7 @@ import json
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -26,8 +27,10 @@ PRESENT = ("pending", "running", "stopping", "shutting-down")
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
-    """Applied."""
+    """Applied, with a bucket of the user beside it that batches may read."""
     with planned(tmp_path_factory.mktemp("plan")) as plan:
+        plan.client("s3").create_bucket(Bucket="photos")
+        plan.client("s3").put_object(Bucket="photos", Key="zoo/cat.jpg", Body=PHOTOS["cat"][0])
         plan.init()
         plan.terraform("apply", "-auto-approve")
         yield plan
@@ -53,14 +56,19 @@ def snapshot(plan: Plan, settings: ControllerSettings) -> Any:
             reply = getattr(s3, f"get_{what}")(Bucket=bucket)
             seen[f"{bucket} {what}"] = {k: v for k, v in reply.items() if k != "ResponseMetadata"}
         seen[f"{bucket} policy"] = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
-    for queue in (settings.request_queue, f"{settings.request_queue}-dead"):
+    for queue in queues_of(settings):
         url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         seen[queue] = {k: v for k, v in found.items() if "Timestamp" not in k}
+        seen[queue]["Policy"] = json.loads(found["Policy"])
     text = json.dumps(seen, sort_keys=True)
     for name, place in names.items():
         text = text.replace(name, place)
     return json.loads(text)
+
+
+def queues_of(settings: ControllerSettings) -> list[str]:
+    return [settings.request_queue + suffix for suffix in ("", "-dead", "-batches")]
 
 
 def applied_settings(plan: Plan) -> ControllerSettings:
@@ -123,7 +131,7 @@ def test_provision_and_the_plan_agree(plan: Plan):
     assert made == snapshot(plan, settings)
     for bucket in other.buckets:
         s3.delete_bucket(Bucket=bucket)
-    for queue in (other.request_queue, f"{other.request_queue}-dead"):
+    for queue in queues_of(other):
         sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=queue)["QueueUrl"])
 
 
@@ -231,7 +239,38 @@ def busy(plan: Plan) -> Plan:
     eventually(
         lambda: any(c.operation == "DeleteObject" and "/workers/" in c.path for c in plan.endpoint.calls), 60
     )
+    run_batches(plan, page)
     return plan
+
+
+def run_batches(plan: Plan, page: str) -> None:
+    """Runs a batch whose worker is told to end, tries what failed in it again, and cancels another one."""
+    s3, sqs = plan.client("s3"), plan.client("sqs")
+    slices = sqs.get_queue_url(QueueName=f"{applied_settings(plan).request_queue}-batches")["QueueUrl"]
+    large = large_png()
+    for n in range(12):
+        s3.put_object(Bucket="photos", Key=f"zoo/{n}.png", Body=large)
+    s3.put_object(Bucket="photos", Key="zoo/old.jpg", Body=PHOTOS["cat"][0], StorageClass="GLACIER")
+    place = ask_for_batch(page)
+    eventually(lambda: in_flight(sqs, slices), 60)
+    time.sleep(1)  # the worker has begun to classify
+    plan.client("ec2").terminate_instances(InstanceIds=[workers(plan, "running")[0]["InstanceId"]])
+    found = settled(page + place)
+    assert (found["classified"], found["failed"]) == (13, 1)
+    image = requests.get(f"{page}{place}/images", params={"key": "zoo/cat.jpg"}, timeout=10)
+    assert image.content == PHOTOS["cat"][0]
+    s3.put_object(Bucket="photos", Key="zoo/old.jpg", Body=PHOTOS["cat"][0])
+    requests.post(f"{page}{place}/retry", timeout=30).raise_for_status()
+    assert settled(page + place)["classified"] == 14
+    requests.post(f"{page}{ask_for_batch(page)}/cancel", timeout=30).raise_for_status()
+    eventually(lambda: not workers(plan, *PRESENT), 60)
+
+
+def ask_for_batch(page: str) -> str:
+    """The path under which it is."""
+    reply = requests.post(f"{page}/batches", json={"source": "s3://photos/zoo/"}, timeout=30)
+    assert reply.status_code == 202, reply.text
+    return reply.headers["Location"]
 
 
 def capacity(plan: Plan, settings: ControllerSettings, available: int | None) -> None:
@@ -277,7 +316,9 @@ def test_a_role_may_do_what_its_tier_does_and_nothing_more(busy: Plan, tier: str
     policy = policy_of(busy, role)
     needs = [need for call in calls_of(busy, role) for need in needs_of(busy, call)]
     assert refused(policy, needs) == []
-    assert unused(policy, needs) == []
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:image-classifier-requests-batches"
+    later = [("sqs:GetQueueAttributes", queue)] if tier == "controller" else []
+    assert set(unused(policy, needs)) <= set(later), "slices are counted after a minute without a new row"
 
 
 def policy_of(plan: Plan, role: str) -> dict[str, Any]:
@@ -394,6 +435,23 @@ def test_both_tiers_may_read_weights_and_labels_that_lie_in_s3(plan: Plan, tier:
     assert "arn:aws:s3:::models/a.txt" in planned
 
 
+def test_the_sources_are_what_both_tiers_may_read_and_without_them_there_is_nothing_for_batches(plan: Plan):
+    sources = '-var=batch_sources=["s3://photos/pets", "s3://photos/zoo/", "s3://scans"]'
+    changed = plan.terraform("plan", sources, right=(2, 0))
+    for resource in ("scans", "photos/pets*", "scans/*"):
+        assert changed.count(f'+ "arn:aws:s3:::{resource}"') == 2, "once for each tier"
+    assert "BATCH_SOURCES='s3://photos/pets,s3://photos/zoo/,s3://scans'" in changed
+    without = plan.terraform("plan", "-var=batch_sources=[]", right=(2, 0))
+    for tier in ("controller", "worker"):
+        assert f'aws_iam_role_policy.batches["{tier}"] will be destroyed' in without
+    assert "aws_sqs_queue.batches[0] will be destroyed" in without
+
+
+@pytest.mark.parametrize("source", ["photos", "s3://Photos/x", "s3://photos/*", 's3://photos/a", "b'])
+def test_a_source_that_is_none_is_refused(plan: Plan, source: str):
+    plan.terraform("plan", f"-var=batch_sources={json.dumps([source])}", right=(1,))
+
+
 # The end
 
 
@@ -405,7 +463,9 @@ def test_destroy_leaves_nothing(plan: Plan):
     if stopped:
         plan.client("ec2").terminate_instances(InstanceIds=stopped)
     plan.terraform("destroy", "-auto-approve")
-    assert plan.client("s3").list_buckets()["Buckets"] == []
+    assert [bucket["Name"] for bucket in plan.client("s3").list_buckets()["Buckets"]] == ["photos"], (
+        "the user's"
+    )
     assert plan.client("sqs").list_queues().get("QueueUrls", []) == []
     assert plan.client("iam").list_roles()["Roles"] == []
     assert plan.client("iam").list_instance_profiles()["InstanceProfiles"] == []

@@ -28,6 +28,8 @@ PLACES = {
     "worker_role": "the-worker",
     "instance_types": 'c7i.large", "c6i.large',
     "subnet_ids": 'subnet-1", "subnet-2',
+    "source_buckets": 'photos", "arn:aws:s3:::scans',
+    "source_objects": 'photos/pets*", "arn:aws:s3:::scans/*',
 }
 """The values with which policy_of fills in a policy."""
 

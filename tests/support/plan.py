@@ -31,6 +31,7 @@ VARIABLES = {
     "warm_pool": "1",
     "key_name": "somebody",
     "allow_anonymous": "true",
+    "batch_sources": '["s3://photos/zoo/"]',
 }
 SECONDS = 300
 CALLER = re.compile(r"Credential=([^/]+)/")

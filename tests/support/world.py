@@ -19,6 +19,7 @@ from controller.autoscaling.fleet_state import SharedState
 from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observer import Observer
 from controller.autoscaling.planner import IDLE_SECONDS, Policy
+from controller.batches.load import BatchLoad
 from controller.image_requests.journal import Journal, Marker
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.waiting import Waiting
@@ -61,11 +62,21 @@ class Controller:
         self.requests: dict[str, int] = {}
         self.calls, self.clock = CallCounts(), 1000.0
         self.sent_at: datetime | None = None
+        self.batches: list[BatchLoad] = []
         self.journal = journal = Journal(state, inputs, outputs)
         recovery = Recovery(queue, outputs, journal, now)
         ledger = InstanceLedger(WorkerReports(state))
         self.autoscaler = Autoscaler(
-            Observer(queue, fleet, ledger, journal, recovery, self.waiting, count_again_seconds=0.01),
+            Observer(
+                queue,
+                fleet,
+                ledger,
+                journal,
+                recovery,
+                self.waiting,
+                lambda: self.batches,
+                count_again_seconds=0.01,
+            ),
             Policy(MAXIMUM, PER_INSTANCE, BOOT_TIMEOUT, SILENT_AFTER),
             fleet,
             SharedState(state, lambda: self.clock, UnbookedCalls(self.calls)),

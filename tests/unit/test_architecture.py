@@ -11,7 +11,8 @@ MAY_IMPORT = {
     "cloud": set(),
     "worker": {"cloud"},
     "controller/image_requests": {"cloud"},
-    "controller/autoscaling": {"cloud", "controller/image_requests"},
+    "controller/batches": {"cloud", "controller/image_requests"},
+    "controller/autoscaling": {"cloud", "controller/image_requests", "controller/batches"},
     "controller/dashboard": {"cloud", "controller/image_requests", "controller/autoscaling"},
     "controller/web": {
         "cloud",

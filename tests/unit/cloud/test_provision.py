@@ -121,6 +121,30 @@ def test_the_command_says_which_setting_is_missing(settings_environment, capsys)
     assert capsys.readouterr().err.startswith("OUTPUT_BUCKET (")
 
 
+def test_with_sources_it_makes_the_queue_of_slices_which_keeps_them_for_long(clients, settings):
+    provision(clients.s3, clients.sqs, settings)
+    with pytest.raises(clients.sqs.exceptions.QueueDoesNotExist):
+        attributes(clients.sqs, "test-requests-batches")
+    provision(clients.s3, clients.sqs, settings.model_copy(update={"batch_sources": ("s3://photos/pets",)}))
+    made = attributes(clients.sqs, "test-requests-batches")
+    assert made["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+    assert made["VisibilityTimeout"] == str(settings.visibility_timeout)
+    assert made["SqsManagedSseEnabled"] == "true"
+    assert "RedrivePolicy" not in made
+
+
+@pytest.mark.parametrize("name", ["test-requests", "test-requests-dead", "test-requests-batches"])
+def test_what_does_not_come_to_a_queue_by_tls_is_refused(clients, settings, name):
+    settings = settings.model_copy(update={"batch_sources": ("s3://photos/pets",)})
+    for _ in range(2):  # a new queue, and one that there is
+        provision(clients.s3, clients.sqs, settings)
+        made = attributes(clients.sqs, name)
+        [statement] = json.loads(made["Policy"])["Statement"]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+        assert statement["Resource"] == made["QueueArn"]
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
 def test_whatever_does_not_come_by_tls_is_refused(aws, settings):
     for bucket in settings.buckets:
         [statement] = json.loads(aws.s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]

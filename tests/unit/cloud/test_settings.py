@@ -63,6 +63,8 @@ def test_a_setting_that_only_one_tier_needs_is_asked_for_by_it(environment):
         ("MAX_INSTANCES", "0", "should be greater than or equal to 1"),
         ("MAX_INSTANCES", "-3", "should be greater than or equal to 1"),
         ("MAX_IMAGES_PER_INSTANCE", "0", "should be greater than or equal to 1"),
+        ("BATCH_SHARE", "0", "should be greater than or equal to 1"),
+        ("BATCH_SHARE", "101", "should be less than or equal to 100"),
         ("SCALING", "speed", "should be 'queue' or 'rate'"),
         ("REQUEST_TIMEOUT", "86400", "should be less than or equal to 3600"),
         ("MODEL", "resnet19", "should be 'resnet18', 'resnet34'"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from local.driver import ROOT
-from tests.support.iam import Need, policy_of, refused
+from tests.support.iam import Need, policy_of, refused, unused
 
 EC2 = "arn:aws:ec2:us-east-1:123456789012"
 LAUNCH = {
@@ -133,7 +133,85 @@ def test_a_worker_may_neither_rule_nor_read_what_is_not_for_it(action, resource,
     assert not may("worker", action, resource, context)
 
 
-@pytest.mark.parametrize("tier", ["controller", "controller-key", "worker", "model"])
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:work"
+
+READ_BY_BOTH = [
+    ("s3:ListBucket", "arn:aws:s3:::photos"),
+    ("s3:ListBucket", "arn:aws:s3:::scans"),
+    ("s3:GetObject", "arn:aws:s3:::photos/pets/cat.jpg"),
+    ("s3:GetObject", "arn:aws:s3:::scans/2024/1.tif"),
+    ("sqs:GetQueueUrl", f"{QUEUE}-batches"),
+    ("sqs:SendMessage", f"{QUEUE}-batches"),
+]
+BY_TIER = {
+    "worker": [
+        ("s3:GetObject", "arn:aws:s3:::state/batches/b/manifests/00000.json"),
+        # Without it, a batch that was not cancelled would look forbidden: 403 instead of 404.
+        ("s3:ListBucket", "arn:aws:s3:::state"),
+        ("sqs:ReceiveMessage", f"{QUEUE}-batches"),
+        ("sqs:ChangeMessageVisibility", f"{QUEUE}-batches"),
+        ("sqs:DeleteMessage", f"{QUEUE}-batches"),
+    ],
+    "controller": [
+        ("s3:PutObject", "arn:aws:s3:::state/batches/b/batch.json"),
+        ("s3:PutObject", "arn:aws:s3:::state/open-batches/b"),
+        ("s3:DeleteObject", "arn:aws:s3:::state/open-batches/b"),
+        ("sqs:GetQueueAttributes", f"{QUEUE}-batches"),
+    ],
+}
+
+
+@pytest.mark.parametrize("tier", BY_TIER)
+def test_with_sources_batches_are_allowed_and_without_them_they_are_not(tier):
+    needs = [Need(action, resource) for action, resource in READ_BY_BOTH + BY_TIER[tier]]
+    assert refused(policy_of(f"{tier}-batches"), needs) == []
+    both = {"Statement": policy_of(tier)["Statement"] + policy_of(f"{tier}-batches")["Statement"]}
+    assert refused(both, needs) == []
+    read_anyway = {"arn:aws:s3:::state"} if tier == "controller" else set()
+    assert refused(policy_of(tier), needs) == [n for n in needs if n.resource not in read_anyway]
+    assert unused(policy_of(f"{tier}-batches"), needs) == []
+
+
+@pytest.mark.parametrize("tier", BY_TIER)
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("s3:GetObject", "arn:aws:s3:::photos/people/face.jpg"),
+        ("s3:GetObject", "arn:aws:s3:::photos-of-others/pets/cat.jpg"),
+        ("s3:PutObject", "arn:aws:s3:::photos/pets/cat.jpg"),
+        ("s3:DeleteObject", "arn:aws:s3:::photos/pets/cat.jpg"),
+        ("s3:DeleteObject", "arn:aws:s3:::state/batches/b/batch.json"),
+        ("s3:ListBucket", "arn:aws:s3:::photos-of-others"),
+        ("sqs:PurgeQueue", f"{QUEUE}-batches"),
+        ("sqs:DeleteQueue", f"{QUEUE}-batches"),
+    ],
+)
+def test_batches_change_no_source_and_read_nothing_else(tier, action, resource):
+    for name in (tier, f"{tier}-batches"):
+        assert refused(policy_of(name), [Need(action, resource)]) != []
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("s3:GetObject", "arn:aws:s3:::state/fleet/state"),
+        ("s3:GetObject", "arn:aws:s3:::state/idempotency/x"),
+        ("s3:GetObject", "arn:aws:s3:::state/request-ids/key"),
+        ("s3:GetObject", "arn:aws:s3:::state/open-batches/b"),
+        ("s3:GetObject", "arn:aws:s3:::out/batches/b/results/00000/x.jsonl"),
+        ("s3:PutObject", "arn:aws:s3:::state/batches/b/cancelled"),
+        ("s3:PutObject", "arn:aws:s3:::state/open-batches/b"),
+        ("s3:DeleteObject", "arn:aws:s3:::state/open-batches/b"),
+    ],
+)
+def test_a_worker_rules_no_batch_either(action, resource):
+    for name in ("worker", "worker-batches"):
+        assert refused(policy_of(name), [Need(action, resource, IF_NONE_MATCH)]) != []
+
+
+@pytest.mark.parametrize(
+    "tier", ["controller", "controller-batches", "controller-key", "worker", "worker-batches", "model"]
+)
 def test_no_statement_has_a_wildcard_where_it_need_not(tier):
     """Only the actions that describe have no resources of their own."""
     text = (ROOT / f"deploy/iam/{tier}.json").read_text()

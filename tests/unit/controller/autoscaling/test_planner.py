@@ -17,6 +17,7 @@ from controller.autoscaling.planner import (
     plan,
 )
 from controller.autoscaling.scaling import PAID_SECONDS, Sent
+from controller.batches.load import BatchLoad
 
 POLICY = Policy(max_instances=5, max_images_per_instance=10, boot_timeout=300, silent_after=60)
 
@@ -155,11 +156,14 @@ class Fleet:
     machines: list[Machine] = field(default_factory=list)
     not_ready: list[str] = field(default_factory=list)
     open_requests: dict[str, int] = field(default_factory=dict)
+    batches: list[BatchLoad] = field(default_factory=list)
     made: int = 0
 
 
 class PlansOneAfterTheOther(RuleBasedStateMachine):
-    """Requests come, instances boot, hang, or vanish, workers answer, SQS's counts lag; plans are applied."""
+    """Requests and batches come, instances boot, hang, or vanish, workers answer, SQS's counts lag; plans are
+    applied.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,6 +175,19 @@ class PlansOneAfterTheOther(RuleBasedStateMachine):
     def request(self, images: int) -> None:
         self.fleet.made += 1
         self.fleet.open_requests[f"request-{self.fleet.made}"] = images
+
+    @rule(
+        images=st.integers(0, 100_000),
+        deadline=st.none() | st.floats(0, 5000),
+        budget=st.none() | st.floats(0, 1),
+    )
+    def a_batch_is_opened(self, images: int, deadline: float | None, budget: float | None) -> None:
+        self.fleet.batches.append(BatchLoad(images, False, deadline, budget))
+
+    @precondition(lambda self: self.fleet.batches)
+    @rule()
+    def a_batch_is_finished(self) -> None:
+        self.fleet.batches.pop(0)
 
     @rule(seconds=st.floats(0.1, 400))
     def time_passes(self, seconds: float) -> None:
@@ -214,6 +231,7 @@ class PlansOneAfterTheOther(RuleBasedStateMachine):
             ],
             requests=len(self.fleet.open_requests),
             unanswered={} if waiting else dict(self.fleet.open_requests),
+            batches=tuple(self.fleet.batches),
             images_per_second=speed,
             not_ready=tuple(self.fleet.not_ready),
         )
@@ -226,7 +244,7 @@ class PlansOneAfterTheOther(RuleBasedStateMachine):
         assert 0 <= made.launch <= POLICY.max_instances
         assert 0 <= made.wanted <= POLICY.max_instances
         assert not (made.launch and made.terminate), "nothing is launched that could have stayed"
-        assert not (made.launch and made.fail)
+        assert not (made.launch and (made.fail or made.pause))
         assert len(set(made.terminate)) == len(made.terminate)
         known = {i.instance_id: i for i in observation.instances}
         for instance_id in made.terminate:
@@ -243,6 +261,8 @@ class PlansOneAfterTheOther(RuleBasedStateMachine):
         self.fleet.not_ready += self.last.late
         if self.last.fail:
             self.fleet.open_requests, self.fleet.not_ready = {}, []
+        if self.last.pause:
+            self.fleet.not_ready = []
         for _ in range(self.last.launch):
             self.fleet.made += 1
             request_id = next(iter(self.fleet.open_requests), "")
@@ -253,8 +273,8 @@ class PlansOneAfterTheOther(RuleBasedStateMachine):
         assert len(self.fleet.machines) <= POLICY.max_instances
 
     def teardown(self) -> None:
-        """Once nothing is sent any more and all is answered, the fleet goes, and the plans settle."""
-        self.fleet.open_requests = {}
+        """Once nothing is asked any more and all is answered, the fleet goes, and the plans settle."""
+        self.fleet.open_requests, self.fleet.batches = {}, []
         for _ in range(3):
             self.run(lag=False, speed=5.0)
         assert self.fleet.machines == []

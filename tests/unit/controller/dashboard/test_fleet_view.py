@@ -15,7 +15,7 @@ from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import KEY as HISTORY
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Decision, Launched, SharedState, Stopped
+from controller.autoscaling.fleet_state import Decision, Launched, OpenBatches, SharedState, Stopped
 from controller.autoscaling.planner import Policy
 from controller.dashboard.fleet_text import as_text, by_state, headline
 from controller.dashboard.fleet_view import FRESH_SECONDS, FleetView
@@ -89,6 +89,16 @@ def test_the_queue_and_the_policy_are_shown(view, queue):
     shown = view.read()
     assert shown.queue == {"visible": 2, "in_flight": 1, "delayed": 0}
     assert (shown.max_instances, shown.max_images_per_instance) == (5, 10)
+
+
+def test_what_is_left_of_batches_is_shown(view, shared):
+    assert view.read().batches == OpenBatches()
+    with shared.hold(0) as lease:
+        lease.state.batches = OpenBatches(open=2, images_left=1200)
+    shown = view.read()
+    assert shown.model_dump(mode="json")["batches"] == {"open": 2, "images_left": 1200}
+    assert headline(shown) == "Nothing waits, 1,200 images left of 2 batches, no instance up"
+    assert "batches    2 open, 1,200 images left" in as_text(shown).splitlines()
 
 
 def test_each_instance_is_shown_with_what_it_did_and_for_whom(view, fleet, report):

@@ -12,7 +12,7 @@ from cloud.image_id import new_request_id
 from controller.app import create_app
 from controller.autoscaling.boots import Boot
 from controller.autoscaling.fleet_history import Sample
-from controller.autoscaling.fleet_state import Decision
+from controller.autoscaling.fleet_state import Decision, OpenBatches
 from controller.dashboard.bill import bill
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView, abridge
 from controller.dashboard.scaling_costs import ScalingCosts
@@ -91,6 +91,12 @@ def test_programs_get_json_browsers_a_page_and_shells_a_text(client):
         reply = client.get("/fleet", headers={"Accept": accept})
         assert (reply.status_code, reply.mimetype, reply.headers["Vary"]) == (200, content_type, "Accept")
     assert client.get("/fleet?format=json", headers=HTML).mimetype == "application/json"
+
+
+def test_the_page_says_how_many_images_are_left_of_batches_while_one_is_open(client, view):
+    assert "Images left of batches" not in page(client).text
+    view.shown = answer(batches=OpenBatches(open=1, images_left=1200))
+    assert "Images left of batches 1,200" in page(client).text
 
 
 def test_the_page_says_what_there_is(client, view):

@@ -14,7 +14,7 @@ from cloud.clock import now
 from cloud.prices import CallKind
 from controller.app import create_app
 from controller.autoscaling.boots import Boot
-from controller.autoscaling.fleet_state import Decision, SharedState
+from controller.autoscaling.fleet_state import Decision, OpenBatches, SharedState
 from controller.dashboard.fleet_collector import FleetCollector
 from tests.support.exposition import faults, read, samples, value
 
@@ -109,6 +109,7 @@ def test_the_fleet_is_as_the_last_look_saw_it(state):
         for started, pending in ((False, 5), (False, 7), (True, 1)):
             times = {"pending": pending, "boot": 9, "model": 0.5}
             lease.state.note_stages(Boot(instance_id="i-1", ready_at=now(), started=started, **times))
+        lease.state.batches = OpenBatches(open=2, images_left=1200)
         lease.state.ended_seconds = 7200
         lease.state.calls.update(s3_put=2_000_000, s3_get=1_000_000)
     found = {
@@ -120,6 +121,8 @@ def test_the_fleet_is_as_the_last_look_saw_it(state):
         "classifier_queue_images": {("visible",): 6, ("in_flight",): 2},
         "classifier_instances": {("pending",): 3, ("running",): 4, ("stopped",): 1},
         "classifier_instances_wanted": {(): 7},
+        "classifier_open_batches": {(): 2},
+        "classifier_batch_images_left": {(): 1200},
         "classifier_boot_stage_seconds": {
             ("pending", "launch"): 6,
             ("boot", "launch"): 9,
