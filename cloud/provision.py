@@ -1,5 +1,7 @@
 """Creates the three private buckets, and the request queue with its dead-letter queue.
 
+If BATCH_SOURCES is set, it also creates the queue of slices.
+
     python -m cloud.provision
 
 may be run at any time, against AWS or a local endpoint. Buckets and queues that exist already get the same
@@ -11,12 +13,14 @@ import json
 import sys
 from typing import Any
 
+from cloud.batches.store import queue_name
 from cloud.clients import S3Client, SQSClient, make_clients
 from cloud.errors import CloudError, NotFound, calling
 from cloud.settings import SettingsError, WorkerSettings
 
 DEAD_LETTER_SECONDS = 14 * 24 * 3600  # how long SQS keeps a dead letter; the maximum
 MESSAGE_SECONDS = 4 * 24 * 3600  # how long SQS keeps a message; the default
+BATCH_SECONDS = 14 * 24 * 3600  # how long SQS keeps the message of a slice; the maximum
 OBJECT_DAYS = 30  # the age at which S3 deletes an object
 MAX_MESSAGE_BYTES = 262144  # the default of Terraform
 
@@ -37,6 +41,13 @@ def provision(s3: S3Client, sqs: SQSClient, settings: WorkerSettings) -> None:
             {"deadLetterTargetArn": queue_arn(sqs, dead_letters), "maxReceiveCount": settings.max_receives}
         ),
     )
+    if settings.batch_sources:
+        make_queue(
+            sqs,
+            queue_name(settings.request_queue),
+            MessageRetentionPeriod=BATCH_SECONDS,
+            VisibilityTimeout=settings.visibility_timeout,
+        )
 
 
 def dead_letter_queue(request_queue: str) -> str:

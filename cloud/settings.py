@@ -1,5 +1,6 @@
 """The settings of both tiers. They are environment variables with the names of the fields in capitals."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
@@ -26,6 +27,10 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+SourceUrl = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
+
+LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost|\[::1\])(:\d+)?")
+"""The addresses that only programs of this machine reach."""
 
 ABANDONED_BOOT_TIMEOUTS = 2  # idle for so long, a worker that no controller terminates ends by itself
 
@@ -119,6 +124,10 @@ class WorkerSettings(BaseSettings):
     metrics_port: int = Field(
         0, ge=0, le=65535, description="port on which a worker has its metrics for Prometheus; 0: none"
     )
+    batch_sources: Annotated[tuple[SourceUrl, ...], NoDecode, BeforeValidator(split_at_commas)] = Field(
+        (),
+        description="what batches may read: `s3://bucket/prefix`, with commas; empty: there are no batches",
+    )
     log_level: LogLevel = Field(
         "INFO", description="how much is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
@@ -148,6 +157,7 @@ class WorkerSettings(BaseSettings):
     def for_workers(self) -> dict[str, str]:
         """Returns the environment variables that give a worker these settings."""
         found = self.model_dump(include=set(WorkerSettings.model_fields))
+        found["batch_sources"] = ",".join(self.batch_sources)
         return {name.upper(): str(value) for name, value in found.items() if value != ""}
 
 
@@ -226,8 +236,18 @@ class ControllerSettings(WorkerSettings):
             found["IDLE_SHUTDOWN_SECONDS"] = str(seconds)
         return found
 
-    def check_access(self) -> None:
-        """Raises SettingsError when everybody could use the controller without ALLOW_ANONYMOUS=on."""
+    def check_access(self, bind: str = "127.0.0.1") -> None:
+        """Raises SettingsError when everybody could use the controller without ALLOW_ANONYMOUS=on.
+
+        Batches read buckets of the user, so they need tokens, unless `bind`, the address at which the
+        controller listens, can be reached from this machine alone and without a proxy.
+        """
+        if self.batch_sources and not self.tokens and not LOOPBACK.fullmatch(bind):
+            raise SettingsError(
+                f"{describe(type(self), 'api_tokens')} is not set, but BATCH_SOURCES is. Set it, because"
+                " everybody could have those buckets read; without it, BIND must be an address that only this"
+                " machine reaches, such as 127.0.0.1:8000"
+            )
         if not self.tokens and self.allow_anonymous == "off":
             raise SettingsError(
                 f"{describe(type(self), 'api_tokens')} is not set. Set it, or ALLOW_ANONYMOUS=on if"

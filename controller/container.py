@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
 
+from cloud.batches.store import BatchStore, queue_name
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.call_counts import UnbookedCalls, call_counts
 from cloud.clients import Clients
@@ -20,6 +21,7 @@ from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observer import Observer
 from controller.autoscaling.planner import Policy
 from controller.autoscaling.user_data import render
+from controller.batches.batches import Batches
 from controller.dashboard.fleet_collector import FleetCollector
 from controller.dashboard.fleet_view import FleetView
 from controller.dashboard.forecast import Forecast
@@ -92,6 +94,16 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         replay=ScalingReplay(policy, settings.price_per_hour),
         charged=is_aws(clients.s3.meta.endpoint_url),
     )
+    request_ids = RequestIds(state, journal.shard)
+    batches = Batches(
+        clients.s3,
+        BatchStore(state, outputs),
+        RequestQueue(clients.sqs, queue_name(settings.request_queue)),
+        request_ids,
+        settings.batch_sources,
+        settings.price_per_hour,
+        wake_autoscaler.set,
+    )
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared)
     forecast = Forecast(latest, policy)
@@ -103,7 +115,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         access,
         Quota(settings.images_per_minute),
         inputs,
-        RequestIds(state, journal.shard),
+        request_ids,
         submissions,
         polling,
         IdempotencyKeys(state),
@@ -116,6 +128,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         WaitLimits(settings.web_threads),
         FleetCollector(latest, settings.price_per_hour),
         dependencies,
+        batches,
     )
 
 
@@ -162,3 +175,10 @@ def start_autoscaler(autoscaler: Autoscaler) -> None:
         thread.join(LAST_RUN_SECONDS)
 
     atexit.register(end)
+
+
+def start_batches(batches: Batches) -> None:
+    """Keeps open batches going in a thread, if there may be any. Must be called after a fork, too."""
+    if batches.on:
+        stop = Event()
+        Thread(target=batches.run, args=[stop], name="batches", daemon=True).start()
