@@ -180,7 +180,7 @@ class Batches:
 
     def _changed(self, watched: WatchedBatch) -> BatchAnswer:
         watched.forget()
-        self.keeper.wake.set()
+        self.keeper.hurry()
         self.wake_autoscaler()
         return self._describe(watched)
 

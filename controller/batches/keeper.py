@@ -6,9 +6,9 @@ by another one at the same time, or again, without harm.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from threading import BoundedSemaphore, Event, Thread
+from threading import BoundedSemaphore, Event, Lock, Thread
 from typing import NamedTuple
 
 from cloud.batches.batch import Batch
@@ -17,7 +17,6 @@ from cloud.buckets import JsonObjects
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
-from cloud.shared_reading import SharedReading
 from controller.batches.lister import Lister
 from controller.batches.load import BatchLoad
 from controller.batches.missing import all_of, mask_of, missing
@@ -66,7 +65,10 @@ class Keeper:
         self._listing: dict[str, Thread] = {}
         self._slots = BoundedSemaphore(MOST_LISTINGS)
         self._quiet: dict[str, Quiet] = {}
-        self._loads: SharedReading[tuple[BatchLoad, ...]] = SharedReading(LOADS_SECONDS)
+        self._loads: dict[str, BatchLoad] = {}
+        self._loads_until = float("-inf")
+        """When the loads must be read again, by `clock`."""
+        self._reading = Lock()
 
     def run(self, stop: Event) -> None:
         """Looks from time to time, and when woken, until `stop` is set. Set `wake` too to end it at once."""
@@ -96,7 +98,10 @@ class Keeper:
         self._quiet = {one.batch_id: q for one in opened if (q := self._quiet.get(one.batch_id))}
         if not opened:
             return IDLE_SECONDS
-        return min(LONGEST_BUSY_SECONDS, BUSY_SECONDS * max(1.0, objects / 1000))
+        pause = min(LONGEST_BUSY_SECONDS, BUSY_SECONDS * max(1.0, objects / 1000))
+        with self._reading:
+            self._read_loads(opened, pause + SPACING_SECONDS)
+        return pause
 
     def list(self, batch: Batch) -> None:
         """Lists a batch in a thread of its own."""
@@ -105,14 +110,22 @@ class Keeper:
             thread = Thread(target=self._list, args=[batch], name="list-batch", daemon=True)
             self._listing[batch.batch_id] = thread
             thread.start()
-        self.wake.set()
+        self.hurry()
 
     def loads(self) -> tuple[BatchLoad, ...]:
         """Returns what the open batches ask of the fleet, or asked some seconds ago.
 
         Raises CloudError when S3 fails.
         """
-        return self._loads.get(self._read_loads)
+        with self._reading:
+            if self.clock() >= self._loads_until:
+                self._read_loads(self.store.opened(), LOADS_SECONDS)
+            return tuple(self._loads.values())
+
+    def hurry(self) -> None:
+        """Looks at once, because something has changed."""
+        self._loads_until = float("-inf")
+        self.wake.set()
 
     def _list(self, batch: Batch) -> None:
         try:
@@ -124,7 +137,7 @@ class Keeper:
             log.exception("the batch could not be listed", extra={"request_id": batch.batch_id})
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
-        self.wake.set()
+        self.hurry()
 
     def _keep(self, one: OpenRound) -> int:
         """Does what one batch needs. Returns the number of its result objects."""
@@ -141,7 +154,7 @@ class Keeper:
         elif progress.batch.budget is not None and progress.dollars >= progress.batch.budget:
             self.store.cancel(one.batch_id, out_of_budget(progress))
             watched.forget()
-            self.wake.set()
+            self.hurry()
         elif progress.listed is None:
             if now() - progress.manifest_at > TAKEN_OVER_AFTER:
                 self.list(progress.batch)
@@ -193,13 +206,24 @@ class Keeper:
         self.queue.send(part.model_dump_json() for part in slices)
         self.wake_autoscaler()
 
-    def _read_loads(self) -> tuple[BatchLoad, ...]:
-        found = [self.watch.of(batch_id) for batch_id in self.store.open()]
-        return tuple(
-            load_of(progress)
-            for watched in found
-            if watched and not (progress := watched.progress()).summary and progress.cancelled is None
-        )
+    def _read_loads(self, opened: Iterable[OpenRound], seconds: float) -> None:
+        """Reads what the open batches ask of the fleet, and relies on it for so many seconds.
+
+        A batch that cannot be read asks for what it asked for before.
+        """
+        before, self._loads = self._loads, {}
+        for batch_id in dict.fromkeys(one.batch_id for one in opened):
+            try:
+                watched = self.watch.of(batch_id)
+                progress = watched.progress() if watched else None
+            except CloudError as error:
+                log.warning("%s", error, extra={"request_id": batch_id})
+                if batch_id in before:
+                    self._loads[batch_id] = before[batch_id]
+                continue
+            if progress and not progress.summary and progress.cancelled is None:
+                self._loads[batch_id] = load_of(progress)
+        self._loads_until = self.clock() + seconds
 
 
 def load_of(progress: Progress) -> BatchLoad:

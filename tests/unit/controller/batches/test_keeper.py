@@ -280,6 +280,21 @@ def test_the_fleet_is_told_what_is_left(store, slices, keeper, begin):
     assert load.budget_left == pytest.approx(99, abs=0.01)
 
 
+def test_the_fleet_is_told_without_a_call_while_the_keeper_looks_anyway(
+    store, keeper, begin, clock, aws, on_call
+):
+    begin("1.jpg")
+    pause = keeper.look()
+    called = []
+    on_call(aws.s3, "ListObjectsV2", called.append)
+    clock.now += pause
+    assert [load.images for load in keeper.loads()] == [1]
+    assert called == []
+    keeper.hurry()
+    keeper.loads()
+    assert called != []
+
+
 def test_a_batch_that_cannot_be_read_does_not_hold_up_the_others(store, slices, keeper, begin):
     store.state.write(f"open-batches/{'0' * 32}", b"")
     store.state.write(f"batches/{'0' * 32}/batch.json", b"broken")
