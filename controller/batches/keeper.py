@@ -6,10 +6,9 @@ by another one at the same time, or again, without harm.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
-from threading import BoundedSemaphore, Event, Lock, Thread
-from typing import NamedTuple
+from threading import BoundedSemaphore, Event, Thread
 
 from cloud.batches.batch import Batch
 from cloud.batches.store import BatchStore, OpenRound, put_once, summary_key
@@ -18,10 +17,9 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
 from controller.batches.lister import Lister
-from controller.batches.load import BatchLoad
-from controller.batches.missing import all_of, mask_of, missing
+from controller.batches.loads import Loads
 from controller.batches.progress import Progress
-from controller.batches.slicing import slice_size
+from controller.batches.repair import Repair
 from controller.batches.summary import Summary, summarise
 from controller.batches.watch import Watch, WatchedBatch
 from controller.batches.wording import out_of_budget
@@ -34,18 +32,7 @@ LONGEST_BUSY_SECONDS = 30.0
 SPACING_SECONDS = 0.5  # between two looks, however often the keeper is woken
 TAKEN_OVER_AFTER = timedelta(seconds=60)  # the process that lists may have died
 FORGOTTEN_AFTER = timedelta(minutes=10)  # a process must have died between two writes
-QUIET_SECONDS = 60.0  # without a new row, after which slices may be lost
-LOADS_SECONDS = 5.0
 MOST_LISTINGS = 4  # at the same time; others wait
-
-
-class Quiet(NamedTuple):
-    """Since when a batch has no new row."""
-
-    rows: int
-    since: float
-    empty: bool = False
-    """Whether the queue was empty when it was counted last."""
 
 
 class Keeper:
@@ -59,16 +46,13 @@ class Keeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.queue, self.watch, self.lister = store, queue, watch, lister
-        self.wake_autoscaler, self.clock = wake_autoscaler, clock
+        self.wake_autoscaler = wake_autoscaler
+        self.repair = Repair(store, queue, clock)
+        self.loads = Loads(store, watch, clock)
         self.wake = Event()
         """Set to look at once."""
         self._listing: dict[str, Thread] = {}
         self._slots = BoundedSemaphore(MOST_LISTINGS)
-        self._quiet: dict[str, Quiet] = {}
-        self._loads: dict[str, BatchLoad] = {}
-        self._loads_until = float("-inf")
-        """When the loads must be read again, by `clock`."""
-        self._reading = Lock()
 
     def run(self, stop: Event) -> None:
         """Looks from time to time, and when woken, until `stop` is set. Set `wake` too to end it at once."""
@@ -95,12 +79,10 @@ class Keeper:
                 log.warning("%s", error, extra={"request_id": one.batch_id})
             except Exception:
                 log.exception("the batch could not be looked after", extra={"request_id": one.batch_id})
-        self._quiet = {one.batch_id: q for one in opened if (q := self._quiet.get(one.batch_id))}
         if not opened:
             return IDLE_SECONDS
         pause = min(LONGEST_BUSY_SECONDS, BUSY_SECONDS * max(1.0, objects / 1000))
-        with self._reading:
-            self._read_loads(opened, pause + SPACING_SECONDS)
+        self.loads.read(opened, pause + SPACING_SECONDS)
         return pause
 
     def list(self, batch: Batch) -> None:
@@ -112,19 +94,9 @@ class Keeper:
             thread.start()
         self.hurry()
 
-    def loads(self) -> tuple[BatchLoad, ...]:
-        """Returns what the open batches ask of the fleet, or asked some seconds ago.
-
-        Raises CloudError when S3 fails.
-        """
-        with self._reading:
-            if self.clock() >= self._loads_until:
-                self._read_loads(self.store.opened(), LOADS_SECONDS)
-            return tuple(self._loads.values())
-
     def hurry(self) -> None:
         """Looks at once, because something has changed."""
-        self._loads_until = float("-inf")
+        self.loads.forget()
         self.wake.set()
 
     def _list(self, batch: Batch) -> None:
@@ -159,7 +131,7 @@ class Keeper:
             if now() - progress.manifest_at > TAKEN_OVER_AFTER:
                 self.list(progress.batch)
         else:
-            self._repair(watched, progress)
+            self.repair.look(watched, progress)
         return progress.tally.objects
 
     def _finish(self, watched: WatchedBatch, progress: Progress) -> None:
@@ -175,62 +147,7 @@ class Keeper:
         )
         put_once(JsonObjects(self.store.state, Summary), summary_key(batch_id, progress.round), summary)
         self.store.close(batch_id, progress.round)
+        self.repair.forget(batch_id)
         watched.forget()
         self.wake_autoscaler()
         log.info("the batch is finished", extra={"request_id": batch_id})
-
-    def _repair(self, watched: WatchedBatch, progress: Progress) -> None:
-        """Sends the slices of images without a row again, if the queue has been empty for long enough."""
-        batch_id, rows = progress.batch.batch_id, sum(progress.tally.rows.values())
-        quiet = self._quiet.get(batch_id)
-        if quiet is None or quiet.rows != rows:
-            self._quiet[batch_id] = Quiet(rows, self.clock())
-        elif self.clock() - quiet.since >= QUIET_SECONDS:
-            if self.queue.counts().backlog:
-                self._quiet[batch_id] = Quiet(rows, self.clock())
-            elif not quiet.empty:
-                self._quiet[batch_id] = quiet._replace(empty=True)
-            else:
-                self._send_missing(watched, progress)
-                self._quiet[batch_id] = Quiet(rows, self.clock())
-
-    def _send_missing(self, watched: WatchedBatch, progress: Progress) -> None:
-        batch_id, round = progress.batch.batch_id, progress.round
-        if found := self.store.round(batch_id, round) if round > 1 else None:
-            expected = {part.manifest: mask_of(part.positions) for part in found.parts}
-        else:
-            expected = {n: all_of(n, progress.images) for n in range(progress.manifests)}
-        size, results = slice_size(progress.images), self.store.results(batch_id)
-        slices = missing(batch_id, expected, results, watched.answered, size, round)
-        log.warning("slices of the batch are sent again", extra={"request_id": batch_id})
-        self.queue.send(part.model_dump_json() for part in slices)
-        self.wake_autoscaler()
-
-    def _read_loads(self, opened: Iterable[OpenRound], seconds: float) -> None:
-        """Reads what the open batches ask of the fleet, and relies on it for so many seconds.
-
-        A batch that cannot be read asks for what it asked for before.
-        """
-        before, self._loads = self._loads, {}
-        for batch_id in dict.fromkeys(one.batch_id for one in opened):
-            try:
-                watched = self.watch.of(batch_id)
-                progress = watched.progress() if watched else None
-            except CloudError as error:
-                log.warning("%s", error, extra={"request_id": batch_id})
-                if batch_id in before:
-                    self._loads[batch_id] = before[batch_id]
-                continue
-            if progress and not progress.summary and progress.cancelled is None:
-                self._loads[batch_id] = load_of(progress)
-        self._loads_until = self.clock() + seconds
-
-
-def load_of(progress: Progress) -> BatchLoad:
-    batch = progress.batch
-    return BatchLoad(
-        images=progress.waiting,
-        listing=progress.listed is None,
-        deadline=batch.deadline.timestamp() if batch.deadline else None,
-        budget_left=max(0.0, batch.budget - progress.dollars) if batch.budget is not None else None,
-    )
