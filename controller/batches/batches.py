@@ -54,6 +54,11 @@ class Batches:
     def on(self) -> bool:
         return bool(self.sources)
 
+    def need_sources(self) -> None:
+        """Raises BatchesOff when there are no sources, so that nothing need be read."""
+        if not self.on:
+            raise BatchesOff("There are no batches here: BATCH_SOURCES is not set.")
+
     def loads(self) -> Sequence[BatchLoad]:
         """Returns what the open batches ask of the fleet, or asked some seconds ago."""
         return self.keeper.loads.get() if self.on else ()
@@ -84,7 +89,7 @@ class Batches:
 
     def newest(self, client: str) -> list[Batch]:
         """Returns the newest batches of a client, the last one first."""
-        self._need_sources()
+        self.need_sources()
         found: list[Batch] = []
         for batch_id in sorted(self.store.batch_ids(), key=asked_at, reverse=True):
             batch = self._stored(batch_id)
@@ -130,12 +135,12 @@ class Batches:
 
     def find(self, batch_id: str) -> WatchedBatch | None:
         """Returns None when there is no batch with this id. A guess costs no call of AWS."""
-        self._need_sources()
+        self.need_sources()
         return self.watch.of(batch_id) if self.ids.genuine(batch_id) else None
 
     def check(self, order: Order) -> None:
         """Raises SourceNotAllowed when the source is not among BATCH_SOURCES."""
-        self._need_sources()
+        self.need_sources()
         if not any(is_under(order.source, source) for source in self.sources):
             raise SourceNotAllowed(
                 f"{order.source} is not among the sources that batches may read (BATCH_SOURCES). Whoever runs"
@@ -145,10 +150,6 @@ class Batches:
     def run(self, stop: Event) -> None:
         """Keeps the open batches going until `stop` is set."""
         self.keeper.run(stop)
-
-    def _need_sources(self) -> None:
-        if not self.on:
-            raise BatchesOff("There are no batches here: BATCH_SOURCES is not set.")
 
     def _found(self, batch_id: str) -> WatchedBatch:
         if found := self.watch.of(batch_id):

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from urllib.parse import quote
 
 from flask import Blueprint, Response, g, request, url_for
-from werkzeug.exceptions import BadRequest, NotAcceptable, NotFound, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, NotAcceptable, NotFound, RequestEntityTooLarge, ServiceUnavailable
 from werkzeug.http import unquote_header_value
 
 from cloud.batches.batch import Batch
@@ -37,7 +37,7 @@ FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 @batches.post("")
 def ask() -> Response:
     """Begins a batch. A browser is redirected to its page."""
-    request.max_content_length = MOST_BYTES
+    services().batches.need_sources()
     order, asked = read_body()
     key = request.headers.get("Idempotency-Key")
     use = None
@@ -126,12 +126,15 @@ def show_batch_image(batch_id: str) -> Response:
 
 def read_body() -> tuple[Order, object]:
     """Returns what is asked for, and how it was sent. Raises BadBatch when it cannot be understood."""
-    if request.mimetype in FORMS:
-        return read_form(request.form), request.form
-    if not request.is_json:
-        raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")
+    request.max_content_length = MOST_BYTES
     try:
+        if request.mimetype in FORMS:
+            return read_form(request.form), request.form
+        if not request.is_json:
+            raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")
         asked = request.get_json()
+    except RequestEntityTooLarge:
+        raise BadBatch(f"This is too long: a batch is asked for in at most {MOST_BYTES:,} bytes.") from None
     except BadRequest:
         raise BadBatch("This is no valid JSON.") from None
     return read_order(asked), asked
