@@ -107,6 +107,15 @@ class Bucket:
                 for item in page.get("Contents", []):
                     yield item["Key"], item["LastModified"]
 
+    def names(self, folder: str) -> Iterator[str]:
+        """Yields what lies directly in a folder, whose name ends with "/", and so do those of its folders."""
+        with calling(f"list s3://{self.name}/{folder}"):
+            for page in self.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=folder, Delimiter="/"
+            ):
+                yield from (item["Key"].removeprefix(folder) for item in page.get("Contents", []))
+                yield from (item["Prefix"].removeprefix(folder) for item in page.get("CommonPrefixes", []))
+
 
 def bucket_and_key(s3: S3Client, url: str) -> tuple[Bucket, str]:
     """Returns the bucket and the key that `s3://bucket/key` names."""

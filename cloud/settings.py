@@ -1,5 +1,6 @@
 """The settings of both tiers. They are environment variables with the names of the fields in capitals."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
@@ -27,6 +28,9 @@ QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 SourceUrl = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
+
+LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost|\[::1\])(:\d+)?")
+"""The addresses that only programs of this machine reach."""
 
 ABANDONED_BOOT_TIMEOUTS = 2  # idle for so long, a worker that no controller terminates ends by itself
 
@@ -237,8 +241,18 @@ class ControllerSettings(WorkerSettings):
             found["IDLE_SHUTDOWN_SECONDS"] = str(seconds)
         return found
 
-    def check_access(self) -> None:
-        """Raises SettingsError when everybody could use the controller without ALLOW_ANONYMOUS=on."""
+    def check_access(self, bind: str = "127.0.0.1") -> None:
+        """Raises SettingsError when everybody could use the controller without ALLOW_ANONYMOUS=on.
+
+        Batches read buckets of the user, so they need tokens, unless `bind`, the address at which the
+        controller listens, can be reached from this machine alone and without a proxy.
+        """
+        if self.batch_sources and not self.tokens and not LOOPBACK.fullmatch(bind):
+            raise SettingsError(
+                f"{describe(type(self), 'api_tokens')} is not set, but BATCH_SOURCES is. Set it, because"
+                " everybody could have those buckets read; without it, BIND must be an address that only this"
+                " machine reaches, such as 127.0.0.1:8000"
+            )
         if not self.tokens and self.allow_anonymous == "off":
             raise SettingsError(
                 f"{describe(type(self), 'api_tokens')} is not set. Set it, or ALLOW_ANONYMOUS=on if"

@@ -6,6 +6,7 @@ from controller.web.cross_site import refuse_cross_site, refuse_foreign_host
 from controller.web.errors import register_error_handlers
 from controller.web.metrics import end_request, start_request
 from controller.web.routes.api import api
+from controller.web.routes.batches import batches
 from controller.web.routes.events import events
 from controller.web.routes.fleet import fleet
 from controller.web.routes.health import health
@@ -33,7 +34,7 @@ def create_app(services: Services) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["services"] = services
-    for routes in (upload, requests, events, fleet, metrics, health, api):
+    for routes in (upload, requests, events, batches, fleet, metrics, health, api):
         app.register_blueprint(routes)
     app.before_request(start_request)
     app.before_request(refuse_foreign_host)

@@ -1,10 +1,12 @@
 """Creates the objects of the controller and connects them."""
 
 import atexit
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
 
+from cloud.batches.store import BatchStore, queue_name
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.call_counts import UnbookedCalls, call_counts
 from cloud.clients import Clients
@@ -20,6 +22,7 @@ from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observer import Observer
 from controller.autoscaling.planner import Policy
 from controller.autoscaling.user_data import render
+from controller.batches.batches import Batches
 from controller.dashboard.fleet_collector import FleetCollector
 from controller.dashboard.fleet_view import FleetView
 from controller.dashboard.forecast import Forecast
@@ -95,6 +98,8 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         replay=ScalingReplay(policy, settings.price_per_hour),
         charged=is_aws(clients.s3.meta.endpoint_url),
     )
+    request_ids = RequestIds(state, journal.shard)
+    batches = make_batches(settings, clients, request_ids, wake_autoscaler.set)
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared)
     forecast = Forecast(latest, policy)
@@ -106,7 +111,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         access,
         Quota(settings.images_per_minute),
         inputs,
-        RequestIds(state, journal.shard),
+        request_ids,
         submissions,
         polling,
         IdempotencyKeys(state),
@@ -119,6 +124,25 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         WaitLimits(settings.web_threads),
         FleetCollector(latest, settings.price_per_hour),
         dependencies,
+        batches,
+    )
+
+
+def make_batches(
+    settings: ControllerSettings,
+    clients: Clients,
+    request_ids: RequestIds,
+    wake_autoscaler: Callable[[], None] = lambda: None,
+) -> Batches:
+    buckets = Bucket(clients.s3, settings.state_bucket), Bucket(clients.s3, settings.output_bucket)
+    return Batches(
+        clients.s3,
+        BatchStore(*buckets),
+        RequestQueue(clients.sqs, queue_name(settings.request_queue)),
+        request_ids,
+        settings.batch_sources,
+        settings.price_per_hour,
+        wake_autoscaler,
     )
 
 
@@ -165,3 +189,10 @@ def start_autoscaler(autoscaler: Autoscaler) -> None:
         thread.join(LAST_RUN_SECONDS)
 
     atexit.register(end)
+
+
+def start_batches(batches: Batches) -> None:
+    """Keeps open batches going in a thread, if there may be any. Must be called after a fork, too."""
+    if batches.on:
+        stop = Event()
+        Thread(target=batches.run, args=[stop], name="batches", daemon=True).start()

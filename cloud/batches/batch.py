@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from cloud.batches.slice import Slice
 from cloud.clock import now
 from cloud.prediction import Failure, Label, Status
 
@@ -71,6 +72,8 @@ class Manifest(BaseModel, frozen=True):
     """
 
     images: tuple[ListedImage, ...]
+    others: int = 0
+    """The objects that are no images, since those of the manifest before."""
 
 
 class Listed(BaseModel, frozen=True):
@@ -88,6 +91,18 @@ class Listed(BaseModel, frozen=True):
     """Whether there are more images than the limit of the batch."""
     failure: str = ""
     """Why the listing ended early, in words, or "" if it did not."""
+
+
+class Round(BaseModel, frozen=True):
+    """What is tried again in a round after the first one.
+
+    It is written once, as `batches/<batch-id>/round-<number>.json` in the state bucket.
+    """
+
+    images: int
+    parts: tuple[Slice, ...]
+    """The images, as one slice for each manifest that has some of them."""
+    asked_at: datetime = Field(default_factory=now)
 
 
 class Row(BaseModel, frozen=True):

@@ -6,7 +6,10 @@
 | state | `batches/<batch-id>/manifests/<number>.json` | up to 1,000 of its images |
 | state | `batches/<batch-id>/listed.json` | the totals, once all manifests are written |
 | state | `batches/<batch-id>/cancelled` | why it was cancelled, as text |
+| state | `batches/<batch-id>/round-<number>.json` | which images that failed are tried again |
+| state | `batches/<batch-id>/summary-<round>.json` | what came of it, once a round is finished |
 | state | `open-batches/<batch-id>` | that it is not finished; the object is empty |
+| state | `open-batches/<batch-id>-<round>` | the same of a later round |
 | output | `batches/<batch-id>/results/<number>/<name>.jsonl` | rows; the name says which and how many |
 
 Several result objects may have the same row, because SQS delivers a message at least once. The row counts
@@ -18,9 +21,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
-from cloud.batches.batch import Batch, Listed, Manifest, Row
+from cloud.batches.batch import Batch, Listed, Manifest, Round, Row
 from cloud.batches.slice import Slice
 from cloud.buckets import Bucket, JsonObjects
 from cloud.errors import Conflict, NotFound
@@ -93,6 +96,14 @@ def results_of(batch_id: str) -> str:
     return f"{BATCHES}{batch_id}/results/"
 
 
+class OpenRound(NamedTuple):
+    """A round of a batch that is not finished."""
+
+    batch_id: str
+    round: int
+    since: datetime
+
+
 class BatchStore:
     """Reads and writes what is stored about batches. Workers write results, and read the rest."""
 
@@ -101,6 +112,7 @@ class BatchStore:
         self._batches = JsonObjects(state, Batch)
         self._manifests = JsonObjects(state, Manifest)
         self._listed = JsonObjects(state, Listed)
+        self._rounds = JsonObjects(state, Round)
 
     def get(self, batch_id: str) -> Batch | None:
         return self._batches.get(f"{BATCHES}{batch_id}/batch.json")
@@ -143,11 +155,36 @@ class BatchStore:
 
     def open(self) -> list[str]:
         """Returns the batch-ids of the batches that are not finished."""
-        return [key.removeprefix(OPEN) for key in self.state.keys(OPEN)]
+        return list(dict.fromkeys(one.batch_id for one in self.opened()))
 
-    def close(self, batch_id: str) -> None:
-        """Notes that a batch is finished."""
-        self.state.delete(OPEN + batch_id)
+    def opened(self) -> Iterator["OpenRound"]:
+        """Yields the rounds that are not finished."""
+        for key, at in self.state.listing(OPEN):
+            batch_id, _, round = key.removeprefix(OPEN).partition("-")
+            yield OpenRound(batch_id, int(round or 1), at)
+
+    def close(self, batch_id: str, round: int = 1) -> None:
+        """Notes that a round of a batch is finished."""
+        self.state.delete(marker(batch_id, round))
+
+    def notes(self, batch_id: str) -> set[str]:
+        """Returns the names of what is stored about a batch in the state bucket, but for its manifests."""
+        return set(self.state.names(f"{BATCHES}{batch_id}/"))
+
+    def batch_ids(self) -> Iterator[str]:
+        """Yields the batch-ids of all batches that are still stored."""
+        return (name.removesuffix("/") for name in self.state.names(BATCHES))
+
+    def round(self, batch_id: str, number: int) -> Round | None:
+        return self._rounds.get(f"{BATCHES}{batch_id}/round-{number}.json")
+
+    def put_round(self, batch_id: str, number: int, round: Round) -> bool:
+        """Opens the batch again, and notes what is tried in this round, which is not the first one.
+
+        Returns whether it was written. The first one stays.
+        """
+        self.state.write(marker(batch_id, number), b"")
+        return put_once(self._rounds, f"{BATCHES}{batch_id}/round-{number}.json", round)
 
     def results(self, batch_id: str, manifest: int | None = None) -> Iterator[Result]:
         """Yields the result objects of a batch, or of one of its manifests, in the order of their keys."""
@@ -171,8 +208,17 @@ class BatchStore:
         return [Row.model_validate_json(line) for line in body.splitlines()]
 
 
+def marker(batch_id: str, round: int) -> str:
+    """Returns the key of the object that says that a round of a batch is open."""
+    return f"{OPEN}{batch_id}" + (f"-{round}" if round > 1 else "")
+
+
 def manifest_key(batch_id: str, number: int) -> str:
     return f"{BATCHES}{batch_id}/manifests/{number:05d}.json"
+
+
+def summary_key(batch_id: str, round: int) -> str:
+    return f"{BATCHES}{batch_id}/summary-{round}.json"
 
 
 def put_once(objects: JsonObjects[T], key: str, value: T) -> bool:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.request_queue import QueueCounts, RequestQueue
+from cloud.shared_reading import SharedReading
 from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet, Instance
@@ -21,7 +22,6 @@ from controller.autoscaling.instance_ledger import instance_seconds, stopped_sec
 from controller.dashboard.bill import Bill, bill
 from controller.dashboard.fleet_chart import since
 from controller.dashboard.scaling_costs import Scaling, ScalingCosts, ScalingReplay
-from controller.dashboard.shared_reading import SharedReading
 from controller.image_requests.results import model_in_words
 
 FRESH_SECONDS = 1.0  # an answer is reused for at least this long

@@ -7,8 +7,8 @@ from contextlib import suppress
 from time import monotonic
 
 from cloud.errors import CloudError
+from cloud.shared_reading import SharedReading
 from controller.autoscaling.fleet_state import FleetState, SharedState
-from controller.dashboard.shared_reading import SharedReading
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel
 
+from cloud.shared_reading import SharedReading
 from controller.autoscaling.fleet_history import Sample, SentByMinute, sent_in
 from controller.autoscaling.fleet_state import FleetState
 from controller.autoscaling.observation import BOOT_GUESS_SECONDS
 from controller.autoscaling.planner import Policy
 from controller.autoscaling.replay import TooMuch, Worker, billed_seconds
-from controller.dashboard.shared_reading import SharedReading
 
 FRESH_SECONDS = 60.0
 REPLAYING_SHARE = 0.01  # the largest share of the time spent on replays

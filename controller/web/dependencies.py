@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from cloud.errors import CloudError
-from controller.dashboard.shared_reading import SharedReading
+from cloud.shared_reading import SharedReading
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from cloud.errors import CloudError
+from controller.batches.errors import BadBatch, BatchesOff, SourceNotAllowed
 from controller.image_requests import errors
 from controller.web.negotiation import accepted_form
 from controller.web.rate_limits import OverQuota, TooManyImages
@@ -24,6 +25,9 @@ STATUSES: dict[type[errors.RequestRefused], int] = {
     errors.NoFile: 400,
     errors.RequestForgotten: 410,
     errors.TooManyFiles: 413,
+    BadBatch: 400,
+    BatchesOff: 404,
+    SourceNotAllowed: 403,
     OverQuota: 429,
     TooManyImages: 413,
 }

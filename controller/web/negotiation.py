@@ -16,13 +16,23 @@ class Form(Enum):
     STEM_LINES = "stem:label lines"
     BARE_LINES = "label lines"
     CSV = "text/csv"
+    JSONL = "application/jsonl"
+    PARQUET = "application/vnd.apache.parquet"
 
 
 PAGE = {"application/json": Form.JSON, "text/html": Form.HTML, "text/plain": Form.STEM_LINES}
 """The forms that are available for every page, by media type."""
 ANSWER = {**PAGE, "text/csv": Form.CSV}
 """The forms of the answer to a request, by media type."""
-LINKED = {"json": Form.JSON, "csv": Form.CSV}
+BATCH = {
+    "application/json": Form.JSON,
+    "text/csv": Form.CSV,
+    "application/jsonl": Form.JSONL,
+    "application/x-ndjson": Form.JSONL,
+    "application/vnd.apache.parquet": Form.PARQUET,
+}
+"""The forms of a batch, by media type."""
+LINKED = {"json": Form.JSON, "csv": Form.CSV, "jsonl": Form.JSONL, "parquet": Form.PARQUET}
 """The forms that `?format=` can select, because a link cannot set an Accept header."""
 
 

@@ -7,6 +7,7 @@ from flask import current_app
 from cloud.buckets import InputBucket
 from cloud.settings import ControllerSettings
 from controller.autoscaling.autoscaler import Autoscaler
+from controller.batches.batches import Batches
 from controller.dashboard.fleet_collector import FleetCollector
 from controller.dashboard.fleet_view import FleetView
 from controller.dashboard.forecast import Forecast
@@ -42,6 +43,7 @@ class Services:
     wait_limits: WaitLimits
     fleet_metrics: FleetCollector
     dependencies: Dependencies
+    batches: Batches
 
 
 def services() -> Services:

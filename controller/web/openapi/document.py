@@ -4,6 +4,8 @@ from typing import Any
 from flask import Flask
 from pydantic.json_schema import models_json_schema
 
+from controller.batches.answer import BatchAnswer
+from controller.batches.order import Order
 from controller.dashboard.fleet_view import FleetAnswer
 from controller.web.answers import RequestAnswer
 from controller.web.cross_site import SAFE_METHODS
@@ -13,7 +15,7 @@ from controller.web.replies import Refusal
 from controller.web.routes.health import Readiness
 from controller.web.token_guard import COOKIE, OPEN
 
-MODELS = (RequestAnswer, FleetAnswer, Readiness, Refusal)
+MODELS = (RequestAnswer, BatchAnswer, FleetAnswer, Readiness, Refusal)
 ABOUT = """\
 Send photos, get back what is on them. Answers are JSON; `Accept: text/plain` gives a line for each image,
 `text/csv` a table, and `text/html` the page that a browser shows. Refusals are JSON, text or a page as well.
@@ -29,7 +31,8 @@ def document(app: Flask, restricted: bool) -> dict[str, Any]:
                 described = operation(rule.endpoint, method, restricted)
                 paths.setdefault(path(rule.rule), {})[method.lower()] = described
     schemas = models_json_schema(
-        [(model, "serialization") for model in MODELS], ref_template="#/components/schemas/{model}"
+        [*((model, "serialization") for model in MODELS), (Order, "validation")],
+        ref_template="#/components/schemas/{model}",
     )[1]["$defs"]
     components: dict[str, Any] = {"schemas": schemas, "responses": REFUSALS}
     if restricted:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from controller.web.openapi.batches import BATCHES
 from controller.web.openapi.parts import (
     ANSWER_FORMAT,
     CSV,
@@ -168,6 +169,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             **refused(404, 503),
         },
     },
+    **BATCHES,
     "fleet.show_fleet": {
         "tags": ["Fleet"],
         "summary": "Queue, instances, decisions and costs",

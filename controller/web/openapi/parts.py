@@ -122,6 +122,11 @@ REFUSALS = {
         "A page of another site has sent this. Send it from this site's own page, or from a program.",
     ),
     "404": refusal("There is nothing at this address.", "not_found", "There is no request '1'."),
+    "406": refusal(
+        "The service cannot answer in this form.",
+        "not_acceptable",
+        "This service cannot write Parquet, because pyarrow is not installed.",
+    ),
     "409": refusal(
         "The request is not in a state for it; the message says what would be right.",
         "conflict",

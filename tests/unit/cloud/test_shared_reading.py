@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from controller.dashboard.shared_reading import SharedReading
+from cloud.shared_reading import SharedReading
 
 
 class Source:

@@ -1,0 +1,182 @@
+"""What can be done with batches: ask for them, look at them, cancel them and try failures again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from threading import Event
+
+from cloud.batches.batch import Batch
+from cloud.batches.source import open_object
+from cloud.batches.store import BatchStore
+from cloud.clients import S3Client
+from cloud.errors import Conflict, NotFound
+from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
+from cloud.request_queue import RequestQueue
+from controller.batches.answer import BatchAnswer, describe
+from controller.batches.errors import BatchesOff, SourceNotAllowed
+from controller.batches.keeper import Keeper
+from controller.batches.keys import Keys
+from controller.batches.lister import Lister, is_image
+from controller.batches.load import BatchLoad
+from controller.batches.order import Order
+from controller.batches.progress import Progress
+from controller.batches.retry import retry
+from controller.batches.rows import Outcome, outcomes
+from controller.batches.watch import Watch, WatchedBatch
+from controller.batches.wording import CANCELLED
+from controller.image_requests.errors import InvalidState
+from controller.image_requests.request_ids import RequestIds
+
+MOST_SHOWN = 100
+
+
+class Batches:
+    """The methods raise BatchesOff when there are no sources, and CloudError when AWS fails."""
+
+    def __init__(
+        self,
+        s3: S3Client,
+        store: BatchStore,
+        queue: RequestQueue,
+        ids: RequestIds,
+        sources: Sequence[str],
+        price_per_hour: float,
+        wake_autoscaler: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.s3, self.store, self.queue, self.ids = s3, store, queue, ids
+        self.sources, self.wake_autoscaler = sources, wake_autoscaler
+        self.watch = Watch(store, price_per_hour)
+        lister = Lister(s3, store, queue, wake_autoscaler)
+        self.keeper = Keeper(store, queue, self.watch, lister, wake_autoscaler)
+        self._keys = Keys(store.state)
+        self._stored = lru_cache(maxsize=1000)(store.get)
+
+    @property
+    def on(self) -> bool:
+        return bool(self.sources)
+
+    def need_sources(self) -> None:
+        """Raises BatchesOff when there are no sources, so that nothing need be read."""
+        if not self.on:
+            raise BatchesOff("There are no batches here: BATCH_SOURCES is not set.")
+
+    def loads(self) -> Sequence[BatchLoad]:
+        """Returns what the open batches ask of the fleet, or asked some seconds ago."""
+        return self.keeper.loads.get() if self.on else ()
+
+    def ask(self, order: Order, client: str, key: tuple[str, str] | None = None) -> Batch:
+        """Begins a batch, and returns it.
+
+        `key` is the name of an Idempotency-Key's object, and a hash of what was asked: if the same was asked
+        with it before, returns that batch. Raises SourceNotAllowed, or IdempotencyKeyReused if the key
+        belongs to another batch.
+        """
+        self.check(order)
+        batch = order.batch(self.ids.new(), client)
+        if key:
+            batch = batch.model_copy(update={"batch_id": self._keys.claim(*key, batch.batch_id)})
+        try:
+            self.store.put(batch)
+        except Conflict:
+            return self._found(batch.batch_id).batch
+        self.watch.know(batch)
+        self.keeper.list(batch)
+        return batch
+
+    def answer(self, batch_id: str) -> BatchAnswer | None:
+        """Returns how far a batch is, or None when there is none with this id."""
+        watched = self.find(batch_id)
+        return self._describe(watched) if watched else None
+
+    def newest(self, client: str) -> list[Batch]:
+        """Returns the newest batches of a client, the last one first."""
+        self.need_sources()
+        found: list[Batch] = []
+        for batch_id in sorted(self.store.batch_ids(), key=asked_at, reverse=True):
+            batch = self._stored(batch_id)
+            if batch and batch.client == client:
+                found.append(batch)
+                if len(found) == MOST_SHOWN:
+                    break
+        return found
+
+    def cancel(self, batch_id: str) -> BatchAnswer | None:
+        """Stops a batch. Raises InvalidState when it has finished."""
+        if (watched := self.find(batch_id)) is None:
+            return None
+        progress = watched.read()
+        if progress.summary and progress.cancelled is None:
+            raise InvalidState("This batch has finished, so there is nothing to cancel.")
+        self.store.cancel(batch_id, CANCELLED)
+        return self._changed(watched)
+
+    def retry(self, batch_id: str) -> BatchAnswer | None:
+        """Tries again what failed. Raises InvalidState when that is not possible, and says why."""
+        if (watched := self.find(batch_id)) is None:
+            return None
+        retry(self.store, self.queue, watched.read())
+        return self._changed(watched)
+
+    def outcomes(self, progress: Progress) -> Iterator[Outcome]:
+        """Yields the outcomes of a batch's images."""
+        summary = progress.summary
+        return outcomes(
+            self.store,
+            progress.batch.batch_id,
+            manifests=range(summary.manifests) if summary else None,
+            until=summary.until if summary else None,
+            cancelled=progress.cancelled is not None,
+        )
+
+    def open_image(self, batch: Batch, key: str) -> tuple[Iterator[bytes], int]:
+        """Returns an image of a batch in chunks, and its size. Raises NotFound when it is none."""
+        if not key.startswith(batch.prefix) or not is_image(batch, key):
+            raise NotFound(f"{key!r} is no image of the batch {batch.batch_id}")
+        return open_object(self.s3, batch, key)
+
+    def find(self, batch_id: str) -> WatchedBatch | None:
+        """Returns None when there is no batch with this id. A guess costs no call of AWS."""
+        self.need_sources()
+        return self.watch.of(batch_id) if self.ids.genuine(batch_id) else None
+
+    def check(self, order: Order) -> None:
+        """Raises SourceNotAllowed when the source is not among BATCH_SOURCES."""
+        self.need_sources()
+        if not any(is_under(order.source, source) for source in self.sources):
+            raise SourceNotAllowed(
+                f"{order.source} is not among the sources that batches may read (BATCH_SOURCES). Whoever runs"
+                " this service can add it."
+            )
+
+    def run(self, stop: Event) -> None:
+        """Keeps the open batches going until `stop` is set."""
+        self.keeper.run(stop)
+
+    def _found(self, batch_id: str) -> WatchedBatch:
+        if found := self.watch.of(batch_id):
+            return found
+        raise NotFound(f"the batch {batch_id} was deleted")
+
+    def _changed(self, watched: WatchedBatch) -> BatchAnswer:
+        watched.forget()
+        self.keeper.hurry()
+        self.wake_autoscaler()
+        return self._describe(watched)
+
+    def _describe(self, watched: WatchedBatch) -> BatchAnswer:
+        progress = watched.progress()
+        if progress.at_end:
+            self.keeper.wake.set()  # so that it is summed up soon
+        return describe(progress, watched.findings(progress), self.store.outputs.name)
+
+
+def is_under(source: str, allowed: str) -> bool:
+    """Returns whether all keys of the source begin with the prefix that is allowed, in the same bucket."""
+    (bucket, _, prefix), (its_bucket, _, its_prefix) = (
+        text.removeprefix("s3://").partition("/") for text in (source, allowed)
+    )
+    return bucket == its_bucket and prefix.startswith(its_prefix)
+
+
+def asked_at(batch_id: str) -> str:
+    """Returns what batch-ids are sorted by, so that the newest one comes last."""
+    return batch_id[SHARD_DIGITS : SHARD_DIGITS + TIME_DIGITS]

@@ -1,0 +1,153 @@
+"""Keeps the open batches going: lists them, repairs them, stops them at their budget, and finishes them.
+
+Each process of the controller has a keeper. None has a batch to itself: whatever one of them does may be done
+by another one at the same time, or again, without harm.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from threading import BoundedSemaphore, Event, Thread
+
+from cloud.batches.batch import Batch
+from cloud.batches.store import BatchStore, OpenRound, put_once, summary_key
+from cloud.buckets import JsonObjects
+from cloud.clock import now
+from cloud.errors import CloudError
+from cloud.request_queue import RequestQueue
+from controller.batches.lister import Lister
+from controller.batches.loads import Loads
+from controller.batches.progress import Progress
+from controller.batches.repair import Repair
+from controller.batches.summary import Summary, summarise
+from controller.batches.watch import Watch, WatchedBatch
+from controller.batches.wording import out_of_budget
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 450.0  # between two looks while no batch is open
+BUSY_SECONDS = 5.0  # and while there are some, for each page of results
+LONGEST_BUSY_SECONDS = 30.0
+SPACING_SECONDS = 0.5  # between two looks, however often the keeper is woken
+TAKEN_OVER_AFTER = timedelta(seconds=60)  # the process that lists may have died
+FORGOTTEN_AFTER = timedelta(minutes=10)  # a process must have died between two writes
+MOST_LISTINGS = 4  # at the same time; others wait
+
+
+class Keeper:
+    def __init__(
+        self,
+        store: BatchStore,
+        queue: RequestQueue,
+        watch: Watch,
+        lister: Lister,
+        wake_autoscaler: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store, self.queue, self.watch, self.lister = store, queue, watch, lister
+        self.wake_autoscaler = wake_autoscaler
+        self.repair = Repair(store, queue, clock)
+        self.loads = Loads(store, watch, clock)
+        self.wake = Event()
+        """Set to look at once."""
+        self._listing: dict[str, Thread] = {}
+        self._slots = BoundedSemaphore(MOST_LISTINGS)
+
+    def run(self, stop: Event) -> None:
+        """Looks from time to time, and when woken, until `stop` is set. Set `wake` too to end it at once."""
+        while not stop.is_set():
+            seconds = BUSY_SECONDS
+            try:
+                seconds = self.look()
+            except CloudError as error:
+                log.warning("the open batches could not be looked at: %s", error)
+            stop.wait(SPACING_SECONDS)
+            self.wake.wait(seconds)
+            self.wake.clear()
+
+    def look(self) -> float:
+        """Does what the open batches need. Returns the seconds after which to look again.
+
+        Raises CloudError when they cannot be listed.
+        """
+        opened, objects = list(self.store.opened()), 0
+        for one in opened:
+            try:
+                objects += self._keep(one)
+            except CloudError as error:
+                log.warning("%s", error, extra={"request_id": one.batch_id})
+            except Exception:
+                log.exception("the batch could not be looked after", extra={"request_id": one.batch_id})
+        if not opened:
+            return IDLE_SECONDS
+        pause = min(LONGEST_BUSY_SECONDS, BUSY_SECONDS * max(1.0, objects / 1000))
+        self.loads.read(opened, pause + SPACING_SECONDS)
+        return pause
+
+    def list(self, batch: Batch) -> None:
+        """Lists a batch in a thread of its own."""
+        self._listing = {batch_id: thread for batch_id, thread in self._listing.items() if thread.is_alive()}
+        if batch.batch_id not in self._listing:
+            thread = Thread(target=self._list, args=[batch], name="list-batch", daemon=True)
+            self._listing[batch.batch_id] = thread
+            thread.start()
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Looks at once, because something has changed."""
+        self.loads.forget()
+        self.wake.set()
+
+    def _list(self, batch: Batch) -> None:
+        try:
+            with self._slots:
+                self.lister.list(batch)
+        except CloudError as error:
+            log.warning("%s; the listing goes on in a minute", error, extra={"request_id": batch.batch_id})
+        except Exception:
+            log.exception("the batch could not be listed", extra={"request_id": batch.batch_id})
+        if watched := self.watch.of(batch.batch_id):
+            watched.forget()
+        self.hurry()
+
+    def _keep(self, one: OpenRound) -> int:
+        """Does what one batch needs. Returns the number of its result objects."""
+        watched = self.watch.of(one.batch_id)
+        progress = watched.progress() if watched else None
+        if watched is None or progress is None or one.round > progress.round:
+            if now() - one.since > FORGOTTEN_AFTER:  # it was never written what to do
+                self.store.close(one.batch_id, one.round)
+            return 0
+        if progress.summary or one.round < progress.round:
+            self.store.close(one.batch_id, one.round)
+        elif progress.at_end:
+            self._finish(watched, progress)
+        elif progress.batch.budget is not None and progress.dollars >= progress.batch.budget:
+            self.store.cancel(one.batch_id, out_of_budget(progress))
+            watched.forget()
+            self.hurry()
+        elif progress.listed is None:
+            if now() - progress.manifest_at > TAKEN_OVER_AFTER:
+                self.list(progress.batch)
+        else:
+            self.repair.look(watched, progress)
+        return progress.tally.objects
+
+    def _finish(self, watched: WatchedBatch, progress: Progress) -> None:
+        batch_id = progress.batch.batch_id
+        summary = summarise(
+            self.store,
+            batch_id,
+            manifests=progress.manifests,
+            images=progress.images,
+            cancelled=progress.cancelled is not None,
+            milliseconds=progress.tally.milliseconds,
+            dollars=progress.dollars,
+        )
+        put_once(JsonObjects(self.store.state, Summary), summary_key(batch_id, progress.round), summary)
+        self.store.close(batch_id, progress.round)
+        self.repair.forget(batch_id)
+        watched.forget()
+        self.wake_autoscaler()
+        log.info("the batch is finished", extra={"request_id": batch_id})

@@ -1,0 +1,104 @@
+"""Lists the images of a batch into manifests, and sends their slices.
+
+A manifest is written before its slices are sent, and `listed.json` after all of them. When the process dies,
+another one goes on after the last key of the last manifest. The slices of the last manifests may not have
+been sent by then, so they are sent again. To send a slice twice does no harm. Two listers of the same batch
+write the same manifest, and S3 refuses the second one, which stops.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from cloud.batches.batch import Batch, ListedImage
+from cloud.batches.source import pages
+from cloud.batches.store import BatchStore
+from cloud.clients import S3Client
+from cloud.errors import CloudError
+from cloud.request_queue import RequestQueue
+from controller.batches.listing import Listing, Stopped
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+SENTENCES = {
+    "NoSuchBucket": "There is no bucket {bucket}.",
+    "AccessDenied": "The controller may not list {source}: its role needs s3:ListBucket on this bucket."
+    " If callers have to pay for it, say requester_pays.",
+    "AllAccessDisabled": "AWS has disabled all access to the bucket {bucket}.",
+    "InvalidBucketName": "{bucket} is no name of a bucket.",
+    "PermanentRedirect": "The bucket {bucket} is in another region than the controller.",
+}
+
+
+class Unreadable(Exception):
+    """The source cannot be listed, and will not be. The message says why, for people."""
+
+
+class Lister:
+    def __init__(
+        self,
+        s3: S3Client,
+        store: BatchStore,
+        queue: RequestQueue,
+        wake_autoscaler: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.s3, self.store, self.queue = s3, store, queue
+        self.wake_autoscaler = wake_autoscaler
+
+    def list(self, batch: Batch) -> None:
+        """Lists the batch to its end, after what is listed already.
+
+        Stops when another process lists it too, or when it is cancelled. Raises CloudError when AWS fails in
+        a way that may pass; the batch must then be listed again.
+        """
+        listing = Listing(self.store, self.queue, batch, self.wake_autoscaler)
+        try:
+            listing.resume()
+            if not listing.at_end:
+                for image in images(self.s3, batch, listing):
+                    listing.add(image)
+            listing.finish()
+        except Stopped as reason:
+            log.info("%s", reason, extra={"request_id": batch.batch_id})
+        except Unreadable as reason:
+            log.warning("%s", reason.__cause__, extra={"request_id": batch.batch_id})
+            listing.finish(str(reason))
+
+
+def images(s3: S3Client, batch: Batch, listing: Listing) -> Iterator[ListedImage]:
+    """Yields the images after those that are listed. Notes what else there is.
+
+    Raises Unreadable when the source cannot be listed, and CloudError when another try may succeed.
+    """
+    for page in readable(batch, pages(s3, batch, listing.last_key)):
+        for found in page:
+            if not is_image(batch, found.key) or is_folder(found):
+                listing.others += 1
+            elif batch.limit is not None and listing.images >= batch.limit:
+                listing.truncated = True
+                return
+            else:
+                yield found
+
+
+def readable(batch: Batch, found: Iterator[T]) -> Iterator[T]:
+    """Yields the pages of a source. Raises Unreadable when AWS says that it cannot be listed."""
+    try:
+        yield from found
+    except CloudError as error:
+        if why := SENTENCES.get(error.code):
+            raise Unreadable(why.format(bucket=batch.bucket, source=batch.source)) from error
+        raise
+
+
+def is_image(batch: Batch, key: str) -> bool:
+    """Returns whether the key is that of an image of the batch."""
+    return not key.endswith("/") and (not batch.suffixes or key.lower().endswith(batch.suffixes))
+
+
+def is_folder(found: ListedImage) -> bool:
+    """Returns whether the object only stands for a folder, as Hadoop makes them."""
+    return found.key.endswith("_$folder$") and not found.size

@@ -1,0 +1,113 @@
+"""Reads what somebody asks for, and says what is wrong with it."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+
+from cloud.batches.batch import DEFAULT_SUFFIXES, MOST_TOP_K, Batch
+from cloud.clock import now
+from cloud.settings import SourceUrl, split_at_commas
+from controller.batches.errors import BadBatch
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(
+    r"(?:in\s+)?(\d+(?:\.\d+)?)\s*(s|m|h|d)(?:ec|econds?|in|inutes?|ours?|ays?)?", re.IGNORECASE
+)
+
+
+def read_deadline(value: object) -> object:
+    """Returns a time in place of a duration such as `in 30 minutes` or `30m`."""
+    if isinstance(value, str) and (found := DURATION.fullmatch(value.strip())):
+        return now() + timedelta(seconds=float(found[1]) * UNITS[found[2].lower()])
+    return value
+
+
+def read_dollars(value: object) -> object:
+    return value.strip().removeprefix("$") if isinstance(value, str) else value
+
+
+class Order(BaseModel, extra="forbid"):
+    """The fields of the POST that asks for a batch."""
+
+    source: SourceUrl = Field(
+        description="`s3://bucket/prefix`: all objects whose keys begin with the prefix."
+    )
+    name: str = Field("", max_length=200, description="For people.")
+    suffixes: Annotated[tuple[str, ...], BeforeValidator(split_at_commas)] = Field(
+        DEFAULT_SUFFIXES,
+        description="How the keys of images end, in any case, as a list or with commas. Empty: any.",
+    )
+    limit: int | None = Field(None, ge=1, description="The most images.")
+    top_k: int = Field(5, ge=1, le=MOST_TOP_K, description="How many labels each image gets.")
+    deadline: Annotated[datetime | None, BeforeValidator(read_deadline)] = Field(
+        None, description="`in 30 minutes`, `30m`, or a time in ISO 8601."
+    )
+    budget: Annotated[float | None, BeforeValidator(read_dollars)] = Field(
+        None, gt=0, allow_inf_nan=False, description="Dollars that it may cost, about; then it stops."
+    )
+    requester_pays: bool = Field(False, description="Whether you pay for the calls of S3.")
+
+    @field_validator("suffixes")
+    @classmethod
+    def in_lower_case(cls, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(suffix.lower() for suffix in suffixes if suffix)
+
+    @field_validator("deadline")
+    @classmethod
+    def in_the_future(cls, deadline: datetime | None) -> datetime | None:
+        if deadline is None:
+            return None
+        deadline = deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)
+        if deadline <= now():
+            raise ValueError("it has passed")
+        return deadline
+
+    def batch(self, batch_id: str, client: str) -> Batch:
+        return Batch(batch_id=batch_id, client=client, **self.model_dump())
+
+
+RIGHT = {
+    "source": "it should be s3://bucket/prefix",
+    "name": "it should be text of at most 200 characters",
+    "suffixes": 'it should be a list such as [".jpg", ".png"]',
+    "limit": "it should be a whole number from 1",
+    "top_k": f"it should be a whole number from 1 to {MOST_TOP_K}",
+    "deadline": 'it should be in the future, such as "in 30 minutes", "30m" or "2026-12-01T18:00Z"',
+    "budget": 'it should be a number of dollars, such as 2 or "$2"',
+    "requester_pays": "it should be true or false",
+}
+
+
+def read_order(given: object) -> Order:
+    """Raises BadBatch when something is wrong. Its message names each field."""
+    if not isinstance(given, Mapping):
+        raise BadBatch('Send a JSON object, such as {"source": "s3://bucket/prefix"}.')
+    try:
+        return Order.model_validate(dict(given))
+    except ValidationError as error:
+        raise BadBatch(" ".join(dict.fromkeys(explain(item) for item in error.errors()))) from None
+
+
+def read_form(given: Mapping[str, str]) -> Order:
+    """Does what `read_order` does with the fields of a form, of which empty ones count as missing."""
+    return read_order({name: value for name, value in given.items() if value.strip()})
+
+
+def explain(item: Any) -> str:
+    name = str(item["loc"][0])
+    if name not in RIGHT:
+        return f"{name[:50]!r} is no field of a batch; there are {', '.join(RIGHT)}."
+    if item["type"] == "missing":
+        return f"{name} is missing: {RIGHT[name]}."
+    return f"{name} is {str(item['input'])[:100]!r}, but {RIGHT[name]}."
+
+
+def fingerprint(order: Order, asked: object) -> str:
+    """Returns a hash of what was asked. A deadline such as `30m` is the same whenever it is sent."""
+    deadline = asked.get("deadline") if isinstance(asked, Mapping) else None
+    text = order.model_copy(update={"deadline": None}).model_dump_json() + f"\n{deadline}"
+    return sha256(text.encode()).hexdigest()

@@ -1,0 +1,201 @@
+"""Asks for batches, shows, cancels and retries them, and serves their results and pictures."""
+
+import mimetypes
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from urllib.parse import quote
+
+from flask import Blueprint, Response, g, request, url_for
+from werkzeug.exceptions import BadRequest, NotAcceptable, NotFound, RequestEntityTooLarge, ServiceUnavailable
+from werkzeug.http import unquote_header_value
+
+from cloud.batches.batch import Batch
+from cloud.errors import CloudError
+from cloud.errors import NotFound as NoSuchObject
+from controller.batches.answer import BatchAnswer, address_of
+from controller.batches.errors import BadBatch
+from controller.batches.order import Order, fingerprint, read_form, read_order
+from controller.batches.progress import Progress
+from controller.batches.watch import WatchedBatch
+from controller.image_requests.idempotency import object_name
+from controller.web.batch_events import batch_events
+from controller.web.batch_parquet import NoPyarrow, chunks, parquet_file
+from controller.web.batch_tables import as_csv, as_json_lines
+from controller.web.client_name import client_name
+from controller.web.metrics import OPEN_STREAMS
+from controller.web.negotiation import BATCH, Form, accepted_form, wanted_form
+from controller.web.replies import as_json, see_other
+from controller.web.routes.events import AGAIN_SECONDS
+from controller.web.services import services
+
+batches = Blueprint("batches", __name__, url_prefix="/batches")
+
+MOST_BYTES = 100_000  # of what asks for a batch
+FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
+
+
+@batches.post("")
+def ask() -> Response:
+    """Begins a batch. A browser is redirected to its page."""
+    services().batches.need_sources()
+    order, asked = read_body()
+    key = request.headers.get("Idempotency-Key")
+    use = None
+    if key is not None:
+        name = object_name(unquote_header_value(key), f"{client_name()}\nbatches")
+        use = name, fingerprint(order, asked)
+    batch = services().batches.ask(order, client(), use)
+    if request.mimetype in FORMS and accepted_form(request) is Form.HTML:
+        return see_other(address_of(batch.batch_id))
+    return accepted(found(services().batches.answer(batch.batch_id), batch.batch_id))
+
+
+@batches.get("")
+def list_batches() -> Response:
+    """Lists the newest batches of the client."""
+    of_client, still_open = services().batches.newest(client()), set(services().batches.store.open())
+    shown = [summary_of(batch, batch.batch_id in still_open) for batch in of_client]
+    return as_json({"batches": shown}, 200)
+
+
+@batches.get("/<batch_id>")
+def show_batch(batch_id: str) -> Response:
+    """Shows how far a batch is, or all of its rows so far."""
+    form = wanted_form(request, BATCH)
+    if form is Form.JSON:
+        response = as_json(found(services().batches.answer(batch_id), batch_id).model_dump(mode="json"), 200)
+    else:
+        response = table(form, watched(batch_id).progress())
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+@batches.post("/<batch_id>/cancel")
+def cancel_batch(batch_id: str) -> Response:
+    return act(batch_id, services().batches.cancel)
+
+
+@batches.post("/<batch_id>/retry")
+def retry_batch(batch_id: str) -> Response:
+    return act(batch_id, services().batches.retry)
+
+
+@batches.get("/<batch_id>/events")
+def stream_batch(batch_id: str) -> Response:
+    """Streams how far a batch is. Raises ServiceUnavailable when too many streams are open."""
+    watched(batch_id)
+    all_batches, stays = services().batches, services().event_streams.process_stays
+    with ExitStack() as held:
+        if not held.enter_context(services().wait_limits.of_stream()):
+            raise ServiceUnavailable(
+                f"Too many streams are open. The same is at {address_of(batch_id)}, as JSON.",
+                retry_after=AGAIN_SECONDS,
+            )
+        held.enter_context(OPEN_STREAMS.track_inprogress())
+        stream = batch_events(lambda: all_batches.answer(batch_id), stays)
+        response = Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        response.call_on_close(held.pop_all().close)
+    return response
+
+
+@batches.get("/<batch_id>/images")
+def show_batch_image(batch_id: str) -> Response:
+    """Returns a picture of the batch as it lies in its bucket. `?key=` is its key.
+
+    Raises NotFound when the batch has no such image. The headers keep browsers from executing it.
+    """
+    key = request.args.get("key", "")
+    try:
+        chunks_of_it, size = services().batches.open_image(watched(batch_id).batch, key)
+    except NoSuchObject:
+        raise NotFound(f"The batch has no image {key!r}.") from None
+    except CloudError as error:
+        if error.code not in ("AccessDenied", "InvalidObjectState"):
+            raise
+        raise NotFound(f"The image {key!r} cannot be read: {error.public}.") from None
+    kind = mimetypes.guess_type(key)[0] or ""
+    headers = {
+        "Cache-Control": "private, max-age=3600",
+        "Content-Length": str(size),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
+    content_type = kind if kind.startswith("image/") else "application/octet-stream"
+    return Response(chunks_of_it, content_type=content_type, headers=headers)
+
+
+def read_body() -> tuple[Order, object]:
+    """Returns what is asked for, and how it was sent. Raises BadBatch when it cannot be understood."""
+    request.max_content_length = MOST_BYTES
+    try:
+        if request.mimetype in FORMS:
+            return read_form(request.form), request.form
+        if not request.is_json:
+            raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")
+        asked = request.get_json()
+    except RequestEntityTooLarge:
+        raise BadBatch(f"This is too long: a batch is asked for in at most {MOST_BYTES:,} bytes.") from None
+    except BadRequest:
+        raise BadBatch("This is no valid JSON.") from None
+    return read_order(asked), asked
+
+
+def client() -> str:
+    """Returns the name of the client's token, or "" where no tokens are needed."""
+    return g.get("client") or ""
+
+
+def act(batch_id: str, action: Callable[[str], BatchAnswer | None]) -> Response:
+    """Applies `action` to a batch and returns the new answer. A browser is redirected to the page."""
+    answer = found(action(batch_id), batch_id)
+    if accepted_form(request) is Form.HTML:
+        return see_other(address_of(batch_id))
+    return as_json(answer.model_dump(mode="json"), 200) if answer.complete else accepted(answer)
+
+
+def accepted(answer: BatchAnswer) -> Response:
+    response = as_json(answer.model_dump(mode="json"), 202)
+    response.headers["Location"] = address_of(answer.batch_id)
+    return response
+
+
+def found(answer: BatchAnswer | None, batch_id: str) -> BatchAnswer:
+    if answer is None:
+        raise NotFound(f"There is no batch {batch_id!r}.")
+    return answer
+
+
+def watched(batch_id: str) -> WatchedBatch:
+    if (one := services().batches.find(batch_id)) is None:
+        raise NotFound(f"There is no batch {batch_id!r}.")
+    return one
+
+
+def table(form: Form, progress: Progress) -> Response:
+    """Returns all rows of a batch so far, as a file."""
+    outcomes, batch = services().batches.outcomes(progress), progress.batch
+    body: Iterable[str] | Iterable[bytes]
+    if form is Form.CSV:
+        body, suffix = as_csv(outcomes, batch.top_k), "csv"
+    elif form is Form.JSONL:
+        body, suffix = as_json_lines(outcomes), "jsonl"
+    else:
+        try:
+            body, suffix = chunks(parquet_file(outcomes)), "parquet"
+        except NoPyarrow as error:
+            raise NotAcceptable(str(error)) from None
+    response = Response(body, mimetype=form.value)
+    name = f"{batch.name or batch.batch_id}.{suffix}"
+    response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    return response
+
+
+def summary_of(batch: Batch, is_open: bool) -> dict[str, object]:
+    return {
+        "batch_id": batch.batch_id,
+        "url": url_for("batches.show_batch", batch_id=batch.batch_id),
+        "name": batch.name,
+        "source": batch.source,
+        "created_at": batch.created_at.isoformat(),
+        "open": is_open,
+    }
