@@ -16,6 +16,7 @@ from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
 from cloud.request_queue import RequestQueue
 from controller.batches.answer import BatchAnswer, describe
 from controller.batches.errors import BatchesOff, SourceNotAllowed
+from controller.batches.findings import Findings
 from controller.batches.keeper import Keeper
 from controller.batches.lister import Lister, is_image
 from controller.batches.load import BatchLoad
@@ -91,6 +92,10 @@ class Batches:
         """Returns how far a batch is, or None when there is none with this id."""
         watched = self.find(batch_id)
         return self._describe(watched) if watched else None
+
+    def brief(self, batch: Batch) -> BatchAnswer:
+        """Returns how far a batch is, without what it has found."""
+        return describe(self.watch.know(batch).progress(), Findings(), self.store.outputs.name)
 
     def newest(self, client: str) -> list[Batch]:
         """Returns the newest batches of a client, the last one first."""
