@@ -90,7 +90,10 @@ BATCHES: dict[str, dict[str, Any]] = {
     "batches.list_batches": {
         "tags": ["Batches"],
         "summary": "Your newest batches",
-        "responses": {"200": response("The last one first, at most 100.", json(LISTED), HTML), **refused(404, 503)},
+        "responses": {
+            "200": response("The last one first, at most 100.", json(LISTED), HTML),
+            **refused(404, 503),
+        },
     },
     "batches.show_batch": {
         "tags": ["Batches"],

@@ -240,7 +240,9 @@ def test_the_list_shows_the_newest_batch_first_with_its_state(client, listed, fi
         ({"source": ALLOWED, "limit": "<b>"}, 400, "limit is '<b>', but it should be a whole number"),
     ],
 )
-def test_what_is_wrong_is_said_beside_the_form_which_keeps_what_was_typed(client, send, typed, status, problem):
+def test_what_is_wrong_is_said_beside_the_form_which_keeps_what_was_typed(
+    client, send, typed, status, problem
+):
     fields = {"name": HOSTILE, "suffixes": ".jpg", "requester_pays": "true", **typed}
     reply = send(**fields)
     assert (reply.status_code, reply.mimetype) == (status, "text/html")
