@@ -1,6 +1,7 @@
 """Creates the objects of the controller and connects them."""
 
 import atexit
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
@@ -95,15 +96,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         charged=is_aws(clients.s3.meta.endpoint_url),
     )
     request_ids = RequestIds(state, journal.shard)
-    batches = Batches(
-        clients.s3,
-        BatchStore(state, outputs),
-        RequestQueue(clients.sqs, queue_name(settings.request_queue)),
-        request_ids,
-        settings.batch_sources,
-        settings.price_per_hour,
-        wake_autoscaler.set,
-    )
+    batches = make_batches(settings, clients, request_ids, wake_autoscaler.set)
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared)
     forecast = Forecast(latest, policy)
@@ -129,6 +122,24 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         FleetCollector(latest, settings.price_per_hour),
         dependencies,
         batches,
+    )
+
+
+def make_batches(
+    settings: ControllerSettings,
+    clients: Clients,
+    request_ids: RequestIds,
+    wake_autoscaler: Callable[[], None] = lambda: None,
+) -> Batches:
+    buckets = Bucket(clients.s3, settings.state_bucket), Bucket(clients.s3, settings.output_bucket)
+    return Batches(
+        clients.s3,
+        BatchStore(*buckets),
+        RequestQueue(clients.sqs, queue_name(settings.request_queue)),
+        request_ids,
+        settings.batch_sources,
+        settings.price_per_hour,
+        wake_autoscaler,
     )
 
 

@@ -13,6 +13,7 @@ from flask import Flask
 from moto import mock_aws
 
 import cloud.clock
+from cloud.batches.store import queue_name
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.clients import Client, Clients, make_clients
 from cloud.prediction import Prediction
@@ -23,6 +24,7 @@ from controller.app import create_app
 from controller.container import assemble
 from controller.web.services import Services
 from local.s3 import mend_moto
+from tests.support.batch_work import SOURCE
 from tests.support.pictures import picture
 from tests.support.threads import join_threads
 
@@ -101,6 +103,14 @@ def state(aws: Clients, settings: ControllerSettings) -> Bucket:
 @pytest.fixture
 def queue(aws: Clients, settings: ControllerSettings) -> RequestQueue:
     return RequestQueue(aws.sqs, settings.request_queue)
+
+
+@pytest.fixture
+def batch_queue(aws: Clients, settings: ControllerSettings) -> RequestQueue:
+    """The queue of slices. The bucket of the user is there as well."""
+    provision(aws.s3, aws.sqs, settings.model_copy(update={"batch_sources": (f"s3://{SOURCE}",)}))
+    aws.s3.create_bucket(Bucket=SOURCE)
+    return RequestQueue(aws.sqs, queue_name(settings.request_queue))
 
 
 @pytest.fixture

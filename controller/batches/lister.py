@@ -28,7 +28,8 @@ HELD_BACK = 10  # manifests whose slices wait until it is known whether the batc
 
 SENTENCES = {
     "NoSuchBucket": "There is no bucket {bucket}.",
-    "AccessDenied": "The controller may not list {source}: its role needs s3:ListBucket on this bucket.",
+    "AccessDenied": "The controller may not list {source}: its role needs s3:ListBucket on this bucket."
+    " If callers have to pay for it, say requester_pays.",
     "AllAccessDisabled": "AWS has disabled all access to the bucket {bucket}.",
     "InvalidBucketName": "{bucket} is no name of a bucket.",
     "PermanentRedirect": "The bucket {bucket} is in another region than the controller.",

@@ -43,7 +43,9 @@ class WatchedBatch:
 
     def findings(self, progress: Progress) -> Findings:
         """Returns what was found in all rows of a finished batch, and in the newest ones of another."""
-        return progress.summary or self._finding.get(lambda: self._find_newest(progress))
+        if progress.summary or not progress.tally.newest:
+            return progress.summary or Findings()
+        return self._finding.get(lambda: self._find_newest(progress))
 
     def _find_newest(self, progress: Progress) -> Findings:
         newest = progress.tally.newest

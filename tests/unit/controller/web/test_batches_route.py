@@ -1,21 +1,25 @@
 import csv
 import io
+import json
+import sys
 
 import pytest
 
+from cloud.batches.batch import Batch
+from cloud.clock import now
+from cloud.failure_code import FailureCode
 from controller.app import create_app
-from tests.support.batch_work import SOURCE, photos, work_off
+from tests.support.batch_work import SOURCE, failure, photos, slices_in, work_off
 from tests.support.threads import join_threads
+from tests.support.web_client import BROWSER
+
+CATS = f"s3://{SOURCE}/cats/"
+TOKENS = "alice:alice-0123456789abcdef,bob:bob-0123456789abcdef"
 
 
 @pytest.fixture
-def services(make, aws, settings):
-    from cloud.batches.store import queue_name
-    from cloud.provision import make_queue
-
-    make_queue(aws.sqs, queue_name(settings.request_queue))
-    aws.s3.create_bucket(Bucket=SOURCE)
-    return make(batch_sources=(f"s3://{SOURCE}/cats/",))
+def services(make, batch_queue):
+    return make(batch_sources=(CATS,))
 
 
 @pytest.fixture
@@ -23,37 +27,359 @@ def client(services):
     return create_app(services).test_client()
 
 
-def ask(client, **more):
-    asked = {"source": f"s3://{SOURCE}/cats/", **more}
-    reply = client.post("/batches", json=asked)
-    join_threads("list-batch")
-    return reply
+@pytest.fixture
+def ask(client):
+    def ask(headers=None, client=client, **more):
+        reply = client.post("/batches", json={"source": CATS, **more}, headers=headers)
+        join_threads("list-batch")
+        return reply
+
+    return ask
 
 
-def finish(services, answer=None):
-    batches = services.batches
-    work_off(batches.store, batches.queue, **({"answer": answer} if answer else {}))
-    for watched in batches.watch._known.values():
-        watched.forget()
-    batches.keeper.look()
+@pytest.fixture
+def finish(services):
+    """A worker's round, and then the keeper's."""
+
+    def finish(**how):
+        batches = services.batches
+        work_off(batches.store, batches.queue, **how)
+        for watched in batches.watch._known.values():
+            watched.forget()
+        batches.keeper.look()
+
+    return finish
 
 
-def test_a_batch_goes_from_asked_to_finished(client, services, aws):
+def url_of(reply):
+    assert reply.status_code == 202, reply.text
+    return reply.headers["Location"]
+
+
+def message(reply):
+    return reply.json["error"]["message"]
+
+
+def table(text):
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_a_batch_goes_from_asked_to_finished(ask, client, finish, aws):
     photos(aws.s3, "cats/1.jpg", "cats/2.jpg", "cats/notes.txt")
-    reply = ask(client, name="My cats")
-    assert reply.status_code == 202
-    url = reply.headers["Location"]
-    assert url == f"/batches/{reply.json['batch_id']}"
-    finish(services)
-    answer = client.get(url).json
-    assert (answer["status"], answer["complete"], answer["images"], answer["classified"]) == (
-        "finished",
-        True,
-        2,
-        2,
-    )
-    assert answer["labels"] == [{"label": "tabby", "count": 2}]
-    assert answer["message"] == "All 2 images are answered."
-    rows = list(csv.reader(io.StringIO(client.get(f"{url}?format=csv").text)))
-    assert rows[0][:6] == ["key", "status", "label", "confidence", "label_2", "confidence_2"]
-    assert [row[:3] for row in rows[1:]] == [[f"cats/{n}.jpg", "classified", "tabby"] for n in (1, 2)]
+    reply = ask(name="My cats")
+    assert url_of(reply) == f"/batches/{reply.json['batch_id']}"
+    before = client.get(url_of(reply)).json
+    assert (before["status"], before["complete"], before["images"]) == ("running", False, 2)
+    assert before["message"] == "2 images wait for the first instance to take them."
+    finish()
+    after = client.get(url_of(reply)).json
+    assert (after["status"], after["complete"], after["classified"]) == ("finished", True, 2)
+    assert after["labels"] == [{"label": "tabby", "count": 2}]
+    assert after["message"] == "All 2 images are answered."
+    assert after["sample"][0]["image"] == f"{url_of(reply)}/images?key=cats%2F1.jpg"
+    assert after["dollars"]["so_far"] > 0
+
+
+def test_while_it_runs_the_newest_results_are_shown(ask, client, services, batch_queue, aws):
+    photos(aws.s3, *[f"cats/{n:02}.jpg" for n in range(12)])
+    url = url_of(ask())
+    first, second = slices_in(batch_queue)
+    batch_queue.send([first.model_dump_json()])
+    work_off(services.batches.store, batch_queue, failure(FailureCode.BROKEN))
+    services.batches.watch.of(first.batch_id).forget()
+    found = client.get(url).json
+    assert (found["answered"], found["failed"], found["listed"]) == (10, 10, True)
+    assert [(one["code"], one["count"]) for one in found["failures"]] == [("broken", 10)]
+    assert found["images_per_second"] > 0
+    assert found["seconds_left"] > 0
+    assert found["message"].startswith("10 of 12 images are answered")
+    assert second.positions == [10, 11]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "others", "says"),
+    [
+        ("cats/none/", (), f"There is nothing under s3://{SOURCE}/cats/none/."),
+        ("cats/", ("cats/a.txt", "cats/b.txt"), "Of 2 objects under"),
+    ],
+)
+def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, others, says):
+    photos(aws.s3, *others)
+    url = url_of(ask(source=f"s3://{SOURCE}/{prefix}"))
+    finish()
+    found = client.get(url).json
+    assert (found["status"], found["images"]) == ("finished", 0)
+    assert found["message"].startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"source": "http://lab"}, "source is 'http://lab', but it should be s3://bucket/prefix."),
+        ({"top_k": 0}, "top_k is '0', but it should be a whole number from 1 to 20."),
+        ({"limit": "many"}, "limit is 'many', but"),
+        ({"budget": "-1"}, "budget is '-1', but it should be a number of dollars"),
+        ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be in the future"),
+        ({"deadline": "2020-01-01T00:00Z"}, "deadline is '2020-01-01T00:00Z', but"),
+        ({"colour": "red"}, "'colour' is no field of a batch; there are source, name,"),
+    ],
+)
+def test_each_field_that_is_wrong_is_named(ask, asked, says):
+    reply = ask(**asked)
+    assert reply.status_code == 400
+    assert message(reply).startswith(says)
+
+
+def test_all_wrong_fields_are_named_at_once(ask):
+    told = message(ask(top_k=0, limit=0))
+    assert "top_k" in told
+    assert "limit" in told
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'"text"', b""])
+def test_what_is_no_object_of_json_is_refused(client, body):
+    reply = client.post("/batches", data=body, content_type="application/json")
+    assert reply.status_code == 400
+
+
+def test_a_body_without_its_type_is_refused_with_what_would_be_right(client):
+    reply = client.post("/batches", data="{}", content_type="text/plain")
+    assert "Content-Type: application/json" in message(reply)
+
+
+def test_a_body_that_is_too_large_is_not_read(client):
+    reply = client.post("/batches", json={"source": CATS, "name": "x" * 200_000})
+    assert reply.status_code == 413
+
+
+@pytest.mark.parametrize("source", [f"s3://{SOURCE}/dogs/", f"s3://{SOURCE}", "s3://other/cats/"])
+def test_only_the_sources_of_the_setting_are_read(ask, source):
+    reply = ask(source=source)
+    assert reply.status_code == 403
+    assert "BATCH_SOURCES" in message(reply)
+
+
+def test_without_sources_there_are_no_batches_and_no_calls(make, aws, on_call):
+    client = create_app(make()).test_client()
+    called = []
+    for operation in ("ListObjectsV2", "PutObject", "GetObject"):
+        on_call(aws.s3, operation, called.append)
+    for reply in (
+        client.post("/batches", json={"source": CATS}),
+        client.get("/batches"),
+        client.get(f"/batches/{'0' * 32}"),
+        client.post(f"/batches/{'0' * 32}/cancel"),
+    ):
+        assert reply.status_code == 404
+        assert "BATCH_SOURCES" in message(reply)
+    assert client.application.extensions["services"].batches.loads() == ()
+    assert called == []
+
+
+def test_a_guess_costs_no_call(ask, client, aws, on_call):
+    ask()
+    called = []
+    on_call(aws.s3, "GetObject", called.append)
+    on_call(aws.s3, "ListObjectsV2", called.append)
+    for address in ("", "/events", "/images?key=a", "?format=csv"):
+        assert client.get(f"/batches/{'0' * 32}{address}").status_code == 404
+    assert called == []
+
+
+def test_the_same_key_is_the_same_batch(ask, aws):
+    photos(aws.s3, "cats/1.jpg")
+    key = {"Idempotency-Key": "k1"}
+    first, again = ask(headers=key, deadline="30m"), ask(headers=key, deadline="30m")
+    assert first.json["batch_id"] == again.json["batch_id"]
+    other = ask(headers=key, deadline="31m")
+    assert (other.status_code, other.json["error"]["code"]) == (422, "idempotency_key_reused")
+
+
+def test_a_key_whose_process_died_before_the_batch_was_written_is_taken_up(ask, aws, services):
+    key = {"Idempotency-Key": "k1"}
+    store = services.batches.store
+    put, store.put = store.put, lambda batch: (_ for _ in ()).throw(SystemExit)
+    with pytest.raises(SystemExit):
+        ask(headers=key)
+    store.put = put
+    assert ask(headers=key).status_code == 202
+
+
+def test_a_form_in_a_browser_leads_to_the_page_of_the_batch(client, services):
+    fields = {
+        "source": CATS,
+        "name": "",
+        "budget": "$2",
+        "deadline": "in 30 minutes",
+        "suffixes": ".jpg, .png",
+    }
+    reply = client.post("/batches", data=fields, headers=BROWSER)
+    join_threads("list-batch")
+    assert reply.status_code == 303
+    batch: Batch = services.batches.store.get(reply.headers["Location"].rpartition("/")[2])
+    assert (batch.budget, batch.suffixes) == (2.0, (".jpg", ".png"))
+    assert 1700 < (batch.deadline - now()).total_seconds() <= 1800
+
+
+def test_another_site_cannot_ask_for_a_batch(ask):
+    assert ask(headers={"Origin": "https://evil.example"}).status_code == 403
+
+
+def test_batches_need_a_token_where_there_are_some_and_everybody_sees_his_own(make, batch_queue, ask):
+    from pydantic import SecretStr
+
+    client = create_app(make(batch_sources=(CATS,), api_tokens=SecretStr(TOKENS))).test_client()
+    assert client.post("/batches", json={"source": CATS}).status_code == 401
+    made = {}
+    for name in ("alice", "bob"):
+        headers = {"Authorization": f"Bearer {name}-0123456789abcdef"}
+        made[name] = ask(client=client, headers=headers).json["batch_id"]
+        (shown,) = client.get("/batches", headers=headers).json["batches"]
+        assert (shown["batch_id"], shown["open"]) == (made[name], True)
+    assert made["alice"] != made["bob"]
+
+
+def test_the_newest_batch_is_the_first_of_the_list(ask, client, monkeypatch):
+    made = []
+    for second in range(3):
+        monkeypatch.setattr("cloud.image_id.time.time", lambda second=second: 1_800_000_000 + second)
+        made.append(ask().json["batch_id"])
+    assert [one["batch_id"] for one in client.get("/batches").json["batches"]] == made[::-1]
+
+
+def test_the_table_has_a_row_for_each_key(ask, client, finish, aws):
+    odd = 'cats/=1+1, "a"\n雪.jpg'
+    photos(aws.s3, "cats/1.jpg", odd)
+    url = url_of(ask(name="Meine Katzen/1", top_k=2))
+    waiting = table(client.get(url, headers={"Accept": "text/csv"}).text)
+    assert waiting[0] == [
+        "key", "status", "label", "confidence", "label_2", "confidence_2", "error_code", "error_message",
+    ]  # fmt: skip
+    assert waiting[1] == ["cats/1.jpg", "waiting", "", "", "", "", "", ""]
+    finish()
+    reply = client.get(url, headers={"Accept": "text/csv"})
+    assert reply.headers["Content-Disposition"] == "attachment; filename*=UTF-8''Meine%20Katzen%2F1.csv"
+    assert table(reply.text)[1:] == [
+        [key, "classified", "tabby", "0.75", "tiger cat", "0.125", "", ""] for key in ("cats/1.jpg", odd)
+    ]
+
+
+def test_keys_and_labels_are_no_formulas(ask, client, finish, aws):
+    photos(aws.s3, "cats/a,=cmd|x.jpg")
+    url = url_of(ask())
+    finish()
+    assert table(client.get(f"{url}?format=csv").text)[1][0] == "cats/a,'=cmd|x.jpg"
+
+
+@pytest.mark.parametrize("accept", ["application/jsonl", "application/x-ndjson"])
+def test_json_lines_have_the_keys_exactly_as_they_are(ask, client, finish, aws, accept):
+    photos(aws.s3, "cats/a,=cmd|x\n.jpg")
+    url = url_of(ask())
+    finish(answer=failure(FailureCode.BROKEN))
+    reply = client.get(url, headers={"Accept": accept})
+    assert reply.mimetype == "application/jsonl"
+    (row,) = [json.loads(line) for line in reply.text.splitlines()]
+    assert (row["key"], row["status"], row["error"]["code"]) == ("cats/a,=cmd|x\n.jpg", "failed", "broken")
+
+
+def test_parquet_has_the_same_rows(ask, client, finish, aws):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    photos(aws.s3, "cats/1.jpg", "cats/2.jpg")
+    url = url_of(ask())
+    finish()
+    found = parquet.read_table(io.BytesIO(client.get(f"{url}?format=parquet").data)).to_pylist()
+    assert [(row["key"], row["label"]) for row in found] == [("cats/1.jpg", "tabby"), ("cats/2.jpg", "tabby")]
+    assert found[0]["predictions"][1] == {"label": "tiger cat", "confidence": 0.125}
+
+
+def test_without_pyarrow_the_other_forms_are_named(ask, client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    reply = client.get(f"{url_of(ask())}?format=parquet")
+    assert reply.status_code == 406
+    assert "pip install pyarrow" in reply.text
+
+
+def test_an_unknown_form_is_refused(ask, client):
+    reply = client.get(f"{url_of(ask())}?format=xml")
+    assert "json or csv or jsonl or parquet" in message(reply)
+
+
+def test_a_batch_can_be_cancelled_once(ask, client, finish, aws, batch_queue):
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    reply = client.post(f"{url}/cancel")
+    assert (reply.status_code, reply.json["status"]) == (202, "cancelled")
+    slices_in(batch_queue)
+    finish()
+    after = client.post(f"{url}/cancel")
+    assert (after.status_code, after.json["complete"]) == (200, True)
+    assert after.json["failures"][0]["code"] == "cancelled"
+    assert table(client.get(f"{url}?format=csv").text)[1][1:3] == ["failed", ""]
+    assert client.post(f"{url}/retry").status_code == 409
+
+
+def test_a_finished_batch_cannot_be_cancelled(ask, client, finish):
+    url = url_of(ask())
+    finish()
+    assert client.post(f"{url}/cancel").status_code == 409
+
+
+def test_what_failed_can_be_tried_again(ask, client, finish, aws):
+    photos(aws.s3, "cats/1.jpg", "cats/2.jpg")
+    url = url_of(ask())
+    assert client.post(f"{url}/retry").status_code == 409
+    finish(answer=failure(FailureCode.STORAGE_FAILED))
+    reply = client.post(f"{url}/retry")
+    assert (reply.status_code, reply.json["round"], reply.json["status"]) == (202, 2, "running")
+    finish()
+    found = client.get(url).json
+    assert (found["classified"], found["failed"], found["complete"]) == (2, 0, True)
+    assert client.post(f"{url}/retry").status_code == 409
+
+
+def test_a_browser_that_cancels_comes_back_to_the_page(ask, client):
+    url = url_of(ask())
+    reply = client.post(f"{url}/cancel", headers=BROWSER)
+    assert (reply.status_code, reply.headers["Location"]) == (303, url)
+
+
+def test_pictures_are_shown_as_they_lie_in_their_bucket(ask, client, aws):
+    photos(aws.s3, "cats/schnee 雪+%.jpg", body=b"picture")
+    url = url_of(ask())
+    reply = client.get(f"{url}/images", query_string={"key": "cats/schnee 雪+%.jpg"})
+    assert (reply.data, reply.mimetype) == (b"picture", "image/jpeg")
+    assert reply.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("key", ["dogs/1.jpg", "cats/secret.txt", "cats/none.jpg", ""])
+def test_nothing_else_of_the_bucket_is_shown(ask, client, aws, key):
+    photos(aws.s3, "dogs/1.jpg", "cats/secret.txt")
+    assert client.get(f"{url_of(ask())}/images", query_string={"key": key}).status_code == 404
+
+
+def test_events_end_with_the_complete_batch(ask, client, finish, services, aws):
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    stream = client.get(f"{url}/events")
+    assert stream.mimetype == "text/event-stream"
+    events = stream.response
+    assert next(events) == b"retry: 1000\n\n"
+    assert next(events).startswith(b"event: progress\ndata: {")
+    finish()
+    name, data = next(events).decode().strip().split("\n")
+    assert name == "event: complete"
+    assert json.loads(data.removeprefix("data: "))["classified"] == 1
+    assert list(events) == []
+    stream.close()
+
+
+def test_too_many_streams_are_refused(ask, client, services):
+    url = url_of(ask())
+    held = [services.wait_limits.of_stream() for _ in range(services.settings.web_threads)]
+    for one in held:
+        one.__enter__()
+    reply = client.get(f"{url}/events")
+    for one in held:
+        one.__exit__(None, None, None)
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "5")

@@ -1,0 +1,296 @@
+from datetime import timedelta
+
+import pytest
+
+from cloud.batches.batch import Round
+from cloud.clock import now
+from cloud.failure_code import FailureCode
+from controller.batches import keeper as module
+from controller.batches.keeper import IDLE_SECONDS, QUIET_SECONDS, Keeper
+from controller.batches.load import BatchLoad
+from controller.batches.retry import retry
+from controller.batches.watch import Watch
+from controller.image_requests.errors import InvalidState
+from tests.support.batch_work import BATCH, batch_of, failure, photos, positions, slices_in, work_off
+from tests.support.threads import join_threads
+
+PRICE = 3600.0  # dollars an hour: a dollar for each second that a worker works
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def new_keeper(store, slices, lister, clock):
+    """The keepers of processes, which look at S3 anew each time."""
+
+    def new():
+        keeper = Keeper(store, slices, Watch(store, PRICE), lister, clock=clock)
+        look = keeper.look
+
+        def look_anew():
+            for watched in keeper.watch._known.values():
+                watched.forget()
+            pause = look()
+            join_threads("list-batch")
+            return pause
+
+        keeper.look = look_anew
+        return keeper
+
+    return new
+
+
+@pytest.fixture
+def keeper(new_keeper):
+    return new_keeper()
+
+
+@pytest.fixture
+def begin(store, aws, lister):
+    def begin(*names, **more):
+        batch = batch_of(**more)
+        photos(aws.s3, *names)
+        store.put(batch)
+        lister.list(batch)
+        return batch
+
+    return begin
+
+
+def progress_of(keeper):
+    return keeper.watch.of(BATCH).read()
+
+
+def test_without_an_open_batch_it_looks_seldom(keeper):
+    assert keeper.look() == IDLE_SECONDS
+
+
+def test_a_batch_is_finished_once_all_its_rows_are_there(store, slices, keeper, begin):
+    begin("1.jpg", "2.jpg", "3.jpg")
+    parts = slices_in(slices)
+    keeper.look()
+    assert store.open() == [BATCH]
+    assert progress_of(keeper).summary is None
+    for part in parts:
+        slices.send([part.model_dump_json()])
+    work_off(store, slices, failure(FailureCode.NOT_AN_IMAGE))
+    keeper.look()
+    assert store.open() == []
+    summary = progress_of(keeper).summary
+    assert (summary.images, summary.classified, summary.failed, summary.milliseconds) == (3, 0, 3, 1000)
+    assert [(one.code, one.count) for one in summary.failures] == [(FailureCode.NOT_AN_IMAGE, 3)]
+
+
+def test_a_batch_without_images_is_finished_at_once(store, keeper, begin):
+    begin()
+    keeper.look()
+    assert store.open() == []
+    assert progress_of(keeper).summary.images == 0
+
+
+def test_a_process_that_died_between_summary_and_close_is_made_up_for(store, slices, new_keeper, begin):
+    begin("1.jpg")
+    work_off(store, slices)
+    close, store.close = store.close, lambda *_: None
+    new_keeper().look()
+    store.close = close
+    assert store.open() == [BATCH]
+    new_keeper().look()
+    assert store.open() == []
+
+
+def test_an_abandoned_listing_is_taken_over_after_a_minute(store, aws, slices, keeper, monkeypatch):
+    photos(aws.s3, "1.jpg")
+    store.put(batch_of(created_at=now() - timedelta(seconds=50)))
+    keeper.look()
+    assert store.listed(BATCH) is None
+    monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=40))
+    keeper.look()
+    assert store.listed(BATCH).images == 1
+    assert len(slices_in(slices)) == 1
+
+
+def test_a_marker_without_a_batch_is_forgotten_in_time(store, keeper, monkeypatch):
+    store.state.write(f"open-batches/{BATCH}", b"")
+    keeper.look()
+    assert store.open() == [BATCH]
+    monkeypatch.setattr(module, "FORGOTTEN_AFTER", timedelta(seconds=-10))
+    keeper.look()
+    assert store.open() == []
+
+
+def test_a_lost_message_is_sent_again_when_the_queue_has_been_empty_for_long(
+    store, slices, keeper, begin, clock
+):
+    begin(*[f"{n:02}.jpg" for n in range(25)])
+    lost = slices_in(slices)[1]
+    keeper.look()
+    clock.now = QUIET_SECONDS - 1
+    keeper.look()
+    clock.now += 2
+    keeper.look()
+    assert slices_in(slices) == [], "an empty queue is counted twice"
+    keeper.look()
+    parts = slices_in(slices)
+    assert positions(parts) == [(0, n) for n in range(25)]
+    assert lost in parts
+    keeper.look()
+    assert slices_in(slices) == [], "they are not sent again at once"
+
+
+def test_nothing_is_sent_again_while_slices_wait_in_the_queue(store, slices, keeper, begin, clock):
+    begin("1.jpg")
+    for _ in range(5):
+        keeper.look()
+        clock.now += QUIET_SECONDS
+    assert len(slices_in(slices)) == 1
+
+
+def test_at_its_budget_a_batch_stops(store, slices, keeper, begin):
+    begin(*[f"{n:02}.jpg" for n in range(25)], budget=1.0)
+    first = slices_in(slices)[0]
+    slices.send([first.model_dump_json()])
+    work_off(store, slices)
+    keeper.look()
+    assert store.cancelled(BATCH) == "Its budget of $1.00 was spent when 10 of 25 images were answered."
+    keeper.look()
+    assert store.open() == []
+    assert progress_of(keeper).summary.cancelled
+
+
+def test_a_cancelled_batch_ends_at_once_and_what_waits_has_failed(
+    store, slices, keeper, begin, aws, on_reply
+):
+    begin(*[f"{n:02}.jpg" for n in range(12)])
+    first = slices_in(slices)[0]
+    slices.send([first.model_dump_json()])
+    work_off(store, slices)
+
+    def before_that(reply):
+        for item in reply.get("Contents", []):
+            item["LastModified"] -= timedelta(seconds=10)
+
+    on_reply(aws.s3, "ListObjectsV2", before_that)
+    store.cancel(BATCH, "It was cancelled.")
+    keeper.look()
+    summary = progress_of(keeper).summary
+    assert (summary.images, summary.classified) == (12, 10)
+    assert [(one.code, one.count) for one in summary.failures] == [(FailureCode.CANCELLED, 2)]
+
+
+def test_a_retry_does_the_failures_alone(store, slices, keeper, begin):
+    begin(*[f"{n:02}.jpg" for n in range(12)])
+    first, second = slices_in(slices)
+    slices.send([first.model_dump_json()])
+    work_off(store, slices, failure(FailureCode.BROKEN))
+    slices.send([second.model_dump_json()])
+    work_off(store, slices, failure(FailureCode.STORAGE_FAILED))
+    keeper.look()
+    retry(store, slices, progress_of(keeper))
+    assert store.open() == [BATCH]
+    progress = progress_of(keeper)
+    assert (progress.round, progress.waiting, progress.answered, progress.failed) == (2, 2, 10, 10)
+    keeper.look()
+    assert store.open() == [BATCH]
+    (again,) = work_off(store, slices)
+    assert (again.round, positions([again])) == (2, [(0, 10), (0, 11)])
+    keeper.look()
+    assert store.open() == []
+    summary = progress_of(keeper).summary
+    assert (summary.classified, summary.failed) == (2, 10)
+
+
+def test_a_retry_whose_process_died_is_sent_by_a_keeper(store, slices, keeper, begin, clock):
+    begin("1.jpg", "2.jpg")
+    work_off(store, slices, failure(FailureCode.GAVE_UP))
+    keeper.look()
+    send, slices.send = slices.send, lambda bodies: None
+    retry(store, slices, progress_of(keeper))
+    slices.send = send
+    for _ in range(3):
+        keeper.look()
+        clock.now += QUIET_SECONDS
+    (again,) = slices_in(slices)
+    assert (again.round, positions([again])) == (2, [(0, 0), (0, 1)])
+
+
+def test_a_retry_that_was_opened_but_never_written_changes_nothing(store, slices, keeper, begin, monkeypatch):
+    begin("1.jpg")
+    work_off(store, slices, failure(FailureCode.GAVE_UP))
+    keeper.look()
+    store.state.write(f"open-batches/{BATCH}-2", b"")
+    keeper.look()
+    assert store.open() == [BATCH], "its process may be about to write the round"
+    monkeypatch.setattr(module, "FORGOTTEN_AFTER", timedelta(seconds=-10))
+    keeper.look()
+    assert store.open() == []
+
+
+def test_a_keeper_that_is_late_does_not_close_the_next_round(store, slices, keeper, begin):
+    begin("1.jpg")
+    work_off(store, slices, failure(FailureCode.GAVE_UP))
+    keeper.look()
+    retry(store, slices, progress_of(keeper))
+    store.close(BATCH, 1)
+    assert store.open() == [BATCH]
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [(failure(FailureCode.BROKEN), "Nothing can be tried again"), (None, "still runs")],
+)
+def test_a_retry_that_makes_no_sense_is_refused(store, slices, keeper, begin, answer, sentence):
+    begin("1.jpg")
+    if answer:
+        work_off(store, slices, answer)
+        keeper.look()
+    with pytest.raises(InvalidState, match=sentence):
+        retry(store, slices, progress_of(keeper))
+
+
+def test_of_two_retries_at_once_one_is_refused(store, slices, keeper, begin):
+    begin("1.jpg")
+    work_off(store, slices, failure(FailureCode.GAVE_UP))
+    keeper.look()
+    finished = progress_of(keeper)
+    retry(store, slices, finished)
+    with pytest.raises(InvalidState, match="still runs"):
+        retry(store, slices, finished)
+    assert len(slices_in(slices)) == 1
+
+
+def test_the_fleet_is_told_what_is_left(store, slices, keeper, begin):
+    deadline = now() + timedelta(minutes=30)
+    begin(*[f"{n:02}.jpg" for n in range(25)], budget=100.0, deadline=deadline)
+    first = slices_in(slices)[0]
+    slices.send([first.model_dump_json()])
+    work_off(store, slices)
+    (load,) = keeper.loads()
+    assert load == BatchLoad(15, False, deadline.timestamp(), load.budget_left)
+    assert load.budget_left == pytest.approx(99, abs=0.01)
+
+
+def test_a_batch_that_cannot_be_read_does_not_hold_up_the_others(store, slices, keeper, begin):
+    store.state.write(f"open-batches/{'0' * 32}", b"")
+    store.state.write(f"batches/{'0' * 32}/batch.json", b"broken")
+    begin("1.jpg")
+    work_off(store, slices)
+    keeper.look()
+    assert store.open() == ["0" * 32]
+
+
+def test_rounds_are_kept_as_they_were_written(store):
+    round = Round(images=1, parts=())
+    assert store.put_round(BATCH, 2, round)
+    assert not store.put_round(BATCH, 2, Round(images=2, parts=()))
+    assert store.round(BATCH, 2).images == 1
