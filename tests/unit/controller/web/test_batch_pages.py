@@ -175,7 +175,7 @@ def test_only_what_may_succeed_is_offered_to_be_tried_again(client, listed, fini
     finish(of_number(tabby, failure(code)))
     page = get(client, listed)
     assert bool(page.all("form", action=f"{listed}/retry")) == offered
-    assert ("Try 2 failed ones again" in page.text) == offered
+    assert ("Try 2 failed images again" in page.text) == offered
 
 
 def test_a_second_try_is_followed_like_the_first(client, listed, finish):
