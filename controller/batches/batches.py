@@ -107,7 +107,7 @@ class Batches:
                 found.append(batch)
                 if len(found) == MOST_SHOWN:
                     break
-        return found
+        return sorted(found, key=lambda batch: batch.created_at, reverse=True)  # ids tell whole seconds
 
     def cancel(self, batch_id: str) -> BatchAnswer | None:
         """Stops a batch. Raises InvalidState when it has finished."""

@@ -9,7 +9,7 @@ from controller.batches.findings import LabelCount
 
 def headline(answer: BatchAnswer) -> str:
     images = some(answer.images, "image", "images")
-    if answer.complete and not answer.images:
+    if answer.listed and not answer.images:
         return "No images"
     if answer.complete:
         of_all = f"{answer.classified:,} of {images} classified"

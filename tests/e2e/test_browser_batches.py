@@ -36,4 +36,5 @@ def test_a_person_names_a_source_and_watches_its_batch_to_the_end(visit, system)
     assert (barriers(page), refused) == ([], [])
     keep(page, "batch")
     page.get_by_role("link", name="Batches").first.click()
-    expect(page.locator(".batches tbody tr").first).to_contain_text(re.compile(r"Watched\s+finished\s+4 of 5"))
+    in_list = page.locator(".batches tbody tr").first
+    expect(in_list).to_contain_text(re.compile(r"Watched\s+finished\s+4 of 5"))

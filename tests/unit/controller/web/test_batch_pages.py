@@ -206,10 +206,13 @@ def test_odd_keys_and_names_are_only_text(client, send, aws, finish):
     assert client.get(picture["src"]).data == b"photo"
 
 
-def test_a_source_without_images_says_so(client, send):
-    page = get(client, send(source=f"{ALLOWED}none/").headers["Location"])
-    assert "There is nothing under s3://lab-photos/cats/none/." in page.text
-    assert "What failed Nothing" in page.text
+def test_a_source_without_images_says_so(client, send, look):
+    address = send(source=f"{ALLOWED}none/").headers["Location"]
+    assert "No images There is nothing under s3://lab-photos/cats/none/." in get(client, address).text
+    look()
+    page = get(client, address)
+    assert "No images There is nothing under s3://lab-photos/cats/none/." in page.text
+    assert "What failed" not in page.text
 
 
 def test_the_list_begins_with_a_form_and_says_that_there_is_nothing_yet(client):
