@@ -4,12 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from threading import Event
 
-from pydantic import BaseModel
-
 from cloud.batches.batch import Batch
 from cloud.batches.source import open_object
 from cloud.batches.store import BatchStore
-from cloud.buckets import JsonObjects
 from cloud.clients import S3Client
 from cloud.errors import Conflict, NotFound
 from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
@@ -18,6 +15,7 @@ from controller.batches.answer import BatchAnswer, describe
 from controller.batches.errors import BatchesOff, SourceNotAllowed
 from controller.batches.findings import Findings
 from controller.batches.keeper import Keeper
+from controller.batches.keys import Keys
 from controller.batches.lister import Lister, is_image
 from controller.batches.load import BatchLoad
 from controller.batches.order import Order
@@ -26,18 +24,10 @@ from controller.batches.retry import retry
 from controller.batches.rows import Outcome, outcomes
 from controller.batches.watch import Watch, WatchedBatch
 from controller.batches.wording import CANCELLED
-from controller.image_requests.errors import IdempotencyKeyReused, InvalidState
+from controller.image_requests.errors import InvalidState
 from controller.image_requests.request_ids import RequestIds
 
 MOST_SHOWN = 100
-
-
-class KeyUse(BaseModel):
-    """The content of an Idempotency-Key's object: the batch that it belongs to."""
-
-    batch_id: str
-    fingerprint: str
-    """A hash of what was asked."""
 
 
 class Batches:
@@ -58,16 +48,21 @@ class Batches:
         self.watch = Watch(store, price_per_hour)
         lister = Lister(s3, store, queue, wake_autoscaler)
         self.keeper = Keeper(store, queue, self.watch, lister, wake_autoscaler)
-        self._keys = JsonObjects(store.state, KeyUse)
+        self._keys = Keys(store.state)
         self._stored = lru_cache(maxsize=1000)(store.get)
 
     @property
     def on(self) -> bool:
         return bool(self.sources)
 
+    def need_sources(self) -> None:
+        """Raises BatchesOff when there are no sources, so that nothing need be read."""
+        if not self.on:
+            raise BatchesOff("There are no batches here: BATCH_SOURCES is not set.")
+
     def loads(self) -> Sequence[BatchLoad]:
         """Returns what the open batches ask of the fleet, or asked some seconds ago."""
-        return self.keeper.loads() if self.on else ()
+        return self.keeper.loads.get() if self.on else ()
 
     def ask(self, order: Order, client: str, key: tuple[str, str] | None = None) -> Batch:
         """Begins a batch, and returns it.
@@ -79,7 +74,7 @@ class Batches:
         self.check(order)
         batch = order.batch(self.ids.new(), client)
         if key:
-            batch = batch.model_copy(update={"batch_id": self._claim(*key, batch.batch_id)})
+            batch = batch.model_copy(update={"batch_id": self._keys.claim(*key, batch.batch_id)})
         try:
             self.store.put(batch)
         except Conflict:
@@ -99,7 +94,7 @@ class Batches:
 
     def newest(self, client: str) -> list[Batch]:
         """Returns the newest batches of a client, the last one first."""
-        self._need_sources()
+        self.need_sources()
         found: list[Batch] = []
         for batch_id in sorted(self.store.batch_ids(), key=asked_at, reverse=True):
             batch = self._stored(batch_id)
@@ -145,12 +140,12 @@ class Batches:
 
     def find(self, batch_id: str) -> WatchedBatch | None:
         """Returns None when there is no batch with this id. A guess costs no call of AWS."""
-        self._need_sources()
+        self.need_sources()
         return self.watch.of(batch_id) if self.ids.genuine(batch_id) else None
 
     def check(self, order: Order) -> None:
         """Raises SourceNotAllowed when the source is not among BATCH_SOURCES."""
-        self._need_sources()
+        self.need_sources()
         if not any(is_under(order.source, source) for source in self.sources):
             raise SourceNotAllowed(
                 f"{order.source} is not among the sources that batches may read (BATCH_SOURCES). Whoever runs"
@@ -161,23 +156,6 @@ class Batches:
         """Keeps the open batches going until `stop` is set."""
         self.keeper.run(stop)
 
-    def _need_sources(self) -> None:
-        if not self.on:
-            raise BatchesOff("There are no batches here: BATCH_SOURCES is not set.")
-
-    def _claim(self, name: str, fingerprint: str, batch_id: str) -> str:
-        """Returns the id of the batch that belongs to an Idempotency-Key, which is this one if it is new."""
-        try:
-            self._keys.write(name, KeyUse(batch_id=batch_id, fingerprint=fingerprint), IfNoneMatch="*")
-            return batch_id
-        except Conflict:
-            found = self._keys.get(name)
-        if found is None or found.fingerprint != fingerprint:
-            raise IdempotencyKeyReused(
-                "This Idempotency-Key was used for something else. Ask for this batch with a new key."
-            )
-        return found.batch_id
-
     def _found(self, batch_id: str) -> WatchedBatch:
         if found := self.watch.of(batch_id):
             return found
@@ -185,7 +163,7 @@ class Batches:
 
     def _changed(self, watched: WatchedBatch) -> BatchAnswer:
         watched.forget()
-        self.keeper.wake.set()
+        self.keeper.hurry()
         self.wake_autoscaler()
         return self._describe(watched)
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from threading import BoundedSemaphore, Event, Thread
-from typing import NamedTuple
 
 from cloud.batches.batch import Batch
 from cloud.batches.store import BatchStore, OpenRound, put_once, summary_key
@@ -17,12 +16,10 @@ from cloud.buckets import JsonObjects
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.request_queue import RequestQueue
-from cloud.shared_reading import SharedReading
 from controller.batches.lister import Lister
-from controller.batches.load import BatchLoad
-from controller.batches.missing import all_of, mask_of, missing
+from controller.batches.loads import Loads
 from controller.batches.progress import Progress
-from controller.batches.slicing import slice_size
+from controller.batches.repair import Repair
 from controller.batches.summary import Summary, summarise
 from controller.batches.watch import Watch, WatchedBatch
 from controller.batches.wording import out_of_budget
@@ -35,18 +32,7 @@ LONGEST_BUSY_SECONDS = 30.0
 SPACING_SECONDS = 0.5  # between two looks, however often the keeper is woken
 TAKEN_OVER_AFTER = timedelta(seconds=60)  # the process that lists may have died
 FORGOTTEN_AFTER = timedelta(minutes=10)  # a process must have died between two writes
-QUIET_SECONDS = 60.0  # without a new row, after which slices may be lost
-LOADS_SECONDS = 5.0
 MOST_LISTINGS = 4  # at the same time; others wait
-
-
-class Quiet(NamedTuple):
-    """Since when a batch has no new row."""
-
-    rows: int
-    since: float
-    empty: bool = False
-    """Whether the queue was empty when it was counted last."""
 
 
 class Keeper:
@@ -60,13 +46,13 @@ class Keeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.queue, self.watch, self.lister = store, queue, watch, lister
-        self.wake_autoscaler, self.clock = wake_autoscaler, clock
+        self.wake_autoscaler = wake_autoscaler
+        self.repair = Repair(store, queue, clock)
+        self.loads = Loads(store, watch, clock)
         self.wake = Event()
         """Set to look at once."""
         self._listing: dict[str, Thread] = {}
         self._slots = BoundedSemaphore(MOST_LISTINGS)
-        self._quiet: dict[str, Quiet] = {}
-        self._loads: SharedReading[tuple[BatchLoad, ...]] = SharedReading(LOADS_SECONDS)
 
     def run(self, stop: Event) -> None:
         """Looks from time to time, and when woken, until `stop` is set. Set `wake` too to end it at once."""
@@ -93,10 +79,11 @@ class Keeper:
                 log.warning("%s", error, extra={"request_id": one.batch_id})
             except Exception:
                 log.exception("the batch could not be looked after", extra={"request_id": one.batch_id})
-        self._quiet = {one.batch_id: q for one in opened if (q := self._quiet.get(one.batch_id))}
         if not opened:
             return IDLE_SECONDS
-        return min(LONGEST_BUSY_SECONDS, BUSY_SECONDS * max(1.0, objects / 1000))
+        pause = min(LONGEST_BUSY_SECONDS, BUSY_SECONDS * max(1.0, objects / 1000))
+        self.loads.read(opened, pause + SPACING_SECONDS)
+        return pause
 
     def list(self, batch: Batch) -> None:
         """Lists a batch in a thread of its own."""
@@ -105,14 +92,12 @@ class Keeper:
             thread = Thread(target=self._list, args=[batch], name="list-batch", daemon=True)
             self._listing[batch.batch_id] = thread
             thread.start()
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Looks at once, because something has changed."""
+        self.loads.forget()
         self.wake.set()
-
-    def loads(self) -> tuple[BatchLoad, ...]:
-        """Returns what the open batches ask of the fleet, or asked some seconds ago.
-
-        Raises CloudError when S3 fails.
-        """
-        return self._loads.get(self._read_loads)
 
     def _list(self, batch: Batch) -> None:
         try:
@@ -124,7 +109,7 @@ class Keeper:
             log.exception("the batch could not be listed", extra={"request_id": batch.batch_id})
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
-        self.wake.set()
+        self.hurry()
 
     def _keep(self, one: OpenRound) -> int:
         """Does what one batch needs. Returns the number of its result objects."""
@@ -141,12 +126,12 @@ class Keeper:
         elif progress.batch.budget is not None and progress.dollars >= progress.batch.budget:
             self.store.cancel(one.batch_id, out_of_budget(progress))
             watched.forget()
-            self.wake.set()
+            self.hurry()
         elif progress.listed is None:
             if now() - progress.manifest_at > TAKEN_OVER_AFTER:
                 self.list(progress.batch)
         else:
-            self._repair(watched, progress)
+            self.repair.look(watched, progress)
         return progress.tally.objects
 
     def _finish(self, watched: WatchedBatch, progress: Progress) -> None:
@@ -162,51 +147,7 @@ class Keeper:
         )
         put_once(JsonObjects(self.store.state, Summary), summary_key(batch_id, progress.round), summary)
         self.store.close(batch_id, progress.round)
+        self.repair.forget(batch_id)
         watched.forget()
         self.wake_autoscaler()
         log.info("the batch is finished", extra={"request_id": batch_id})
-
-    def _repair(self, watched: WatchedBatch, progress: Progress) -> None:
-        """Sends the slices of images without a row again, if the queue has been empty for long enough."""
-        batch_id, rows = progress.batch.batch_id, sum(progress.tally.rows.values())
-        quiet = self._quiet.get(batch_id)
-        if quiet is None or quiet.rows != rows:
-            self._quiet[batch_id] = Quiet(rows, self.clock())
-        elif self.clock() - quiet.since >= QUIET_SECONDS:
-            if self.queue.counts().backlog:
-                self._quiet[batch_id] = Quiet(rows, self.clock())
-            elif not quiet.empty:
-                self._quiet[batch_id] = quiet._replace(empty=True)
-            else:
-                self._send_missing(watched, progress)
-                self._quiet[batch_id] = Quiet(rows, self.clock())
-
-    def _send_missing(self, watched: WatchedBatch, progress: Progress) -> None:
-        batch_id, round = progress.batch.batch_id, progress.round
-        if found := self.store.round(batch_id, round) if round > 1 else None:
-            expected = {part.manifest: mask_of(part.positions) for part in found.parts}
-        else:
-            expected = {n: all_of(n, progress.images) for n in range(progress.manifests)}
-        size, results = slice_size(progress.images), self.store.results(batch_id)
-        slices = missing(batch_id, expected, results, watched.answered, size, round)
-        log.warning("slices of the batch are sent again", extra={"request_id": batch_id})
-        self.queue.send(part.model_dump_json() for part in slices)
-        self.wake_autoscaler()
-
-    def _read_loads(self) -> tuple[BatchLoad, ...]:
-        found = [self.watch.of(batch_id) for batch_id in self.store.open()]
-        return tuple(
-            load_of(progress)
-            for watched in found
-            if watched and not (progress := watched.progress()).summary and progress.cancelled is None
-        )
-
-
-def load_of(progress: Progress) -> BatchLoad:
-    batch = progress.batch
-    return BatchLoad(
-        images=progress.waiting,
-        listing=progress.listed is None,
-        deadline=batch.deadline.timestamp() if batch.deadline else None,
-        budget_left=max(0.0, batch.budget - progress.dollars) if batch.budget is not None else None,
-    )

@@ -12,7 +12,6 @@ from cloud.batches.batch import Batch
 from cloud.errors import CloudError
 from cloud.errors import NotFound as NoSuchObject
 from controller.batches.answer import BatchAnswer, address_of
-from controller.batches.errors import BatchesOff
 from controller.batches.progress import Progress
 from controller.batches.watch import WatchedBatch
 from controller.image_requests.errors import RequestRefused
@@ -30,19 +29,15 @@ from controller.web.services import services
 
 batches = Blueprint("batches", __name__, url_prefix="/batches")
 
-MOST_BYTES = 100_000  # of what asks for a batch
-
 
 @batches.post("")
 def ask() -> Response:
     """Begins a batch. A browser is redirected to its page."""
-    request.max_content_length = MOST_BYTES
+    services().batches.need_sources()
     from_page = is_form() and accepted_form(request) is Form.HTML
     try:
         order, asked = read_body()
         batch = services().batches.ask(order, client(), key_use(order, asked))
-    except BatchesOff:
-        raise
     except RequestRefused as error:
         if not from_page:
             raise

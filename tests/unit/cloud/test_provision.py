@@ -127,3 +127,14 @@ def test_whatever_does_not_come_by_tls_is_refused(aws, settings):
         assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
         assert statement["Resource"] == [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
         assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_with_sources_there_is_a_queue_of_slices_without_dead_letters(clients, settings):
+    provision(clients.s3, clients.sqs, settings)
+    assert len(clients.sqs.list_queues()["QueueUrls"]) == 2
+    provision(clients.s3, clients.sqs, settings.model_copy(update={"batch_sources": ("s3://lab",)}))
+    url = clients.sqs.get_queue_url(QueueName="test-requests-batches")["QueueUrl"]
+    found = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert found["MessageRetentionPeriod"] == str(14 * 86400)
+    assert found["VisibilityTimeout"] == str(settings.visibility_timeout)
+    assert "RedrivePolicy" not in found

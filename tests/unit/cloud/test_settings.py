@@ -157,3 +157,34 @@ def test_every_setting_says_what_it_is_for():
 def test_the_log_level_may_be_written_in_small_letters(environment, level):
     environment.setenv("LOG_LEVEL", level)
     assert ControllerSettings.from_environment().log_level == "DEBUG"
+
+
+def test_sources_of_batches_are_urls_of_s3_and_reach_the_workers(environment):
+    environment.setenv("BATCH_SOURCES", "s3://lab-photos/cats/, s3://other")
+    settings = ControllerSettings.from_environment()
+    assert settings.batch_sources == ("s3://lab-photos/cats/", "s3://other")
+    assert settings.for_workers()["BATCH_SOURCES"] == "s3://lab-photos/cats/,s3://other"
+
+
+def test_a_source_that_is_no_url_is_refused(environment):
+    environment.setenv("BATCH_SOURCES", "lab-photos/cats")
+    with pytest.raises(SettingsError, match="BATCH_SOURCES"):
+        ControllerSettings.from_environment()
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000"])
+def test_batches_need_no_token_where_only_this_machine_reaches_the_controller(environment, bind):
+    environment.setenv("BATCH_SOURCES", "s3://lab-photos")
+    environment.setenv("ALLOW_ANONYMOUS", "on")
+    ControllerSettings.from_environment().check_access(bind)
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", ":8000", "unix:/run/controller.sock", "127.0.0.1.evil:80"])
+def test_batches_need_a_token_elsewhere(environment, bind):
+    environment.setenv("BATCH_SOURCES", "s3://lab-photos")
+    environment.setenv("ALLOW_ANONYMOUS", "on")
+    settings = ControllerSettings.from_environment()
+    with pytest.raises(SettingsError, match=r"API_TOKENS .*BATCH_SOURCES.*BIND"):
+        settings.check_access(bind)
+    environment.setenv("API_TOKENS", "0123456789abcdef")
+    ControllerSettings.from_environment().check_access(bind)

@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.batches.batch import Batch, Listed, ListedImage, Manifest, Row
+from cloud.batches.batch import Batch, Listed, ListedImage, Manifest, Round, Row
 from cloud.batches.slice import Slice
 from cloud.batches.store import BatchStore, Result
 from cloud.buckets import Bucket
@@ -80,3 +80,23 @@ def test_why_a_batch_was_cancelled_is_kept(store):
 def test_a_manifest_that_is_not_written_yet_is_none(store):
     assert store.manifest(BATCH, 7) is None
     assert store.listed(BATCH) is None
+
+
+def test_a_later_round_is_open_until_it_is_closed(store):
+    store.put(Batch(batch_id=BATCH, source="s3://lab/cats"))
+    store.close(BATCH)
+    assert store.put_round(BATCH, 2, Round(images=1, parts=(Slice.of(BATCH, 0, [5], 2),)))
+    ((batch_id, round, _),) = store.opened()
+    assert (batch_id, round, store.open()) == (BATCH, 2, [BATCH])
+    store.close(BATCH, 1)
+    assert store.open() == [BATCH]
+    store.close(BATCH, 2)
+    assert store.open() == []
+
+
+def test_the_notes_of_a_batch_are_the_names_of_what_is_stored_about_it(store):
+    store.put(Batch(batch_id=BATCH, source="s3://lab/cats"))
+    store.put_manifest(BATCH, 0, Manifest(images=()))
+    store.put_listed(BATCH, Listed(images=0, manifests=1, bytes=0))
+    assert store.notes(BATCH) == {"batch.json", "listed.json", "manifests/"}
+    assert list(store.batch_ids()) == [BATCH]

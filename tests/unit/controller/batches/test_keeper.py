@@ -6,8 +6,9 @@ from cloud.batches.batch import Round
 from cloud.clock import now
 from cloud.failure_code import FailureCode
 from controller.batches import keeper as module
-from controller.batches.keeper import IDLE_SECONDS, QUIET_SECONDS, Keeper
+from controller.batches.keeper import IDLE_SECONDS, Keeper
 from controller.batches.load import BatchLoad
+from controller.batches.repair import QUIET_SECONDS
 from controller.batches.retry import retry
 from controller.batches.watch import Watch
 from controller.image_requests.errors import InvalidState
@@ -275,9 +276,24 @@ def test_the_fleet_is_told_what_is_left(store, slices, keeper, begin):
     first = slices_in(slices)[0]
     slices.send([first.model_dump_json()])
     work_off(store, slices)
-    (load,) = keeper.loads()
+    (load,) = keeper.loads.get()
     assert load == BatchLoad(15, False, deadline.timestamp(), load.budget_left)
     assert load.budget_left == pytest.approx(99, abs=0.01)
+
+
+def test_the_fleet_is_told_without_a_call_while_the_keeper_looks_anyway(
+    store, keeper, begin, clock, aws, on_call
+):
+    begin("1.jpg")
+    pause = keeper.look()
+    called = []
+    on_call(aws.s3, "ListObjectsV2", called.append)
+    clock.now += pause
+    assert [load.images for load in keeper.loads.get()] == [1]
+    assert called == []
+    keeper.hurry()
+    keeper.loads.get()
+    assert called != []
 
 
 def test_a_batch_that_cannot_be_read_does_not_hold_up_the_others(store, slices, keeper, begin):

@@ -13,7 +13,7 @@ from tests.support.batch_work import BATCH, batch_of
 from tests.support.large_batch import EmptyBucket, LargeResults, LargeSource, SentSlices
 
 SMALL, LARGE = 6_000, 24_000
-ALLOWANCE = 1.25
+ALLOWANCE = 2  # as many manifests as are read ahead are not always read at the same time
 
 
 def peak(act, *given):
@@ -48,7 +48,7 @@ def sum_up(images):
 def test_the_memory_does_not_grow_with_the_images(act):
     small, large = peak(act, SMALL), peak(act, LARGE)
     print(f"{act.__name__}: {small / 1e6:.2f} MB for {SMALL:,}, {large / 1e6:.2f} MB for {LARGE:,}")
-    assert large < ALLOWANCE * small + 200_000
+    assert large < ALLOWANCE * small
 
 
 @pytest.mark.parametrize(

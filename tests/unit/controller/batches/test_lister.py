@@ -5,7 +5,8 @@ from botocore.exceptions import ClientError
 
 from cloud.batches.batch import Manifest
 from cloud.errors import CloudError
-from controller.batches import lister as module
+from controller.batches import listing
+from controller.batches.lister import pages
 from tests.support.batch_work import BATCH, SOURCE, batch_of, photos, positions, slices_in, work_on
 
 ODD = [
@@ -26,9 +27,9 @@ ODD = [
 @pytest.fixture
 def small_manifests(monkeypatch):
     """Manifests of three images, of which two are held back."""
-    for where in ("controller.batches.lister", "controller.batches.missing", "controller.batches.progress"):
+    for where in ("controller.batches.listing", "controller.batches.missing", "controller.batches.progress"):
         monkeypatch.setattr(f"{where}.MANIFEST_IMAGES", 3)
-    monkeypatch.setattr(module, "HELD_BACK", 2)
+    monkeypatch.setattr(listing, "HELD_BACK", 2)
 
 
 def keys_of(store, batch_id=BATCH):
@@ -56,9 +57,9 @@ def test_odd_keys_stay_exactly_as_they_are(store, aws, slices, lister):
 
 def test_a_listing_goes_on_after_any_odd_key(store, aws, slices, lister, monkeypatch):
     photos(aws.s3, *ODD)
-    images = [image for page in module.pages(aws.s3, batch_of()) for image in page]
+    images = [image for page in pages(aws.s3, batch_of()) for image in page]
     for full in range(1, len(ODD) + 1):
-        for where in ("controller.batches.lister", "controller.batches.missing"):
+        for where in ("controller.batches.listing", "controller.batches.missing"):
             monkeypatch.setattr(f"{where}.MANIFEST_IMAGES", full)
         batch_id = f"{full:032x}"
         store.put_manifest(batch_id, 0, Manifest(images=tuple(images[:full])))

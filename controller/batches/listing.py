@@ -1,0 +1,118 @@
+"""Writes the images that are listed into manifests, and sends their slices."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cloud.batches.batch import MANIFEST_IMAGES, Batch, Listed, ListedImage, Manifest
+from cloud.batches.store import BatchStore
+from cloud.request_queue import RequestQueue
+from controller.batches.missing import Answered, all_of, missing
+from controller.batches.slicing import cut, slice_size
+
+HELD_BACK = 10  # manifests whose slices wait until it is known whether the batch is large
+
+
+class Stopped(Exception):
+    """The batch need not be listed any more. The message says why."""
+
+
+@dataclass
+class Listing:
+    """How far the listing of a batch is."""
+
+    store: BatchStore
+    queue: RequestQueue
+    batch: Batch
+    wake_autoscaler: Callable[[], None]
+    manifests: int = 0
+    images: int = 0
+    """Those in manifests, and those that wait for theirs."""
+    bytes: int = 0
+    others: int = 0
+    truncated: bool = False
+    last_key: str = ""
+    _waiting: list[ListedImage] = field(default_factory=list)
+    _others_noted: int = 0
+    _unsent: list[tuple[int, int]] = field(default_factory=list)
+    """The manifests whose slices are not sent, each with the number of its images."""
+
+    def resume(self) -> None:
+        """Goes on where another lister has stopped, after it has sent what that one may not have sent."""
+        for number, _ in self.store.manifests(self.batch.batch_id):
+            if number != self.manifests or not (found := self.store.manifest(self.batch.batch_id, number)):
+                break
+            self._note(found)
+        unsure = range(max(0, self.manifests - HELD_BACK - 1), self.manifests)
+        again = {number: all_of(number, self.images) for number in unsure}
+        results = (one for n in unsure for one in self.store.results(self.batch.batch_id, n))
+        size = slice_size(self.images)
+        slices = missing(self.batch.batch_id, again, results, Answered(self.store), size)
+        self.queue.send(part.model_dump_json() for part in slices)
+
+    def add(self, image: ListedImage) -> None:
+        """Raises Stopped when the batch is cancelled, or when another process lists it too."""
+        self._waiting.append(image)
+        self.images += 1
+        self.bytes += image.size
+        if len(self._waiting) == MANIFEST_IMAGES:
+            self._write()
+            if len(self._unsent) == HELD_BACK or self.manifests > HELD_BACK:
+                self._send()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the last manifest is not full, which shows that its lister had found all images."""
+        return self.images < MANIFEST_IMAGES * self.manifests
+
+    def finish(self, failure: str = "") -> None:
+        """Writes and sends the rest, and then what was found in all.
+
+        After a failure, the images that are in no manifest yet are left out, so that a manifest that is not
+        full shows that the listing came to its end.
+        """
+        if failure:
+            self.images -= len(self._waiting)
+            self.bytes -= sum(image.size for image in self._waiting)
+        elif self._waiting:
+            self._write()
+        self._send()
+        self.store.put_listed(
+            self.batch.batch_id,
+            Listed(
+                images=self.images,
+                manifests=self.manifests,
+                bytes=self.bytes,
+                other_objects=self.others,
+                truncated=self.truncated,
+                failure=failure,
+            ),
+        )
+
+    def _note(self, manifest: Manifest) -> None:
+        self.manifests += 1
+        self.images += len(manifest.images)
+        self.bytes += sum(image.size for image in manifest.images)
+        self.others += manifest.others
+        self._others_noted = self.others
+        self.last_key = manifest.images[-1].key
+
+    def _write(self) -> None:
+        if self.store.cancelled(self.batch.batch_id) is not None:
+            raise Stopped("the batch is cancelled, so no more of it is listed")
+        manifest = Manifest(images=tuple(self._waiting), others=self.others - self._others_noted)
+        if not self.store.put_manifest(self.batch.batch_id, self.manifests, manifest):
+            raise Stopped("another process lists the batch")
+        self._unsent.append((self.manifests, len(self._waiting)))
+        self.manifests += 1
+        self._others_noted = self.others
+        self.last_key = self._waiting[-1].key
+        self._waiting = []
+
+    def _send(self) -> None:
+        size = slice_size(self.images)
+        for number, count in self._unsent:
+            slices = cut(self.batch.batch_id, number, range(count), size)
+            self.queue.send(part.model_dump_json() for part in slices)
+        if self._unsent:
+            self.wake_autoscaler()
+        self._unsent = []

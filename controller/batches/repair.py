@@ -1,0 +1,62 @@
+"""Sends the slices again of which nobody knows what became, so that a lost message does not hang a batch."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cloud.batches.store import BatchStore
+from cloud.request_queue import RequestQueue
+from controller.batches.missing import all_of, mask_of, missing
+from controller.batches.progress import Progress
+from controller.batches.slicing import slice_size
+from controller.batches.watch import WatchedBatch
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 60.0  # without a new row, after which slices may be lost
+
+
+class Quiet(NamedTuple):
+    """Since when a batch has no new row."""
+
+    rows: int
+    since: float
+    empty: bool = False
+    """Whether the queue was empty when it was counted last."""
+
+
+class Repair:
+    def __init__(
+        self, store: BatchStore, queue: RequestQueue, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.store, self.queue, self.clock = store, queue, clock
+        self._quiet: dict[str, Quiet] = {}
+
+    def forget(self, batch_id: str) -> None:
+        self._quiet.pop(batch_id, None)
+
+    def look(self, watched: WatchedBatch, progress: Progress) -> None:
+        """Sends the slices of images without a row again, if the queue has been empty for long enough."""
+        batch_id, rows = progress.batch.batch_id, sum(progress.tally.rows.values())
+        quiet = self._quiet.get(batch_id)
+        if quiet and quiet.rows == rows:
+            if self.clock() - quiet.since < QUIET_SECONDS:
+                return
+            if not self.queue.counts().backlog:
+                if not quiet.empty:  # the counts are approximate, so one alone says little
+                    self._quiet[batch_id] = quiet._replace(empty=True)
+                    return
+                self._send_missing(watched, progress)
+        self._quiet[batch_id] = Quiet(rows, self.clock())
+
+    def _send_missing(self, watched: WatchedBatch, progress: Progress) -> None:
+        batch_id, round = progress.batch.batch_id, progress.round
+        if found := self.store.round(batch_id, round) if round > 1 else None:
+            expected = {part.manifest: mask_of(part.positions) for part in found.parts}
+        else:
+            expected = {n: all_of(n, progress.images) for n in range(progress.manifests)}
+        size, results = slice_size(progress.images), self.store.results(batch_id)
+        slices = missing(batch_id, expected, results, watched.answered, size, round)
+        log.warning("slices of the batch are sent again", extra={"request_id": batch_id})
+        self.queue.send(part.model_dump_json() for part in slices)
