@@ -34,6 +34,7 @@ def create_app(services: Services) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["services"] = services
+    app.jinja_env.globals["settings"] = settings
     for routes in (upload, requests, events, batches, fleet, metrics, health, api):
         app.register_blueprint(routes)
     app.before_request(start_request)

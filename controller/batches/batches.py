@@ -13,6 +13,7 @@ from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
 from cloud.request_queue import RequestQueue
 from controller.batches.answer import BatchAnswer, describe
 from controller.batches.errors import BatchesOff, SourceNotAllowed
+from controller.batches.findings import Findings
 from controller.batches.keeper import Keeper
 from controller.batches.keys import Keys
 from controller.batches.lister import Lister, is_image
@@ -87,6 +88,10 @@ class Batches:
         watched = self.find(batch_id)
         return self._describe(watched) if watched else None
 
+    def brief(self, batch: Batch) -> BatchAnswer:
+        """Returns how far a batch is, without what it has found."""
+        return describe(self.watch.know(batch).progress(), Findings(), self.store.outputs.name)
+
     def newest(self, client: str) -> list[Batch]:
         """Returns the newest batches of a client, the last one first."""
         self.need_sources()
@@ -97,7 +102,7 @@ class Batches:
                 found.append(batch)
                 if len(found) == MOST_SHOWN:
                     break
-        return found
+        return sorted(found, key=lambda batch: batch.created_at, reverse=True)  # ids tell whole seconds
 
     def cancel(self, batch_id: str) -> BatchAnswer | None:
         """Stops a batch. Raises InvalidState when it has finished."""

@@ -18,6 +18,11 @@ class Forecast:
             return Wait(state="queued", message="In the queue. How the fleet is cannot be read right now.")
         return outlook(waiting, facts(state, self.policy))
 
+    def instances(self) -> int | None:
+        """Returns how many instances run or start, or None when that cannot be read right now."""
+        state = self.latest.get()
+        return None if state is None else state.seen.get("pending", 0) + state.seen.get("running", 0)
+
 
 def facts(state: FleetState, policy: Policy) -> Facts:
     staying = [launched for launched in state.launched.values() if not launched.ending]

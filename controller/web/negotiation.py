@@ -26,6 +26,7 @@ ANSWER = {**PAGE, "text/csv": Form.CSV}
 """The forms of the answer to a request, by media type."""
 BATCH = {
     "application/json": Form.JSON,
+    "text/html": Form.HTML,
     "text/csv": Form.CSV,
     "application/jsonl": Form.JSONL,
     "application/x-ndjson": Form.JSONL,

@@ -78,5 +78,5 @@ def test_it_can_be_read_without_scripts_and_on_a_phone(system, open_fleet):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     keep(page, "fleet-phone-dark")
     plain = open_fleet(system.url, java_script_enabled=False)
-    first = plain.inner_text(".fleet time")
-    eventually(lambda: plain.inner_text(".fleet time >> nth=0") != first, 30)
+    first = plain.inner_text(".board time")
+    eventually(lambda: plain.inner_text(".board time >> nth=0") != first, 30)

@@ -5,6 +5,7 @@ from typing import Any
 from controller.web.openapi.parts import (
     CSV,
     FORMAT,
+    HTML,
     IDEMPOTENCY_KEY,
     header,
     json,
@@ -89,7 +90,10 @@ BATCHES: dict[str, dict[str, Any]] = {
     "batches.list_batches": {
         "tags": ["Batches"],
         "summary": "Your newest batches",
-        "responses": {"200": response("The last one first, at most 100.", json(LISTED)), **refused(404, 503)},
+        "responses": {
+            "200": response("The last one first, at most 100.", json(LISTED), HTML),
+            **refused(404, 503),
+        },
     },
     "batches.show_batch": {
         "tags": ["Batches"],
@@ -98,7 +102,7 @@ BATCHES: dict[str, dict[str, Any]] = {
         " listed so far, in the order of the keys.",
         "parameters": [BATCH_ID, BATCH_FORMAT],
         "responses": {
-            "200": response("What there is by now.", ANSWER, CSV, LINES, PARQUET),
+            "200": response("What there is by now.", ANSWER, HTML, CSV, LINES, PARQUET),
             **refused(400, 404, 406, 503),
         },
     },

@@ -6,22 +6,21 @@ from contextlib import ExitStack
 from urllib.parse import quote
 
 from flask import Blueprint, Response, g, request, url_for
-from werkzeug.exceptions import BadRequest, NotAcceptable, NotFound, RequestEntityTooLarge, ServiceUnavailable
-from werkzeug.http import unquote_header_value
+from werkzeug.exceptions import NotAcceptable, NotFound, ServiceUnavailable
 
 from cloud.batches.batch import Batch
 from cloud.errors import CloudError
 from cloud.errors import NotFound as NoSuchObject
 from controller.batches.answer import BatchAnswer, address_of
-from controller.batches.errors import BadBatch
-from controller.batches.order import Order, fingerprint, read_form, read_order
 from controller.batches.progress import Progress
 from controller.batches.watch import WatchedBatch
-from controller.image_requests.idempotency import object_name
+from controller.image_requests.errors import RequestRefused
 from controller.web.batch_events import batch_events
+from controller.web.batch_orders import is_form, key_use, read_body
+from controller.web.batch_pages import batch_page, list_page
 from controller.web.batch_parquet import NoPyarrow, chunks, parquet_file
 from controller.web.batch_tables import as_csv, as_json_lines
-from controller.web.client_name import client_name
+from controller.web.errors import STATUSES
 from controller.web.metrics import OPEN_STREAMS
 from controller.web.negotiation import BATCH, Form, accepted_form, wanted_form
 from controller.web.replies import as_json, see_other
@@ -30,32 +29,35 @@ from controller.web.services import services
 
 batches = Blueprint("batches", __name__, url_prefix="/batches")
 
-MOST_BYTES = 100_000  # of what asks for a batch
-FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
-
 
 @batches.post("")
 def ask() -> Response:
     """Begins a batch. A browser is redirected to its page."""
     services().batches.need_sources()
-    order, asked = read_body()
-    key = request.headers.get("Idempotency-Key")
-    use = None
-    if key is not None:
-        name = object_name(unquote_header_value(key), f"{client_name()}\nbatches")
-        use = name, fingerprint(order, asked)
-    batch = services().batches.ask(order, client(), use)
-    if request.mimetype in FORMS and accepted_form(request) is Form.HTML:
+    from_page = is_form() and accepted_form(request) is Form.HTML
+    try:
+        order, asked = read_body()
+        batch = services().batches.ask(order, client(), key_use(order, asked))
+    except RequestRefused as error:
+        if not from_page:
+            raise
+        return list_page(client(), request.form, error.message, STATUSES[type(error)])
+    if from_page:
         return see_other(address_of(batch.batch_id))
     return accepted(found(services().batches.answer(batch.batch_id), batch.batch_id))
 
 
 @batches.get("")
 def list_batches() -> Response:
-    """Lists the newest batches of the client."""
-    of_client, still_open = services().batches.newest(client()), set(services().batches.store.open())
-    shown = [summary_of(batch, batch.batch_id in still_open) for batch in of_client]
-    return as_json({"batches": shown}, 200)
+    """Lists the newest batches of the client. The page has the form that asks for one, too."""
+    if accepted_form(request) is Form.HTML:
+        response = list_page(client())
+    else:
+        of_client, still_open = services().batches.newest(client()), set(services().batches.store.open())
+        shown = [summary_of(batch, batch.batch_id in still_open) for batch in of_client]
+        response = as_json({"batches": shown}, 200)
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 @batches.get("/<batch_id>")
@@ -64,6 +66,8 @@ def show_batch(batch_id: str) -> Response:
     form = wanted_form(request, BATCH)
     if form is Form.JSON:
         response = as_json(found(services().batches.answer(batch_id), batch_id).model_dump(mode="json"), 200)
+    elif form is Form.HTML:
+        response = batch_page(found(services().batches.answer(batch_id), batch_id))
     else:
         response = table(form, watched(batch_id).progress())
     response.headers["Vary"] = "Accept"
@@ -122,22 +126,6 @@ def show_batch_image(batch_id: str) -> Response:
     }
     content_type = kind if kind.startswith("image/") else "application/octet-stream"
     return Response(chunks_of_it, content_type=content_type, headers=headers)
-
-
-def read_body() -> tuple[Order, object]:
-    """Returns what is asked for, and how it was sent. Raises BadBatch when it cannot be understood."""
-    request.max_content_length = MOST_BYTES
-    try:
-        if request.mimetype in FORMS:
-            return read_form(request.form), request.form
-        if not request.is_json:
-            raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")
-        asked = request.get_json()
-    except RequestEntityTooLarge:
-        raise BadBatch(f"This is too long: a batch is asked for in at most {MOST_BYTES:,} bytes.") from None
-    except BadRequest:
-        raise BadBatch("This is no valid JSON.") from None
-    return read_order(asked), asked
 
 
 def client() -> str:

@@ -24,7 +24,7 @@ AT_ONCE = Preferences(respond_async=True, wait=None)
 
 @upload.get("/")
 def show_form() -> str:
-    return render_template("index.html", settings=services().settings)
+    return render_template("index.html")
 
 
 @upload.post("/")
