@@ -81,8 +81,10 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         batch_share=settings.batch_share,
         dollars_per_hour=settings.price_per_hour,
     )
+    request_ids = RequestIds(state, journal.shard)
+    batches = make_batches(settings, clients, request_ids, wake_autoscaler.set)
     ledger = InstanceLedger(reports)
-    observer = Observer(queue, fleet, ledger, journal, recovery, polling.waiting, batches=lambda: ())
+    observer = Observer(queue, fleet, ledger, journal, recovery, polling.waiting, batches.loads)
     autoscaler = Autoscaler(
         observer, policy, fleet, shared, history, recovery, wake_autoscaler, settings.warm_pool
     )
@@ -98,8 +100,6 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         replay=ScalingReplay(policy, settings.price_per_hour),
         charged=is_aws(clients.s3.meta.endpoint_url),
     )
-    request_ids = RequestIds(state, journal.shard)
-    batches = make_batches(settings, clients, request_ids, wake_autoscaler.set)
     access = KnownTokens(settings.tokens)
     latest = LatestState(shared)
     forecast = Forecast(latest, policy)
