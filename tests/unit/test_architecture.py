@@ -13,7 +13,12 @@ MAY_IMPORT = {
     "controller/image_requests": {"cloud"},
     "controller/batches": {"cloud", "controller/image_requests"},
     "controller/autoscaling": {"cloud", "controller/image_requests", "controller/batches"},
-    "controller/dashboard": {"cloud", "controller/image_requests", "controller/autoscaling"},
+    "controller/dashboard": {
+        "cloud",
+        "controller/image_requests",
+        "controller/batches",
+        "controller/autoscaling",
+    },
     "controller/web": {
         "cloud",
         "controller/image_requests",
