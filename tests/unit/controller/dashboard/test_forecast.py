@@ -64,3 +64,18 @@ def test_an_s3_that_refuses_is_said(forecast, aws, on_call):
     wait = forecast.wait(1)
     assert (wait.state, wait.estimate_seconds) == ("queued", None)
     assert "cannot be read right now" in wait.message
+
+
+def test_instances_that_run_or_start_are_counted(forecast, shared):
+    with shared.hold(1) as lease:
+        seen = {"pending": 2, "running": 3, "stopped": 4}
+        lease.state.remember(Decision(at=now(), by="h/1", seen=seen, wanted=5))
+    assert forecast.instances() == 5
+
+
+def test_while_the_state_cannot_be_read_nobody_knows_how_many_instances_there_are(forecast, on_call, aws):
+    def refuse(params):
+        raise refusal("SlowDown", "GetObject")
+
+    on_call(aws.s3, "GetObject", refuse)
+    assert forecast.instances() is None
