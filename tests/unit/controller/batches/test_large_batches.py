@@ -4,13 +4,13 @@ import tracemalloc
 
 import pytest
 
+from bench.large_batch import EmptyBucket, LargeResults, LargeSource, SentSlices
 from cloud.batches.store import BatchStore
 from controller.batches.findings import find
 from controller.batches.lister import Lister
 from controller.batches.rows import outcomes
 from controller.web.batch_tables import as_csv
 from tests.support.batch_work import BATCH, batch_of
-from tests.support.large_batch import EmptyBucket, LargeResults, LargeSource, SentSlices
 
 SMALL, LARGE = 6_000, 24_000
 ALLOWANCE = 2  # as many manifests as are read ahead are not always read at the same time

@@ -10,7 +10,7 @@ from cloud.failure_code import FailureCode
 from controller.batches.missing import Answered
 from controller.batches.progress import NEWEST, Tally, cost, last_round, read_progress
 from tests.support.batch_work import BATCH, batch_of, failure, photos, slices_in, work_off, work_on
-from tests.support.large_batch import AT
+from bench.large_batch import AT
 
 MINUTE = timedelta(minutes=1)
 

@@ -8,7 +8,7 @@ from cloud.batches.batch import MANIFEST_IMAGES, ListedImage, Manifest, Row
 from cloud.batches.slice import Slice
 from cloud.batches.store import Result
 from cloud.errors import NotFound
-from tests.support.batch_work import tabby
+from cloud.prediction import Label, Status
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
 SLICE = 250
@@ -16,6 +16,18 @@ SLICE = 250
 
 def key(number: int) -> str:
     return f"photos/{number:08}.jpg"
+
+
+def classified(position: int, key: str) -> Row:
+    tabby = Label(label="tabby", confidence=0.9)
+    return Row(
+        position=position,
+        key=key,
+        status=Status.CLASSIFIED,
+        label=tabby.label,
+        confidence=tabby.confidence,
+        predictions=(tabby,),
+    )
 
 
 class LargeSource:
@@ -83,7 +95,7 @@ class LargeResults:
 
     def rows(self, result: Result) -> list[Row]:
         first = result.manifest * MANIFEST_IMAGES
-        return [tabby(n, key(first + n)) for n in range(result.start, result.end)]
+        return [classified(n, key(first + n)) for n in range(result.start, result.end)]
 
     def _of(self, manifest: int) -> range:
         return range(manifest * MANIFEST_IMAGES, min((manifest + 1) * MANIFEST_IMAGES, self.images))
