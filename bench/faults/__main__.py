@@ -20,6 +20,7 @@ from threading import Event, Thread
 import requests
 
 from bench.arguments import parser_of
+from bench.faults.batches import Batches
 from bench.faults.breaker import Breaker
 from bench.faults.load import Clients, Seen
 from bench.faults.rules import Hit
@@ -64,10 +65,16 @@ def main() -> int:
             system.client("s3").put_bucket_versioning(
                 Bucket="output-predictions", VersioningConfiguration={"Status": "Enabled"}
             )
-            hits = run(system, options.minutes, options.seed, seen, skew)
+            batches = Batches(system, Event(), seen)
+            batches.put_images()
+            hits = run(system, options.minutes, options.seed, seen, skew, batches)
             settle(system)
             reasons, unexplained = explained(seen.accepted, hits, MAX_RECEIVES)
+            rows, rows_unexplained = batches.explained(hits, MAX_RECEIVES)
+            unexplained += rows_unexplained
             figures, zeros = figures_and_zeros(system, seen, unexplained)
+            of_batches, zeros_of_batches = batches.figures_and_zeros()
+            figures, zeros = figures | of_batches, zeros | zeros_of_batches
             apart = sorted(keys_apart(system))
             if options.keep:
                 shutil.copytree(ROOT / ".local" / str(system.port), options.keep, dirs_exist_ok=True)
@@ -76,6 +83,7 @@ def main() -> int:
     for title, table in (
         ("refusals", seen.refused),
         ("images that failed", reasons),
+        ("rows of batches that failed", rows),
         ("counts", figures),
         ("must be zero", zeros),
     ):
@@ -88,14 +96,15 @@ def main() -> int:
     return 0 if good else 1
 
 
-def run(system: System, minutes: float, seed: int, seen: Seen, skew: Path) -> list[Hit]:
+def run(system: System, minutes: float, seed: int, seen: Seen, skew: Path, batches: Batches) -> list[Hit]:
     """Lets clients and faults loose for that long, and then reads all answers. Returns what was hit."""
-    over, read = Event(), Event()
+    over, read = batches.over, Event()
     clients, breaker = Clients(system, over, seen), Breaker(system, seed, over, VISIBILITY_TIMEOUT, skew)
     watching = Clients(system, read, seen)
     uploaders = [Thread(target=clients.upload, args=[random.Random(f"{seed} {n}")]) for n in range(UPLOADERS)]
     watcher = Thread(target=watching.watch, args=[random.Random(f"{seed} watch")])
-    threads = [Thread(target=breaker.run), *uploaders]
+    asking = Thread(target=batches.ask, args=[random.Random(f"{seed} batches")])
+    threads = [Thread(target=breaker.run), asking, *uploaders]
     for thread in (*threads, watcher):
         thread.start()
     time.sleep(minutes * 60)
@@ -104,6 +113,7 @@ def run(system: System, minutes: float, seed: int, seen: Seen, skew: Path) -> li
     for thread in threads:
         thread.join()
     clients.read_all(SETTLE_SECONDS)
+    batches.read_all(SETTLE_SECONDS)
     read.set()
     watcher.join()
     reply = requests.get(f"{system.endpoint}/_local/faults", auth=system.key, timeout=10)

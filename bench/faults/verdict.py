@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.faults.load import Seen, Sent
 from bench.faults.rules import Hit
+from cloud.batches.store import BATCHES
 from local.driver import System
 
 FAILED_START = 3  # instances in a row that end before they are ready, after which images are given up
@@ -73,12 +74,13 @@ def explained(
 
 
 def stored_keys(system: System) -> tuple[set[str], Counter[str]]:
-    """Returns the keys in the input bucket, and how often each key of the output bucket was written."""
+    """Returns the keys in the input bucket, and how often each image-id of the output bucket was written."""
     s3 = system.client("s3")
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKETS[0])
     inputs = {item["Key"] for page in pages for item in page.get("Contents", [])}
     pages = s3.get_paginator("list_object_versions").paginate(Bucket=BUCKETS[1])
-    return inputs, Counter(v["Key"] for page in pages for v in page.get("Versions", []))
+    written = Counter(v["Key"] for page in pages for v in page.get("Versions", []))
+    return inputs, Counter({key: count for key, count in written.items() if not key.startswith(BATCHES)})
 
 
 def messages_left(system: System) -> int:
