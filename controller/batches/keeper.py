@@ -76,9 +76,9 @@ class Keeper:
             try:
                 objects += self._keep(one)
             except CloudError as error:
-                log.warning("%s", error, extra={"request_id": one.batch_id})
+                log.warning("%s", error, extra={"batch_id": one.batch_id})
             except Exception:
-                log.exception("the batch could not be looked after", extra={"request_id": one.batch_id})
+                log.exception("the batch could not be looked after", extra={"batch_id": one.batch_id})
         if not opened:
             return IDLE_SECONDS
         pause = min(LONGEST_BUSY_SECONDS, BUSY_SECONDS * max(1.0, objects / 1000))
@@ -104,9 +104,9 @@ class Keeper:
             with self._slots:
                 self.lister.list(batch)
         except CloudError as error:
-            log.warning("%s; the listing goes on in a minute", error, extra={"request_id": batch.batch_id})
+            log.warning("%s; the listing goes on in a minute", error, extra={"batch_id": batch.batch_id})
         except Exception:
-            log.exception("the batch could not be listed", extra={"request_id": batch.batch_id})
+            log.exception("the batch could not be listed", extra={"batch_id": batch.batch_id})
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
         self.hurry()
@@ -150,4 +150,4 @@ class Keeper:
         self.repair.forget(batch_id)
         watched.forget()
         self.wake_autoscaler()
-        log.info("the batch is finished", extra={"request_id": batch_id})
+        log.info("the batch is finished", extra={"batch_id": batch_id})

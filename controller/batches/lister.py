@@ -62,9 +62,9 @@ class Lister:
                     listing.add(image)
             listing.finish()
         except Stopped as reason:
-            log.info("%s", reason, extra={"request_id": batch.batch_id})
+            log.info("%s", reason, extra={"batch_id": batch.batch_id})
         except Unreadable as reason:
-            log.warning("%s", reason.__cause__, extra={"request_id": batch.batch_id})
+            log.warning("%s", reason.__cause__, extra={"batch_id": batch.batch_id})
             listing.finish(str(reason))
 
 

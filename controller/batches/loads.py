@@ -49,7 +49,7 @@ class Loads:
                 watched = self.watch.of(batch_id)
                 progress = watched.progress() if watched else None
             except CloudError as error:
-                log.warning("%s", error, extra={"request_id": batch_id})
+                log.warning("%s", error, extra={"batch_id": batch_id})
                 if batch_id in before:
                     self._loads[batch_id] = before[batch_id]
                 continue

@@ -58,5 +58,5 @@ class Repair:
             expected = {n: all_of(n, progress.images) for n in range(progress.manifests)}
         size, results = slice_size(progress.images), self.store.results(batch_id)
         slices = missing(batch_id, expected, results, watched.answered, size, round)
-        log.warning("slices of the batch are sent again", extra={"request_id": batch_id})
+        log.warning("slices of the batch are sent again", extra={"batch_id": batch_id})
         self.queue.send(part.model_dump_json() for part in slices)

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from threading import Event, Thread
 
 import pytest
 
@@ -303,6 +304,27 @@ def test_a_batch_that_cannot_be_read_does_not_hold_up_the_others(store, slices, 
     work_off(store, slices)
     keeper.look()
     assert store.open() == ["0" * 32]
+
+
+def test_whoever_is_woken_looks_at_once(store, slices, keeper, begin):
+    """Between two looks at nothing lie minutes otherwise."""
+    stop = Event()
+    thread = Thread(target=keeper.run, args=[stop])
+    thread.start()
+    try:
+        begin("1.jpg")
+        work_off(store, slices)
+        for _ in range(100):
+            keeper.hurry()
+            if not store.open():
+                break
+            stop.wait(0.1)
+        assert store.open() == []
+    finally:
+        stop.set()
+        keeper.hurry()
+        thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_rounds_are_kept_as_they_were_written(store):

@@ -43,7 +43,8 @@ def annas(client, png):
 
 def addresses(app, request_id):
     """Every rule of the URL map with the ids of a request that exists, and its endpoint."""
-    values = {"request_id": request_id, "name": "0000-secret.png", "filename": "page.css"}
+    values = {"request_id": request_id, "batch_id": request_id, "name": "0000-secret.png"}
+    values["filename"] = "page.css"
     for rule in app.url_map.iter_rules():
         yield rule.endpoint, rule.build({name: values[name] for name in rule.arguments})[1]
 
