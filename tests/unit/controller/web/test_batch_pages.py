@@ -144,6 +144,15 @@ def test_the_bars_are_as_long_as_their_labels_are_frequent(client, listed, finis
     assert [bar["width"] for bar in page.all("rect", height="100%")][:2] == ["100.0%", "33.3%"]
 
 
+def test_only_the_most_frequent_labels_are_shown_and_the_others_are_counted(client, send, aws, finish):
+    photos(aws.s3, *(f"cats/{n}.jpg" for n in range(22)))
+    address = send(source=ALLOWED).headers["Location"]
+    finish(lambda position, key: tabby(position, key).model_copy(update={"label": f"label {position}"}))
+    page = get(client, address)
+    assert len(page.all("rect", width="100.0%")) == 20
+    assert "2 images have other labels." in page.text
+
+
 def test_only_while_a_batch_goes_on_its_page_loads_itself_again(client, listed, finish):
     html = client.get(listed, headers=HTML).text
     assert f'<noscript><meta http-equiv="refresh" content="5; url={listed}"></noscript>' in html
