@@ -129,7 +129,7 @@ def read_body() -> tuple[Order, object]:
     request.max_content_length = MOST_BYTES
     try:
         if request.mimetype in FORMS:
-            return read_form(request.form), request.form
+            return read_form(request.form.to_dict(flat=False)), request.form
         if not request.is_json:
             raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")
         asked = request.get_json()
