@@ -1,12 +1,13 @@
 """Reads what somebody asks for, and says what is wrong with it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator
 
 from cloud.batches.batch import DEFAULT_SUFFIXES, MOST_TOP_K, Batch
 from cloud.clock import now
@@ -18,11 +19,16 @@ DURATION = re.compile(
     r"(?:in\s+)?(\d+(?:\.\d+)?)\s*(s|m|h|d)(?:ec|econds?|in|inutes?|ours?|ays?)?", re.IGNORECASE
 )
 
+DURATION_PATTERN = "^(in )?[1-9][0-9]{0,4} ?(m|minutes|h|hours)$"
+"""Some of the durations, for programs. Whether a time has passed cannot be said in a schema."""
+DEADLINE_SCHEMA = {"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"type": "null"}]}
+
 
 def read_deadline(value: object) -> object:
     """Returns a time in place of a duration such as `in 30 minutes` or `30m`."""
     if isinstance(value, str) and (found := DURATION.fullmatch(value.strip())):
-        return now() + timedelta(seconds=float(found[1]) * UNITS[found[2].lower()])
+        with suppress(OverflowError):  # it is too far away for a time
+            return now() + timedelta(seconds=float(found[1]) * UNITS[found[2].lower()])
     return value
 
 
@@ -43,8 +49,8 @@ class Order(BaseModel, extra="forbid"):
     )
     limit: int | None = Field(None, ge=1, description="The most images.")
     top_k: int = Field(5, ge=1, le=MOST_TOP_K, description="How many labels each image gets.")
-    deadline: Annotated[datetime | None, BeforeValidator(read_deadline)] = Field(
-        None, description="`in 30 minutes`, `30m`, or a time in ISO 8601."
+    deadline: Annotated[datetime | None, BeforeValidator(read_deadline), WithJsonSchema(DEADLINE_SCHEMA)] = (
+        Field(None, description="`in 30 minutes`, `30m`, or a time in ISO 8601.")
     )
     budget: Annotated[float | None, BeforeValidator(read_dollars)] = Field(
         None, gt=0, allow_inf_nan=False, description="Dollars that it may cost, about; then it stops."
@@ -92,9 +98,10 @@ def read_order(given: object) -> Order:
         raise BadBatch(" ".join(dict.fromkeys(explain(item) for item in error.errors()))) from None
 
 
-def read_form(given: Mapping[str, str]) -> Order:
-    """Does what `read_order` does with the fields of a form, of which empty ones count as missing."""
-    return read_order({name: value for name, value in given.items() if value.strip()})
+def read_form(given: Mapping[str, Sequence[str]]) -> Order:
+    """Does what `read_order` does with the values of each field of a form. Empty ones count as missing."""
+    fields = {name: ",".join(values) if name == "suffixes" else values[0] for name, values in given.items()}
+    return read_order({name: value for name, value in fields.items() if value.strip()})
 
 
 def explain(item: Any) -> str:

@@ -23,7 +23,8 @@ def read_body() -> tuple[Order, object]:
     request.max_content_length = MOST_BYTES
     try:
         if is_form():
-            fields = {name: value for name, value in request.form.items() if name != KEY_FIELD}
+            fields = request.form.to_dict(flat=False)
+            fields.pop(KEY_FIELD, None)
             return read_form(fields), fields
         if not request.is_json:
             raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")

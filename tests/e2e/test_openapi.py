@@ -9,6 +9,6 @@ from tests.support.schemathesis_run import find_faults
 
 
 def test_the_system_does_what_the_document_says(start, tmp_path: Path):
-    system = start()
+    system = start(BATCH_SOURCES="s3://lab-photos")
     with worker_by_hand(system, tmp_path / "worker.log"):
         find_faults(system, tmp_path, "--checks", "all", "--max-examples", "10")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from controller.batches.order import DURATION_PATTERN, Order
 from controller.web.openapi.parts import (
     CSV,
     FORMAT,
@@ -28,6 +29,24 @@ BATCH_FORMAT = {
     "schema": {"type": "string", "enum": ["json", "csv", "jsonl", "parquet"]},
 }
 ORDER = {"$ref": "#/components/schemas/Order"}
+FIELD = {
+    name: {"type": "string", "description": field.description} for name, field in Order.model_fields.items()
+}
+FORM = {
+    "type": "object",
+    "properties": {
+        **FIELD,
+        "source": {**FIELD["source"], "pattern": "^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$"},
+        "name": {**FIELD["name"], "maxLength": 200},
+        "limit": {**FIELD["limit"], "pattern": "^[1-9][0-9]{0,8}$"},
+        "top_k": {**FIELD["top_k"], "pattern": "^([1-9]|1[0-9]|20)$"},
+        "deadline": {**FIELD["deadline"], "pattern": DURATION_PATTERN},
+        "budget": {**FIELD["budget"], "pattern": r"^\$?[1-9][0-9]{0,5}$"},
+        "requester_pays": {**FIELD["requester_pays"], "enum": ["true", "false"]},
+    },
+    "required": ["source"],
+    "additionalProperties": False,
+}
 ANSWER = model("BatchAnswer")
 LINES = {"application/jsonl": {"schema": {"type": "string"}}, "application/x-ndjson": {"schema": {}}}
 PARQUET = {"application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}}}
@@ -78,7 +97,7 @@ BATCHES: dict[str, dict[str, Any]] = {
                     "schema": ORDER,
                     "example": {"source": "s3://lab-photos/2026/", "name": "Field trip", "budget": 2},
                 },
-                "application/x-www-form-urlencoded": {"schema": ORDER},
+                "application/x-www-form-urlencoded": {"schema": FORM},
             },
         },
         "responses": {

@@ -120,6 +120,7 @@ def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, other
         ({"limit": "many"}, "limit is 'many', but"),
         ({"budget": "-1"}, "budget is '-1', but it should be a number of dollars"),
         ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be in the future"),
+        ({"deadline": f"in {'9' * 99} days"}, "deadline is 'in 9999"),
         ({"deadline": "2020-01-01T00:00Z"}, "deadline is '2020-01-01T00:00Z', but"),
         ({"colour": "red"}, "'colour' is no field of a batch; there are source, name,"),
     ],
@@ -211,13 +212,13 @@ def test_a_form_in_a_browser_leads_to_the_page_of_the_batch(client, services):
         "name": "",
         "budget": "$2",
         "deadline": "in 30 minutes",
-        "suffixes": ".jpg, .png",
+        "suffixes": [".jpg, .png", ".GIF"],
     }
     reply = client.post("/batches", data=fields, headers=BROWSER)
     join_threads("list-batch")
     assert reply.status_code == 303
     batch: Batch = services.batches.store.get(reply.headers["Location"].rpartition("/")[2])
-    assert (batch.budget, batch.suffixes) == (2.0, (".jpg", ".png"))
+    assert (batch.budget, batch.suffixes) == (2.0, (".jpg", ".png", ".gif"))
     assert 1700 < (batch.deadline - now()).total_seconds() <= 1800
 
 
