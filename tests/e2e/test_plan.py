@@ -252,6 +252,8 @@ def run_batches(plan: Plan, page: str) -> None:
         s3.put_object(Bucket="photos", Key=f"zoo/{n}.png", Body=large)
     s3.put_object(Bucket="photos", Key="zoo/old.jpg", Body=PHOTOS["cat"][0], StorageClass="GLACIER")
     place = ask_for_batch(page)
+    # As if a worker had died with a slice: the next one divides it.
+    eventually(lambda: "Messages" in sqs.receive_message(QueueUrl=slices, VisibilityTimeout=0))
     eventually(lambda: in_flight(sqs, slices), 60)
     time.sleep(1)  # the worker has begun to classify
     plan.client("ec2").terminate_instances(InstanceIds=[workers(plan, "running")[0]["InstanceId"]])
