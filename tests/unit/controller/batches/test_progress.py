@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 
+from bench.large_batch import AT
 from cloud.batches.batch import Listed
 from cloud.batches.slice import Slice
 from cloud.batches.store import Result
@@ -10,7 +11,6 @@ from cloud.failure_code import FailureCode
 from controller.batches.missing import Answered
 from controller.batches.progress import NEWEST, Tally, cost, last_round, read_progress
 from tests.support.batch_work import BATCH, batch_of, failure, photos, slices_in, work_off, work_on
-from bench.large_batch import AT
 
 MINUTE = timedelta(minutes=1)
 
