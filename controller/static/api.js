@@ -29,7 +29,7 @@ for (const form of document.querySelectorAll(".operation form")) {
   show();
 }
 
-/** Returns the request of the form. Headers are [name, value], and files are [field, File]. */
+/** Returns the request of the form. Headers are [name, value], files are [field, File], and content is a File. */
 function filledIn(form) {
   const asked = { method: form.dataset.method, path: form.dataset.path, headers: [], files: [] };
   const query = new URLSearchParams();
@@ -37,6 +37,7 @@ function filledIn(form) {
     const { in: where, name } = part.dataset;
     const { value, files } = part.querySelector("input, select");
     if (where === "files") asked.files = (files.length ? [...files] : [{ name: "cat.jpg" }]).map((file) => [name, file]);
+    else if (where === "body") asked.content = files[0] ?? { name: "cat.jpg" };
     else if (value === "") continue;
     else if (where === "path") asked.path = asked.path.replace(`{${name}}`, encodeURIComponent(value));
     else if (where === "query") query.set(name, value);
@@ -46,8 +47,8 @@ function filledIn(form) {
   return asked;
 }
 
-async function send({ method, path, headers, files }, reply) {
-  const body = files.length ? new FormData() : undefined;
+async function send({ method, path, headers, files, content }, reply) {
+  const body = files.length ? new FormData() : content;
   for (const [name, file] of files) body.append(name, file);
   const answer = await fetch(path, { method, headers, body, cache: "no-store" });
   const head = document.createElement("pre");

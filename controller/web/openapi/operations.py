@@ -81,6 +81,14 @@ SIGN_IN_FORM = {
 }
 LEADS_ON = {"Location": header("The page to go on with.")}
 
+CLASSIFIED = {
+    "200": response("All images are answered.", *ANSWERS, headers=QUOTA, links=LATER["links"]),
+    "202": response("Not yet.", *ANSWERS, headers=LATER["headers"] | QUOTA, links=LATER["links"]),
+    **refused(400, 409, 410, 413, 422, 429, 503, 507),
+}
+FILE = {"schema": {"type": "string", "format": "binary"}}
+BODY = {"required": True, "content": {"image/*": FILE}}
+
 OPERATIONS: dict[str, dict[str, Any]] = {
     "upload.classify": {
         "tags": ["Images"],
@@ -102,19 +110,37 @@ OPERATIONS: dict[str, dict[str, Any]] = {
                                 "type": "array",
                                 "minItems": 1,
                                 "items": {"type": "string", "format": "binary"},
-                                "contains": {"type": "string", "minLength": 1},
                             }
                         },
                         "required": ["image_file"],
                     }
-                }
+                },
+                "image/*": FILE,
             },
         },
-        "responses": {
-            "200": response("All images are answered.", *ANSWERS, headers=QUOTA, links=LATER["links"]),
-            "202": response("Not yet.", *ANSWERS, headers=LATER["headers"] | QUOTA, links=LATER["links"]),
-            **refused(400, 409, 410, 413, 422, 429, 503, 507),
-        },
+        "responses": CLASSIFIED,
+    },
+    "upload.classify_body": {
+        "tags": ["Pages"],
+        "summary": "Classify one image, which is the body",
+        "description": "`Content-Disposition` may name the file.",
+        "parameters": [PREFER, IDEMPOTENCY_KEY, ANSWER_FORMAT],
+        "requestBody": BODY,
+        "responses": CLASSIFIED,
+    },
+    "upload.classify_file": {
+        "tags": ["Images"],
+        "summary": "Classify one image, which is the body",
+        "description": "`curl -T` appends the name of the file to an address that ends with `/`. A `POST` to"
+        " `/` takes such a body as well; `Content-Disposition` may then name the file.",
+        "parameters": [
+            parameter("filename", "The name of the file."),
+            PREFER,
+            IDEMPOTENCY_KEY,
+            ANSWER_FORMAT,
+        ],
+        "requestBody": BODY,
+        "responses": CLASSIFIED | refused(404),
     },
     "requests.show_request": {
         "tags": ["Images"],
