@@ -22,7 +22,7 @@ from worker import metrics
 from worker.decoder import Decoder, Exceeded
 from worker.heartbeat import Heartbeat
 from worker.held import HeldImages
-from worker.steps import Steps, Work
+from worker.steps import RequestDeleted, Steps, Work
 from worker.threads import start, yield_to_others
 
 log = logging.getLogger(__name__)
@@ -250,6 +250,9 @@ class Consumer:
                 yield
         except Draining:
             self.settle_all(messages, Fate.GIVEN_BACK)
+        except RequestDeleted:
+            log.info("its request was deleted", extra={"image_id": messages[0].body})
+            self.settle_all(messages, Fate.DELETED)
         except (CloudError, InterruptedError) as error:
             log.warning("%s", error, extra={"image_id": messages[0].body})
             self.settle_all(messages, Fate.POSTPONED)

@@ -26,6 +26,10 @@ BYTES_AHEAD = 64_000_000  # of files that are fetched and not decoded
 MOST_FETCHES = 10  # how often S3 may fail to return an image, at least a visibility timeout apart
 
 
+class RequestDeleted(Exception):
+    """No image of the request is stored any more, so nobody waits for a prediction."""
+
+
 class Classifier(Protocol):
     """What the steps need of a model. worker.engine.Classifier is the implementation."""
 
@@ -101,7 +105,8 @@ class Steps:
     def fetch(self, work: Work) -> Prediction | None:
         """Reads the file, as soon as there is room for it. If it cannot be classified, returns why.
 
-        Raises CloudError when S3 fails and the message may be postponed.
+        Raises CloudError when S3 fails and the message may be postponed, and RequestDeleted when no image of
+        the request is left.
         """
         if work.message.receives >= self.max_receives:
             return self.failed(work, FailureCode.GAVE_UP, GAVE_UP)
@@ -114,6 +119,8 @@ class Steps:
         try:
             work.data, _ = self.inputs.read(work.image_id, admit)
         except NotFound:
+            if not any(self.inputs.keys(f"{work.image_id.request_id}/")):
+                raise RequestDeleted from None
             return self.failed(work, FailureCode.IMAGE_MISSING, "The image is no longer in the input bucket.")
         except CloudError as error:
             if work.message.postponed + 1 < MOST_FETCHES:

@@ -29,6 +29,7 @@ export function requestView(results) {
     if (news) results.querySelectorAll('.card[data-status="waiting"]').forEach(showPending);
     showStep(state === "stalled" ? "launching" : state);
     find("#waiting").hidden = find("#cancel-request").hidden = complete;
+    find("#delete").hidden = !complete;
     find("#retry").hidden = !complete || !find(".card[data-again]");
     speak(complete || !news ? find("#headline").textContent : find("#wait").textContent, news);
   }

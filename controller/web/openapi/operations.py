@@ -149,6 +149,14 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "parameters": [REQUEST_ID, WAIT, ANSWER_FORMAT],
         "responses": {"200": response("The answers.", *ANSWERS), **refused(400, 404, 503)},
     },
+    "requests.delete_request": {
+        "tags": ["Images"],
+        "summary": "Delete a request with its pictures and answers",
+        "description": "Once all of it is answered; however often it is sent. After a cancellation it is"
+        " refused until no worker can have one of the images any more.",
+        "parameters": [REQUEST_ID],
+        "responses": {"204": response("Nothing of it is stored."), **refused(404, 409, 503)},
+    },
     "requests.cancel_request": {
         "tags": ["Images"],
         "summary": "Cancel what still waits",
