@@ -51,7 +51,8 @@ export function requestView(results) {
       place.textContent = count;
       if (status !== "classified") place.parentElement.hidden = count === 0;
     }
-    find("#answered").value = counts.classified + counts.failed;
+    const bar = find("#answered");
+    bar.value = counts.classified + counts.failed - Number(bar.dataset.refused);
     document.title = document.title.replace(/^.*?(?= · )/, find("#headline").textContent);
   }
 
