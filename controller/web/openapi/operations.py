@@ -195,7 +195,8 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "tags": ["Images"],
         "summary": "The answers of a request as they come",
         "description": "Server-sent events: `state` at the start and at each change, `image` for each answer."
-        " The stream ends by itself after `done`. Each event's id says which images were sent so far.",
+        " The stream ends by itself after a `state` that is `complete`. Each event's id says"
+        " which images were sent so far.",
         "parameters": [REQUEST_ID, LAST_EVENT_ID],
         "responses": {
             "200": response("The stream.", {"text/event-stream": {"schema": EVENT}}),
