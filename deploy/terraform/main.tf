@@ -63,7 +63,10 @@ locals {
     TRUSTED_HOSTS           = join(",", concat([aws_eip.controller.public_ip], var.host_names))
     ALLOW_ANONYMOUS         = var.allow_anonymous ? "on" : ""
   }
-  environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
+  environment = {
+    for name, value in merge(local.further_settings, local.settings) :
+    name => tostring(value) if value != null ? tostring(value) != "" : false
+  }
 
   # The variables of the policies in deploy/iam.
   policy = {
