@@ -4,6 +4,7 @@ from flask import Flask, Response, request
 
 from controller.web.cross_site import refuse_cross_site, refuse_foreign_host
 from controller.web.errors import register_error_handlers
+from controller.web.filename_converter import filename_converter
 from controller.web.metrics import end_request, start_request
 from controller.web.routes.api import api
 from controller.web.routes.batches import batches
@@ -29,13 +30,13 @@ def create_app(services: Services) -> Flask:
     app.request_class = SpooledRequest
     settings = services.settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_mb * 1_000_000
-    # The margin lets `read_form` refuse too many files itself, with a clearer message than Flask's.
+    # The margin lets `read_files` refuse too many files itself, with a clearer message than Flask's.
     app.config["MAX_FORM_PARTS"] = settings.max_files + 100
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["services"] = services
     app.jinja_env.globals["settings"] = settings
-    for routes in (upload, requests, events, batches, fleet, metrics, health, api):
+    for routes in (requests, events, batches, fleet, metrics, health, api):
         app.register_blueprint(routes)
     app.before_request(start_request)
     app.before_request(refuse_foreign_host)
@@ -43,6 +44,8 @@ def create_app(services: Services) -> Flask:
     if services.tokens.restricted:
         app.register_blueprint(sign_in)
         app.before_request(guard)
+    app.url_map.converters["filename"] = filename_converter(app.url_map)
+    app.register_blueprint(upload)
     app.after_request(end_request)
     app.after_request(secure)
     register_error_handlers(app)

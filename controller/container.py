@@ -30,6 +30,7 @@ from controller.dashboard.latest_state import LatestState
 from controller.dashboard.scaling_costs import ScalingReplay
 from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.deduplication import Deduplication
+from controller.image_requests.deletion import Deletion
 from controller.image_requests.fair_pool import FairPool
 from controller.image_requests.follower import Follower
 from controller.image_requests.idempotency import IdempotencyKeys
@@ -119,6 +120,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         fleet_view,
         forecast,
         CancelRetry(queue, stored, journal, polling, recovery),
+        Deletion(stored, settings.visibility_timeout),
         Follower(polling, stored),
         EventStreams(forecast),
         WaitLimits(settings.web_threads),

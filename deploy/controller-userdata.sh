@@ -1,6 +1,6 @@
 #!/bin/bash
-# The user data of the controller's instance. Terraform inserts the settings below. They contain no credentials,
-# because those come from the instance profile.
+# The user data of the controller's instance. Terraform inserts below where the settings are: in the parameter store, so
+# that other settings do not replace the instance. Credentials come from the instance profile.
 set -u
 settings=$(mktemp)
 cat > "$settings" << 'END_OF_SETTINGS'
@@ -26,10 +26,13 @@ if systemctl cat image-classifier-controller &> /dev/null; then
 fi
 
 # An instance of the local AWS has neither systemd nor nginx.
+cd "${APP_DIR:-/opt/image-classifier}" || exit
 set -a
+# shellcheck source=/dev/null
+. "$settings"
+.venv/bin/python -m deploy.parameters "$settings" || exit
 # shellcheck source=/dev/null
 . "$settings"
 set +a
 rm "$settings"
-cd "${APP_DIR:-/opt/image-classifier}" || exit
 exec .venv/bin/python -m gunicorn --config deploy/gunicorn.conf.py controller.wsgi:app

@@ -7,10 +7,12 @@ starts new processes with the new code, while the old ones finish the requests t
 """
 
 import os
+import signal
 import tempfile
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -68,6 +70,7 @@ logger_class = JsonLogger
 preload_app = False
 worker_tmp_dir = "/dev/shm"  # a busy disk would delay the heartbeats
 control_socket_disable = True
+LAST_SECONDS = 2  # in which a process that ends answers those who still wait
 
 
 def on_starting(server: Any) -> None:
@@ -100,7 +103,22 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Lets event streams end as soon as the process is told to stop. Their clients then connect again."""
+    """Lets nobody wait for a process that ends.
+
+    Event streams end as soon as the process is told to stop, and their clients connect again. All others wait
+    until LAST_SECONDS before it is killed, and get what is known by then.
+    """
     services = getattr(worker.wsgi, "extensions", {}).get("services")
-    if services:
-        services.event_streams.process_stays = lambda: worker.alive
+    if not services:
+        return
+    services.event_streams.process_stays = lambda: worker.alive
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def stop_in_time(number: int, frame: Any) -> None:
+        last_call = Timer(max(0, graceful_timeout - LAST_SECONDS), services.follower.let_go)
+        last_call.daemon = True
+        last_call.start()
+        if callable(stop):
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, stop_in_time)

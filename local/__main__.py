@@ -1,5 +1,6 @@
 """Runs the whole system on this machine, against an AWS of its own: `python -m local`, or `make run`."""
 
+import errno
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from cloud.signals import stop_on
 from local.access import AccessKey
 from local.endpoint import Endpoint
 from local.kept_buckets import CannotRead, load, save
+from local.listening import Listening, NotForEverybody, listening
 from local.machines import Machines
 
 HERE = Path(__file__).parent.parent
@@ -57,7 +59,7 @@ def main() -> int:
     stop = stop_on(signal.SIGINT, signal.SIGTERM)
     try:
         run(stop)
-    except (CannotStart, CannotRead, SettingsError, CloudError) as error:
+    except (CannotStart, CannotRead, NotForEverybody, SettingsError, CloudError) as error:
         print(f"make run: {error}", file=sys.stderr)
         return 1
     return 0
@@ -65,8 +67,9 @@ def main() -> int:
 
 def run(stop: Event) -> None:
     port, cloud_port = port_from("PORT", 8000), port_from("CLOUD_PORT", 4566)
+    where = listening()
     key = AccessKey.new()
-    os.environ.update(local_environment(cloud_port, key))
+    os.environ.update(local_environment(cloud_port, key, where))
     # Instances have a home directory of their own, but should share this user's models and weights.
     os.environ["MODEL_CACHE"] = str(cache_folder())
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
@@ -76,7 +79,7 @@ def run(stop: Event) -> None:
     check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
     start_seconds = seconds_from("LOCAL_START_SECONDS", 0)
-    check_free(port, "PORT")
+    check_free(where.host, port, "PORT")
     logs = HERE / ".local" / str(port)
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True, mode=0o700)
@@ -105,9 +108,10 @@ def run(stop: Event) -> None:
         buckets = (*settings.buckets, *source_buckets(settings))
         at_the_end.enter_context(kept(buckets, os.environ.get("LOCAL_BUCKETS", "")))
         at_the_end.callback(machines.stop_all)
-        process = at_the_end.enter_context(controller(port, logs / "controller.log", machines.mark))
-        wait_until_ready(port, process, logs / "controller.log", stop)
-        announce(port, endpoint.url, logs, aws_env, settings.batch_sources)
+        process = at_the_end.enter_context(controller(where, port, logs / "controller.log", machines.mark))
+        wait_until_ready(where, port, process, logs / "controller.log", stop)
+        page = f"http://{where.shown}:{port}/"
+        announce(page, bool(settings.tokens), endpoint.url, logs, aws_env, settings.batch_sources)
         while not stop.is_set():
             if process.poll() is not None:
                 raise CannotStart(f"the controller has ended: {last_lines(logs / 'controller.log')}")
@@ -132,7 +136,7 @@ def kept(buckets: tuple[str, ...], folder: str) -> Iterator[None]:
             say(f"{left_out} objects were too old to be kept for the next run.")
 
 
-def local_environment(cloud_port: int, key: AccessKey) -> dict[str, str]:
+def local_environment(cloud_port: int, key: AccessKey, where: Listening) -> dict[str, str]:
     """Returns the environment of the controller: the user's settings on top of DEFAULTS.
 
     All variables of AWS itself, except for AWS_REGION, are replaced by those of the local AWS. No real
@@ -140,7 +144,7 @@ def local_environment(cloud_port: int, key: AccessKey) -> dict[str, str]:
     """
     given = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") or k == "AWS_REGION"}
     cloud = {"AWS_ENDPOINT_URL": f"http://{HOST}:{cloud_port}", **key.environment()}
-    return DEFAULTS | {k: v for k, v in given.items() if v} | cloud
+    return DEFAULTS | {"TRUSTED_HOSTS": where.trusted_hosts} | {k: v for k, v in given.items() if v} | cloud
 
 
 def write_aws_env(path: Path, endpoint: Endpoint) -> Path:
@@ -225,14 +229,16 @@ def is_baked(process: subprocess.Popen[bytes], stop: Event) -> bool:
 
 
 @contextmanager
-def controller(port: int, log: Path, mark: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def controller(
+    where: Listening, port: int, log: Path, mark: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Runs the controller in Gunicorn for the duration of the block.
 
     `mark` is the environment variable by which the guardian of the local machines finds the process. Gunicorn
     has a process group of its own, so that Ctrl-C reaches only this process, which then stops Gunicorn.
     """
     bind = {
-        "BIND": f"{HOST}:{port}",
+        "BIND": f"{where.host}:{port}",
         "GRACEFUL_TIMEOUT": str(STOP_SECONDS - 1),
         "PROMETHEUS_MULTIPROC_DIR": str(log.parent / "metrics"),
     }
@@ -257,12 +263,14 @@ def controller(port: int, log: Path, mark: dict[str, str]) -> Iterator[subproces
             process.wait()
 
 
-def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path, stop: Event) -> None:
+def wait_until_ready(
+    where: Listening, port: int, process: subprocess.Popen[bytes], log: Path, stop: Event
+) -> None:
     """Waits until the controller is ready or `stop` is set. Raises CannotStart after START_SECONDS."""
     until = time.monotonic() + START_SECONDS
     while not stop.is_set():
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
+            with urllib.request.urlopen(f"http://{where.here}:{port}/readyz", timeout=5):
                 return
         except OSError as error:
             if process.poll() is not None or time.monotonic() > until:
@@ -276,17 +284,20 @@ def source_buckets(settings: ControllerSettings) -> list[str]:
     return [bucket for bucket in dict.fromkeys(found) if bucket not in settings.buckets]
 
 
-def announce(port: int, endpoint: str, logs: Path, aws_env: Path, sources: Sequence[str]) -> None:
+def announce(
+    page: str, restricted: bool, endpoint: str, logs: Path, aws_env: Path, sources: Sequence[str]
+) -> None:
+    token = '-H "Authorization: Bearer $TOKEN" ' if restricted else ""
     batches = ""
     if sources:
-        ask = f"""curl --json '{{"source": "{sources[0]}"}}' http://{HOST}:{port}/batches"""
+        ask = f"""curl {token}--json '{{"source": "{sources[0]}"}}' {page}batches"""
         batches = f"  a batch      aws s3 sync FOLDER {sources[0]}; {ask}\n"
     print(
         f"""
   The image classifier is running. Ctrl-C stops it.
 
-  page         http://{HOST}:{port}/
-  with curl    curl -F image_file=@deploy/cat.jpg http://{HOST}:{port}/
+  page         {page}
+  with curl    curl {token}-F image_file=@deploy/cat.jpg {page}
   local AWS    {endpoint}  (S3, SQS, EC2); for the AWS CLI: . {aws_env.relative_to(HERE)}
 {batches}  logs         {logs}
 """,
@@ -318,10 +329,13 @@ def seconds_from(name: str, default: float) -> float:
         raise CannotStart(f"{name} is {text!r}, but it should be a number of seconds") from None
 
 
-def check_free(port: int, name: str) -> None:
+def check_free(host: str, port: int, name: str) -> None:
+    """Raises CannotStart when the port is taken, or when `host` is no address of this machine."""
     try:
-        socket.create_server((HOST, port)).close()
-    except OSError:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise CannotStart(f"HOST is {host}, but this machine does not have that address") from None
         raise CannotStart(taken(port, name)) from None
 
 

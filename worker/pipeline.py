@@ -24,7 +24,7 @@ from worker.labels import Top
 from worker.pixels import Pixels
 from worker.preprocessing import Preprocessing
 from worker.threads import start, yield_to_others
-from worker.work import Draining, Fate, Work
+from worker.work import Draining, Fate, RequestDeleted, Work
 from worker.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,9 @@ class Pipeline:
                 yield
         except Draining:
             abandon(works, Fate.GIVEN_BACK)
+        except RequestDeleted:
+            log.info("its request was deleted", extra={"image_id": works[0].name})
+            abandon(works, Fate.DELETED)
         except (CloudError, InterruptedError) as error:
             log.warning("%s", error, extra={"image_id": works[0].name})
             abandon(works, Fate.POSTPONED)

@@ -15,7 +15,7 @@ from cloud.request_queue import Message
 from worker import metrics
 from worker.held import ByteBudget, HeldImages
 from worker.pipeline import Classifier
-from worker.work import Fate, Outcome, Work
+from worker.work import Fate, Outcome, RequestDeleted, Work
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ class Steps:
     def fetch(self, work: ImageWork) -> Failure | None:
         """Reads the file, as soon as there is room for it. If it cannot be classified, returns why.
 
-        Raises CloudError when S3 fails and the message may be postponed.
+        Raises CloudError when S3 fails and the message may be postponed, and RequestDeleted when no image of
+        the request is left.
         """
         failure: Failure | None = None
         try:
@@ -114,6 +115,8 @@ class Steps:
         try:
             work.data, _ = self.inputs.read(work.image_id, admit)
         except NotFound:
+            if not any(self.inputs.keys(f"{work.image_id.request_id}/")):
+                raise RequestDeleted from None
             gone = "The image is no longer in the input bucket."
             return Failure(code=FailureCode.IMAGE_MISSING, message=gone)
         except CloudError as error:

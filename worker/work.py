@@ -34,6 +34,10 @@ class Draining(Exception):
     """The worker has been told to stop, so no further step is begun."""
 
 
+class RequestDeleted(Exception):
+    """No image of the request is stored any more, so nobody waits for a prediction."""
+
+
 @dataclass(eq=False)
 class Work(ABC):
     """An image on its way to its outcome. Exactly one of `answer` and `abandon` ends it."""

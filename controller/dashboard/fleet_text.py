@@ -36,14 +36,35 @@ STAGES = {
 
 def headline(answer: FleetAnswer) -> str:
     backlog, batches = sum(answer.queue.values()), answer.batches
-    if not answer.up and not backlog and not batches.open:
-        return "Nothing waits, nothing runs"
     images = [some(backlog, "image waits", "images wait") if backlog else "Nothing waits"]
     if batches.open:
         left = some(batches.images_left, "image", "images")
         images.append(f"{left} left of {some(batches.open, 'batch', 'batches')}")
-    instances = some(answer.up, "instance", "instances") if answer.up else "no instance"
-    return f"{', '.join(images)}, {instances} up"
+    nothing = "no instance up" if backlog or batches.open else "nothing runs"
+    return f"{', '.join(images)}, {instances_up(answer) or nothing}"
+
+
+def instances_up(answer: FleetAnswer) -> str:
+    """Returns what the instances do that are not gone, or "" if there are none."""
+    states = Counter(instance.state for instance in answer.instances)
+    starting, ending = states["pending"] + states["running"], states["shutting-down"] + states["stopping"]
+    if not answer.up:
+        return f"{some(ending, 'instance', 'instances')} shutting down" if ending else ""
+    instances = some(answer.up, "instance", "instances")
+    if not starting:
+        return f"{instances} up"
+    return f"{instances} starting" if starting == answer.up else f"{instances}, {starting} of them starting"
+
+
+def idle_hint(answer: FleetAnswer) -> str:
+    """Returns which setting launches fewer instances, if some had nothing to do, and otherwise ""."""
+    idle = len([i for i in answer.instances if i.model and not i.images])
+    if answer.scaling != "queue" or any(answer.queue.values()) or not 0 < idle < len(answer.instances):
+        return ""
+    return (
+        f"{some(idle, 'instance has', 'instances have')} not answered an image, because the others were done"
+        f" first. A MAX_IMAGES_PER_INSTANCE of more than {answer.max_images_per_instance} launches fewer."
+    )
 
 
 def by_state(instances: Sequence[InstanceView]) -> str:
@@ -144,7 +165,8 @@ def stage_medians(boots: Sequence[Boot]) -> dict[str, dict[str, float]]:
 def as_text(answer: FleetAnswer) -> str:
     """Returns the state of the fleet as plain text, for a shell."""
     money = answer.money
-    cost = f"{dollars(money.dollars)} for {image_count(money)}"
+    charged = "" if money.charged else " on AWS"
+    cost = f"{dollars(money.dollars)}{charged} for {image_count(money)}"
     if money.dollars_per_1000_images is not None:
         cost += f", {dollars(money.dollars_per_1000_images)} per 1,000"
     lines = [
@@ -161,6 +183,8 @@ def as_text(answer: FleetAnswer) -> str:
         state, images = STATES.get(i.state, i.state), some(i.images, "image", "images")
         about = [i.instance_id, state, duration(i.age_seconds), images, i.classifies_with]
         lines.append("instance   " + "  ".join(filter(None, about)))
+    if hint := idle_hint(answer):
+        lines.append(f"           {hint}")
     for name, stages in stage_medians(answer.boots).items():
         lines.append(f"{name:<10} " + ", ".join(f"{part} {stage(s)}" for part, s in stages.items()))
     for d in told(answer.decisions, 10):

@@ -28,6 +28,8 @@ FRESH_SECONDS = 1.0  # an answer is reused for at least this long
 READING_SHARE = 0.2  # the largest share of the time spent on reading; a large fleet has many reports
 # A request-id has 28 hex digits. The first group is the part that may be shown.
 REQUEST_ID = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{16}\b")
+ENDING = ("shutting-down", "stopping", "stopped")
+"""The states of an instance that is going or gone."""
 
 
 class InstanceView(BaseModel):
@@ -69,7 +71,7 @@ class FleetAnswer(BaseModel):
     max_instances: int
     max_images_per_instance: int
     instances: list[InstanceView]
-    """The instances, stopped ones included. Only `up` of them run, are starting or are ending."""
+    """The instances, also those that are stopped or are ending. Only `up` of them run or are starting."""
     money: Bill
     decisions: list[Decision]
     """The decisions of the autoscaler, newest first."""
@@ -85,8 +87,8 @@ class FleetAnswer(BaseModel):
 
     @property
     def up(self) -> int:
-        """The number of instances that are not stopped."""
-        return sum(instance.state != "stopped" for instance in self.instances)
+        """The number of instances that are starting or run, which are those that MAX_INSTANCES limits."""
+        return sum(instance.state not in ENDING for instance in self.instances)
 
     def lately(self, window: timedelta) -> "FleetAnswer":
         """Returns a copy whose history is limited to the last `window`."""

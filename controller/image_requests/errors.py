@@ -24,12 +24,6 @@ class NoFile(RequestRefused):
     code = "no_file"
 
 
-class EmptyFile(RequestRefused):
-    """Every file of the request is empty."""
-
-    code = "empty_file"
-
-
 class TooManyFiles(RequestRefused):
     """The request has more files than MAX_FILES allows."""
 

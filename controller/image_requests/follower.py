@@ -78,6 +78,14 @@ class Follower:
                     if shared.watched:
                         shared.watched.end()
 
+    def let_go(self) -> None:
+        """Lets all who wait go, because the process is about to end."""
+        with self._lock:
+            followed = [shared.watched for shared in self._shared.values() if shared.watched]
+        for one in followed:
+            one.end()
+        self.polling.let_go()
+
     def _begin(self, request_id: str) -> WatchedRequest | None:
         watched = self.stored.load(request_id)
         if watched and not watched.unanswered:

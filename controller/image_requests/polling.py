@@ -89,6 +89,13 @@ class Polling:
             self.listing.wake(request_id)
         return watched is not None
 
+    def let_go(self) -> None:
+        """Lets all who wait for a request of this process go, because the process is about to end."""
+        with self._lock:
+            watched = list(self._watched.values())
+        for one in watched:
+            one.end()
+
     def waiting(self) -> Waiting:
         """Returns what this process knows about its own requests."""
         with self._lock:

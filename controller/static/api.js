@@ -2,6 +2,8 @@
 
 import { command } from "./curl.js";
 
+const WHY_EVERY = 2000; // milliseconds
+
 const { origin, restricted } = document.querySelector("#operations").dataset;
 
 for (const form of document.querySelectorAll(".operation form")) {
@@ -17,19 +19,47 @@ for (const form of document.querySelectorAll(".operation form")) {
     event.preventDefault();
     button.disabled = true;
     reply.hidden = false;
-    reply.textContent = "Waiting for the answer";
+    const stopTelling = tellWhy(reply);
     try {
-      await send(filledIn(form), reply);
+      await send(filledIn(form), reply, stopTelling);
     } catch {
       reply.textContent = "The connection was lost. Check it, then send the request again.";
     } finally {
+      stopTelling();
       button.disabled = false;
     }
   });
   show();
 }
 
-/** Returns the request of the form. Headers are [name, value], and files are [field, File]. */
+/** Says that the answer is being waited for and, after a while, what the fleet does. Returns what ends that. */
+function tellWhy(reply) {
+  let waits = true;
+  reply.textContent = "Waiting for the answer";
+  const timer = setInterval(async () => {
+    const fleet = await fetch("/fleet", { headers: { Accept: "text/plain" } }).catch(() => null);
+    const headline = fleet?.ok ? (await fleet.text()).split("\n", 1)[0] : "";
+    if (waits && headline) reply.textContent = `Waiting for the answer. ${headline}.`;
+  }, WHY_EVERY);
+  return () => {
+    waits = false;
+    clearInterval(timer);
+  };
+}
+
+/** Fills the id of a new request, and the name of its first picture, into all forms that ask for them. */
+function carryOn({ request_id: id, images }) {
+  if (!id || !images?.length) return;
+  const known = { request_id: id, name: images[0].image_id.slice(id.length + 1) };
+  for (const [name, value] of Object.entries(known)) {
+    for (const field of document.querySelectorAll(`[data-in="path"][data-name="${name}"] input`)) {
+      field.value = value;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  }
+}
+
+/** Returns the request of the form. Headers are [name, value], files are [field, File], and content is a File. */
 function filledIn(form) {
   const asked = { method: form.dataset.method, path: form.dataset.path, headers: [], files: [] };
   const query = new URLSearchParams();
@@ -37,6 +67,7 @@ function filledIn(form) {
     const { in: where, name } = part.dataset;
     const { value, files } = part.querySelector("input, select");
     if (where === "files") asked.files = (files.length ? [...files] : [{ name: "cat.jpg" }]).map((file) => [name, file]);
+    else if (where === "body") asked.content = files[0] ?? { name: "cat.jpg" };
     else if (value === "") continue;
     else if (where === "path") asked.path = asked.path.replace(`{${name}}`, encodeURIComponent(value));
     else if (where === "query") query.set(name, value);
@@ -46,10 +77,11 @@ function filledIn(form) {
   return asked;
 }
 
-async function send({ method, path, headers, files }, reply) {
-  const body = files.length ? new FormData() : undefined;
+async function send({ method, path, headers, files, content }, reply, onAnswer) {
+  const body = files.length ? new FormData() : content;
   for (const [name, file] of files) body.append(name, file);
   const answer = await fetch(path, { method, headers, body, cache: "no-store" });
+  onAnswer();
   const head = document.createElement("pre");
   head.textContent = [`${answer.status} ${answer.statusText}`, ...[...answer.headers].map((h) => h.join(": "))].join("\n");
   reply.replaceChildren(head);
@@ -59,7 +91,9 @@ async function send({ method, path, headers, files }, reply) {
   text.tabIndex = 0;
   reply.append(text);
   if (type.startsWith("application/json")) {
-    text.textContent = JSON.stringify(await answer.json(), null, 2);
+    const found = await answer.json();
+    text.textContent = JSON.stringify(found, null, 2);
+    carryOn(found);
     return;
   }
   const decoder = new TextDecoder();

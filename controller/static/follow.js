@@ -18,6 +18,12 @@ export async function ask(address, method = "GET") {
   return body;
 }
 
+/** Deletes the request. Throws an Error with the message of the server if that fails. */
+export async function remove(address) {
+  const reply = await fetch(address, { method: "DELETE", headers: { Accept: "application/json" } });
+  if (!reply.ok) throw new Error((await reply.json()).error.message);
+}
+
 /** Passes a complete answer on as if it had arrived as events. */
 export function tell({ images, wait, counts, complete }, { onState, onImage }) {
   images.forEach(onImage);

@@ -10,6 +10,11 @@ export function remember({ url, images }) {
   write([request, ...read()].slice(0, MOST));
 }
 
+/** Forgets a request that was deleted. */
+export function forget(url) {
+  write(read().filter((request) => request.url !== url));
+}
+
 /** Fills the section now, after another tab has changed the list, and when people come back to the page. */
 export function showLatest(section) {
   const show = () => {

@@ -1,9 +1,12 @@
 
 import { offerExports } from "./exports.js";
-import { ask, follow, Gone, tell } from "./follow.js";
+import { ask, follow, Gone, remove, tell } from "./follow.js";
+import { forget } from "./latest.js";
 import { requestView } from "./view.js";
 
+const UNREACHABLE = "The server cannot be reached. Try again.";
 const SURE = "Cancel this request? The pictures that are not classified yet are deleted.";
+const SURE_TO_DELETE = "Delete this request? Its pictures and labels are deleted for everybody who has its address.";
 const LOST = "The server no longer has this request, so no more answers come.";
 
 /**
@@ -36,15 +39,30 @@ export function followRequest(results, sendAgain) {
         results.querySelector("#headline").focus();
         then();
       } catch (error) {
-        complain(error instanceof TypeError ? "The server cannot be reached. Try again." : error.message);
+        complain(error instanceof TypeError ? UNREACHABLE : error.message);
       }
       button.disabled = false;
     });
   }
 
+  async function deleteRequest({ target: button }) {
+    if (!confirm(SURE_TO_DELETE)) return;
+    button.disabled = true;
+    try {
+      await remove(url);
+      forget(url);
+      location.assign("/");
+    } catch (error) {
+      complain(error instanceof TypeError ? UNREACHABLE : error.message);
+      button.disabled = false;
+    }
+  }
+
   again.addEventListener("click", () => sendAgain());
+  results.querySelector("#delete").addEventListener("click", deleteRequest);
   offerExports(results);
   change(results.querySelector("#cancel-request"), () => {}, SURE); // the page is still being followed
   change(results.querySelector("#retry"), keepUp);
   if (results.dataset.complete === "false") keepUp();
+  else results.querySelector("#delete").hidden = false;
 }

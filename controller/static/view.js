@@ -29,6 +29,7 @@ export function requestView(results) {
     if (news) results.querySelectorAll('.card[data-status="waiting"]').forEach(showPending);
     showStep(state === "stalled" ? "launching" : state);
     find("#waiting").hidden = find("#cancel-request").hidden = complete;
+    find("#delete").hidden = !complete;
     find("#retry").hidden = !complete || !find(".card[data-again]");
     speak(complete || !news ? find("#headline").textContent : find("#wait").textContent, news);
   }
@@ -50,7 +51,8 @@ export function requestView(results) {
       place.textContent = count;
       if (status !== "classified") place.parentElement.hidden = count === 0;
     }
-    find("#answered").value = counts.classified + counts.failed;
+    const bar = find("#answered");
+    bar.value = counts.classified + counts.failed - Number(bar.dataset.refused);
     document.title = document.title.replace(/^.*?(?= · )/, find("#headline").textContent);
   }
 

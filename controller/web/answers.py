@@ -2,6 +2,8 @@
 
 import csv
 import re
+from collections import Counter
+from collections.abc import Iterable
 from io import StringIO
 from pathlib import PurePath
 
@@ -29,8 +31,15 @@ def address_of(request_id: str) -> str:
 
 
 def as_text(answer: RequestResult, *, with_stem: bool) -> str:
-    """Returns one line per image: `stem:label`, or only the label."""
-    return "".join(f"{line(image, with_stem)}\n" for image in answer.images)
+    """Returns one line per image: `stem:label`, or only the label.
+
+    The second image with the same stem is `stem (2)`, and so on.
+    """
+    labels = [words(image) for image in answer.images]
+    if not with_stem:
+        return "".join(f"{label}\n" for label in labels)
+    stems = told_apart(PurePath(image.filename).stem for image in answer.images)
+    return "".join(f"{stem}:{label}\n" for stem, label in zip(stems, labels, strict=True))
 
 
 COLUMNS = ("filename", "status", "label", "confidence", "error", "model", "image_id", "engine", "precision")
@@ -59,9 +68,17 @@ def harmless(cell: object) -> object:
     return FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
-def line(image: ImageResult, with_stem: bool) -> str:
+def words(image: ImageResult) -> str:
     if image.error:
-        text = f"failed: {image.error.message}"
-    else:
-        text = image.label or f"waiting: see {address_of(image.image_id.request_id)}"
-    return f"{PurePath(image.filename).stem}:{text}" if with_stem else text
+        return f"failed: {image.error.message}"
+    return image.label or f"waiting: see {address_of(image.image_id.request_id)}"
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """Returns the names in their order, with a number after each that occurred before."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found

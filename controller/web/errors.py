@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 STATUSES: dict[type[errors.RequestRefused], int] = {
     errors.BadIdempotencyKey: 400,
-    errors.EmptyFile: 400,
     errors.IdempotencyKeyInUse: 409,
     errors.IdempotencyKeyReused: 422,
     errors.InvalidState: 409,
@@ -69,6 +68,9 @@ def refuse_full_disk(error: OSError) -> Response:
 
 def refuse_http(error: HTTPException) -> Response:
     message = error.description or error.name
+    if isinstance(error, MethodNotAllowed) and error.valid_methods == ["PUT"]:
+        error = NotFound()  # a file may be put here, but there is nothing yet
+        message = error.description or error.name
     if isinstance(error, NotFound) and message == NotFound.description:
         message = f"There is nothing at {request.path}."
     elif isinstance(error, MethodNotAllowed):

@@ -50,7 +50,7 @@ def wanted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
             raise BadRequest(
                 f"The format is {format!r}, but can only be {known}. For others, send an Accept header."
             )
-    elif request.method == "POST" and no_preference(request):
+    elif request.mimetype == "multipart/form-data" and no_preference(request):
         if "myfile" in request.files:
             return Form.BARE_LINES
         if "inputFile" in request.files:

@@ -12,6 +12,7 @@ from controller.dashboard.fleet_collector import FleetCollector
 from controller.dashboard.fleet_view import FleetView
 from controller.dashboard.forecast import Forecast
 from controller.image_requests.cancel_retry import CancelRetry
+from controller.image_requests.deletion import Deletion
 from controller.image_requests.follower import Follower
 from controller.image_requests.idempotency import IdempotencyKeys
 from controller.image_requests.polling import Polling
@@ -38,6 +39,7 @@ class Services:
     fleet_view: FleetView
     forecast: Forecast
     cancel_retry: CancelRetry
+    deletion: Deletion
     follower: Follower
     event_streams: EventStreams
     wait_limits: WaitLimits

@@ -1,4 +1,4 @@
-"""Reads the images of a multipart form. Only the header of each file is decoded, and AWS is not used."""
+"""Reads the images of an upload. Only the header of each file is decoded, and AWS is not used."""
 
 import hashlib
 import os
@@ -7,30 +7,25 @@ from typing import IO, Any, BinaryIO, cast
 
 from werkzeug.datastructures import FileStorage
 
-from cloud.failure_code import FailureCode
 from cloud.image_file import BadImage, check_header
 from cloud.image_id import ImageId
 from cloud.prediction import Failure
-from controller.image_requests.errors import EmptyFile, NoFile, TooManyFiles
+from controller.image_requests.errors import NoFile, TooManyFiles
 from controller.image_requests.upload import Upload
 
 
-def read_form(request_id: str, files: Iterable[FileStorage], max_files: int) -> list[Upload]:
+def read_files(request_id: str, files: Iterable[FileStorage], max_files: int) -> list[Upload]:
     """Returns the images in upload order.
 
-    Raises NoFile when there is no file, EmptyFile when every file is empty, and TooManyFiles when there are
-    more than `max_files`.
+    Raises NoFile when there is no file, and TooManyFiles when there are more than `max_files`.
     """
     # If a file input is left empty, a browser still sends a part without a file name or content.
     chosen = [file for file in files if file.filename or size(file.stream)]
     if not chosen:
-        raise NoFile("No file came with the request. Send one or more images as multipart/form-data.")
+        raise NoFile("No file came with the request. Choose one or more images.")
     if len(chosen) > max_files:
         raise TooManyFiles(f"{len(chosen)} files are too many: at most {max_files} in one request.")
-    uploads = [read_file(request_id, number, file) for number, file in enumerate(chosen)]
-    if all(upload.refusal and upload.refusal.code is FailureCode.EMPTY_FILE for upload in uploads):
-        raise EmptyFile("The file is empty. Send an image.")
-    return uploads
+    return [read_file(request_id, number, file) for number, file in enumerate(chosen)]
 
 
 def read_file(request_id: str, number: int, file: FileStorage) -> Upload:

@@ -1,6 +1,7 @@
-"""Finds what is wrong before a first run, and how to fix it: `python -m deploy.doctor [controller|worker]`.
+"""Finds what is wrong before a first run, and how to fix it: `python -m deploy.doctor [TIER]`.
 
-Run it with the settings and the credentials of the controller or of a worker, for example on its instance. It
+Run it with the settings and the credentials of the controller or of a worker, for example on its instance.
+The tier `account` is for before there is anything: it looks at the quotas and the network alone. The doctor
 changes nothing. The exit status is 1 if something is wrong.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from pydantic import ValidationError
 
 from cloud.clients import Clients
 from cloud.misspelt_settings import misspelt_settings
@@ -28,7 +30,7 @@ QUICK = Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeou
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m deploy.doctor", description=__doc__)
-    parser.add_argument("tier", nargs="?", choices=("controller", "worker"), default="controller")
+    parser.add_argument("tier", nargs="?", choices=("account", "controller", "worker"), default="controller")
     tier = parser.parse_args().tier
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
     problems = 0
@@ -57,6 +59,9 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
     yield from credentials
     if credentials[0].state == "wrong":
         return
+    if tier == "account":
+        yield from examine_account(session)
+        return
     try:
         settings = read_settings(tier)
     except SettingsError as error:
@@ -79,6 +84,21 @@ def read_settings(tier: str) -> WorkerSettings:
     if tier == "controller":
         return ControllerSettings.from_environment("ami_id")
     return WorkerSettings.from_environment()
+
+
+def examine_account(session: Any) -> Iterator[Finding]:
+    """Yields what must be right before there are buckets, for the instances that the settings call for."""
+    from deploy.doctor import fleet
+
+    ec2 = session.client("ec2", config=QUICK)
+    planned = {"input_bucket": "not-yet-input", "output_bucket": "not-yet-output", "ami_id": ""}
+    try:
+        settings = ControllerSettings(**planned)  # type: ignore[arg-type]
+    except ValidationError as error:
+        yield wrong(str(error), "correct it in the environment")
+        return
+    yield fleet.check_network(ec2)
+    yield from fleet.check_quota(ec2, session.client("service-quotas", config=QUICK), settings)
 
 
 def examine_storage(tier: str, settings: WorkerSettings, clients: Clients) -> Iterator[Finding]:

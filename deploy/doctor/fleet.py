@@ -131,6 +131,19 @@ def check_instances(ec2: EC2Client, worker_name: str, *, warm_pool: bool = False
             yield unknown(action, "this needs a worker that is running")
 
 
+def check_network(ec2: EC2Client) -> Finding:
+    """Checks that the region has a default VPC, which the plan uses unless it is told of another."""
+    reply = attempt(ec2.describe_vpcs, Filters=[{"Name": "is-default", "Values": ["true"]}])
+    if reply.code:
+        return unknown("the default VPC", reply.message or reply.code)
+    if found := reply.content.get("Vpcs"):
+        return ok(f"default VPC: {found[0]['VpcId']}")
+    return wrong(
+        "this region has no default VPC",
+        "make one with `aws ec2 create-default-vpc`, or set vpc_id and subnet_ids in terraform.tfvars",
+    )
+
+
 def check_quota(ec2: EC2Client, quotas: Client, settings: ControllerSettings) -> Iterator[Finding]:
     types = list(settings.instance_type)
     reply = attempt(ec2.describe_instance_types, InstanceTypes=types)

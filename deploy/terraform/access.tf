@@ -64,7 +64,7 @@ resource "aws_iam_instance_profile" "worker" {
 resource "aws_security_group" "controller" {
   name        = "${var.name}-controller"
   description = "HTTP and HTTPS from outside"
-  vpc_id      = data.aws_vpc.default.id
+  vpc_id      = data.aws_vpc.chosen.id
   dynamic "ingress" {
     for_each = [80, 443]
     content {
@@ -85,7 +85,17 @@ resource "aws_security_group" "controller" {
 resource "aws_security_group" "worker" {
   name        = "${var.name}-worker"
   description = "nothing from outside; HTTPS to AWS"
-  vpc_id      = data.aws_vpc.default.id
+  vpc_id      = data.aws_vpc.chosen.id
+  # With metrics_port, a Prometheus on the controller's machine may read the metrics of workers.
+  dynamic "ingress" {
+    for_each = coalesce(var.metrics_port, 0) == 0 ? [] : [var.metrics_port]
+    content {
+      from_port       = ingress.value
+      to_port         = ingress.value
+      protocol        = "tcp"
+      security_groups = [aws_security_group.controller.id]
+    }
+  }
   egress {
     from_port   = 443
     to_port     = 443

@@ -15,17 +15,25 @@ resource "aws_launch_template" "worker" {
   }
 }
 
+# What the controller's unit reads before each start. The tokens are in /<name>/api-tokens, which is not in the plan,
+# because its state would then contain them.
+resource "aws_ssm_parameter" "settings" {
+  name  = "/${var.name}/settings"
+  type  = "String"
+  value = join("", [for name, value in local.environment : "${name}='${value}'\n"])
+}
+
 resource "aws_instance" "controller" {
   ami                         = var.ami_id
   instance_type               = var.controller_type
   key_name                    = var.key_name == "" ? null : var.key_name
-  subnet_id                   = sort(data.aws_subnets.default.ids)[0]
+  subnet_id                   = sort(data.aws_subnets.controller.ids)[0]
   vpc_security_group_ids      = [aws_security_group.controller.id]
   iam_instance_profile        = aws_iam_instance_profile.controller.name
   user_data_replace_on_change = true
   user_data = replace(
     file("${path.module}/../controller-userdata.sh"), "# SETTINGS\n",
-    join("", [for name, value in local.environment : "${name}='${value}'\n"])
+    "AWS_REGION='${var.region}'\nPARAMETERS='/${var.name}'\n"
   )
   metadata_options {
     http_endpoint               = "enabled"
@@ -38,7 +46,9 @@ resource "aws_instance" "controller" {
     encrypted   = true
   }
   tags       = { Name = "${var.name}-controller" }
-  depends_on = [aws_iam_role_policy.controller, aws_iam_role_policy.worker, aws_iam_role_policy.batches]
+  depends_on = [
+    aws_iam_role_policy.controller, aws_iam_role_policy.worker, aws_iam_role_policy.batches, aws_ssm_parameter.settings,
+  ]
 }
 
 # The address stays the same when the controller's instance is replaced, so that a DNS name can point to it.

@@ -15,14 +15,15 @@ provider "aws" {
 
 data "aws_caller_identity" "me" {}
 
-data "aws_vpc" "default" {
-  default = true
+data "aws_vpc" "chosen" {
+  default = var.vpc_id == "" ? true : null
+  id      = var.vpc_id == "" ? null : var.vpc_id
 }
 
 data "aws_subnets" "default" {
   filter {
     name   = "vpc-id"
-    values = [data.aws_vpc.default.id]
+    values = [data.aws_vpc.chosen.id]
   }
   filter {
     name   = "default-for-az"
@@ -30,9 +31,30 @@ data "aws_subnets" "default" {
   }
 }
 
+# Not every zone of a region has every instance type.
+data "aws_ec2_instance_type_offerings" "controller" {
+  location_type = "availability-zone"
+  filter {
+    name   = "instance-type"
+    values = [var.controller_type]
+  }
+}
+
+data "aws_subnets" "controller" {
+  filter {
+    name   = "subnet-id"
+    values = local.subnet_ids
+  }
+  filter {
+    name   = "availability-zone"
+    values = data.aws_ec2_instance_type_offerings.controller.locations
+  }
+}
+
 locals {
-  account = data.aws_caller_identity.me.account_id
-  roles   = { controller = aws_iam_role.controller.id, worker = aws_iam_role.worker.id }
+  account    = data.aws_caller_identity.me.account_id
+  subnet_ids = sort(length(var.subnet_ids) > 0 ? var.subnet_ids : data.aws_subnets.default.ids)
+  roles      = { controller = aws_iam_role.controller.id, worker = aws_iam_role.worker.id }
 
   # The environment variables of controller and workers, which are described in the README of the project.
   settings = {
@@ -45,7 +67,7 @@ locals {
     MAX_RECEIVES            = var.max_receives
     AMI_ID                  = var.ami_id
     LAUNCH_TEMPLATE         = aws_launch_template.worker.name
-    SUBNET_IDS              = join(",", sort(data.aws_subnets.default.ids))
+    SUBNET_IDS              = join(",", local.subnet_ids)
     INSTANCE_TYPE           = join(",", var.instance_types)
     MARKET                  = var.market
     MAX_INSTANCES           = var.max_instances
@@ -65,7 +87,10 @@ locals {
     TRUSTED_HOSTS           = join(",", concat([aws_eip.controller.public_ip], var.host_names))
     ALLOW_ANONYMOUS         = var.allow_anonymous ? "on" : ""
   }
-  environment = { for name, value in local.settings : name => tostring(value) if tostring(value) != "" }
+  environment = {
+    for name, value in merge(local.further_settings, local.settings) :
+    name => tostring(value) if value != null ? tostring(value) != "" : false
+  }
 
   # bucket/prefix, with a slash after the bucket in any case.
   sources = [for source in var.batch_sources : trimprefix(length(split("/", source)) == 3 ? "${source}/" : source, "s3://")]
@@ -74,6 +99,7 @@ locals {
   policy = {
     account               = local.account
     region                = var.region
+    name                  = var.name
     input_bucket          = aws_s3_bucket.images["input"].bucket
     output_bucket         = aws_s3_bucket.images["output"].bucket
     state_bucket          = aws_s3_bucket.images["state"].bucket
@@ -85,7 +111,7 @@ locals {
     worker_role           = aws_iam_role.worker.name
     # These are lists in the policies.
     instance_types = join("\", \"", var.instance_types)
-    subnet_ids     = join("\", \"", sort(data.aws_subnets.default.ids))
+    subnet_ids     = join("\", \"", local.subnet_ids)
     source_buckets = join("\", \"arn:aws:s3:::", distinct([for source in local.sources : split("/", source)[0]]))
     source_objects = join("\", \"arn:aws:s3:::", [for source in local.sources : "${source}*"])
   }

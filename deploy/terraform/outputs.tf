@@ -3,7 +3,17 @@ output "environment" {
   value       = join("", [for name, value in local.environment : "${name}='${value}'\n"])
 }
 
+output "controller" {
+  description = "The id of the controller's instance. A reboot lets it take over other settings."
+  value       = aws_instance.controller.id
+}
+
+output "worker_name" {
+  description = "The tag `fleet` of the workers."
+  value       = var.worker_name
+}
+
 output "page" {
   description = "The address of the web page."
-  value       = "http://${aws_eip.controller.public_ip}/"
+  value       = "http://${aws_eip.controller.public_ip}"
 }

@@ -26,15 +26,26 @@ variable "name" {
 }
 
 variable "allowed_cidrs" {
-  description = "The CIDR blocks that may reach ports 80 and 443 of the controller."
+  description = "The CIDR blocks that may reach ports 80 and 443 of the controller, such as your own address with /32."
   type        = list(string)
-  default     = ["0.0.0.0/0"]
 }
 
 variable "allow_anonymous" {
-  description = "If true, whoever reaches the controller may use it, unless there are API_TOKENS in /etc/image-classifier/api-tokens.env. If false, it does not start without them."
+  description = "If true, whoever reaches the controller may use it, unless there are API tokens in the parameter store. If false, it does not start without them."
   type        = bool
   default     = false
+}
+
+variable "vpc_id" {
+  description = "The VPC of controller and workers. If empty, the default one of the region."
+  type        = string
+  default     = ""
+}
+
+variable "subnet_ids" {
+  description = "The subnets of that VPC to use, which must give public addresses. If empty, its default ones."
+  type        = list(string)
+  default     = []
 }
 
 variable "host_names" {

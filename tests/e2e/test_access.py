@@ -1,5 +1,6 @@
 """The running system where tokens are set, in a real browser and for programs; and the page of the API."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,9 @@ def test_the_page_of_the_api_sends_what_is_filled_in_and_shows_the_command(
     reply.locator("pre", has_text="202").wait_for()
     assert "location: /requests/" in reply.inner_text().lower()
     keep(page, "api")
+    [carried] = re.findall(r"/requests/([0-9a-f]{32})\n", reply.locator("pre").first.inner_text())
+    for asks in ("requests_show_request", "requests_show_image", "events_stream_events"):
+        assert page.locator(f"#{asks} input").first.input_value() == carried
     page.locator("#requests_show_request input").first.fill("0" * 32)
     page.locator("#requests_show_request button").click()
     page.locator("#requests_show_request .reply", has_text="There is no request").wait_for()

@@ -74,6 +74,23 @@ def test_a_request_is_cancelled_and_says_so_on_each_card(visit, system, files, n
     expect_answers(plain, 0, 5)
 
 
+def test_a_request_is_deleted_with_its_pictures_and_forgotten(visit, system, files):
+    page = visit(system.url)
+    url = send(page, files[:2])
+    expect_answers(page, 2)
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.click("#delete")
+    page.reload()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#delete")
+    page.wait_for_url(system.url)
+    assert not page.locator("#latest").is_visible()
+    prefix = f"{url.rpartition('/')[2]}/"
+    for bucket in ("input-images", "output-predictions"):
+        found = system.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)
+        assert found["KeyCount"] == 0
+
+
 def test_what_the_server_has_lost_can_be_sent_again(visit, system, files, no_capacity):
     page = visit(system.url)
     url = send(page, files[:2])

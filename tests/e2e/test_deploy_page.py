@@ -37,7 +37,7 @@ LEFT = {
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Of the project, so that its own folder gets neither settings nor Terraform's state."""
-    unwanted = shutil.ignore_patterns(".[!t]*", ".terraform", "__pycache__", "*.tfstate*")
+    unwanted = shutil.ignore_patterns(".[!t]*", ".terraform", "__pycache__", "*.tfstate*", "*.tfvars")
     shutil.copytree(ROOT, tmp_path / "project", ignore=unwanted)
     (tmp_path / "project" / ".venv").symlink_to(sys.prefix)
     return tmp_path / "project"
@@ -53,9 +53,9 @@ def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_p
         commands = [
             blocks("The same on the local AWS").replace(".local/8001/aws.env", str(system.aws_env)),
             "export TF_VAR_model=efficientnet_lite0 TF_VAR_warm_pool=1",
-            blocks("3. The plan").replace(" apply", " apply -auto-approve"),
-            blocks("4. Is all well?"),
-            re.sub("page=.*", f"page=http://127.0.0.1:{port}", blocks("5. The first answer"), count=1),
+            blocks("5. The plan").replace(" apply", " apply -auto-approve"),
+            blocks("6. Is all well?"),
+            re.sub("page=.*", f"page=http://127.0.0.1:{port}", blocks("7. The first answer"), count=1),
             "echo",
             blocks("Taking it down").replace(" destroy", " destroy -auto-approve"),
         ]

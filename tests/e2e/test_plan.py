@@ -143,11 +143,17 @@ def test_only_the_web_ports_of_the_controller_are_open(plan: Plan):
     assert rules["image-classifier-worker"] == []
 
 
-def test_the_model_is_run_as_the_variables_say(plan: Plan):
+def test_the_variables_become_settings_and_change_no_machine(plan: Plan):
+    """The controller reads them when it starts again."""
     assert {"ENGINE": "openvino", "PRECISION": "auto"}.items() <= plan.settings().items()
-    changed = plan.terraform("plan", "-var=engine=torch", "-var=precision=bf16", right=(0, 2))
-    assert "ENGINE='torch'" in changed
-    assert "PRECISION='bf16'" in changed
+    given = {"engine": "torch", "precision": "bf16", "request_timeout": "60", "metrics_port": "9100"}
+    arguments = [f"-var={name}={value}" for name, value in given.items()]
+    changed = plan.terraform("plan", *arguments, right=(0, 2))
+    for name, value in given.items():
+        assert f"{name.upper()}='{value}'" in changed
+    assert "aws_ssm_parameter.settings will be updated in-place" in changed
+    assert "aws_security_group.worker will be updated in-place" in changed
+    assert "Plan: 0 to add, 2 to change, 0 to destroy." in changed
 
 
 def test_the_doctor_finds_nothing_wrong(plan: Plan):
@@ -352,6 +358,9 @@ def needs_of(plan: Plan, call: Call) -> list[Need]:
             asked = call.parameters
             name = asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2]
             return sqs_needs(call.operation, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
+        case "ssm":
+            parameters = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter"
+            return [Need(f"ssm:{call.operation}", parameters + name) for name in call.parameters["Names"]]
         case "ec2":
             return ec2_needs(plan, call)
     raise NotImplementedError(call)

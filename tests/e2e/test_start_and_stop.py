@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +26,22 @@ def test_ctrl_c_and_sigterm_leave_no_process_within_ten_seconds(start):
         assert system.process.wait(15) == 0
         assert time.monotonic() - started < 10
         assert not marked(str(system.output))
+
+
+def test_who_waits_at_ctrl_c_is_told_where_the_answer_will_be(start, tmp_path):
+    system = start(LOCAL_BUCKETS=str(tmp_path / "kept"))
+    system.limit(0)
+    asked = urlsplit(ask(system, ("small.png", picture()))).path
+    with ThreadPoolExecutor(2) as pool:
+        posting = pool.submit(system.post, ("small.png", picture()))
+        looking = pool.submit(
+            requests.get, system.url[:-1] + asked, headers={"Prefer": "wait=60"}, timeout=60
+        )
+        eventually(lambda: system.client("s3").list_objects_v2(Bucket="input-images")["KeyCount"] == 2)
+        system.stop()
+        posted, looked = posting.result(), looking.result()
+    assert (posted.status_code, posted.headers["Location"]) == (202, posted.json()["url"])
+    assert (looked.status_code, looked.json()["complete"]) == (200, False)
 
 
 def test_where_no_weights_can_be_fetched_it_says_so_and_uses_those_that_are_there(start, tmp_path):
@@ -72,6 +89,7 @@ def test_a_taken_port_is_one_clear_line():
         ("MAX_INSTANCES", "many", "integer"),
         ("WEIGHTS", "/nowhere/birds.pt", "there is no such file"),
         ("PHOTOS", "/nowhere/birds", "there is no such folder"),
+        ("HOST", "0.0.0.0", "Set API_TOKENS, or ALLOW_ANONYMOUS=on"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(name, value, right):

@@ -33,6 +33,15 @@ def test_curl_gets_json_in_upload_order_with_the_right_labels(system: System, tm
     assert answer["complete"] is True
 
 
+def test_curl_puts_a_file_and_gets_its_label(system: System, tmp_path):
+    name, (data, right) = next(iter(PHOTOS.items()))
+    (tmp_path / f"{name}.jpg").write_bytes(data)
+    command = ["curl", "-sS", "-T", f"{tmp_path / name}.jpg", system.url]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    [image] = requests.models.complexjson.loads(done.stdout)["images"]
+    assert (image["filename"], image["label"] in right) == (f"{name}.jpg", True)
+
+
 @pytest.mark.parametrize(
     ("field", "accept", "expected"),
     [

@@ -150,6 +150,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         headers.append(("Retry-After", "17"))
     said = {
         "pid": os.getpid(),
+        "method": environ["REQUEST_METHOD"],
+        "uri": environ["RAW_URI"],
         "bytes": len(environ["wsgi.input"].read()),
         "scheme": environ["wsgi.url_scheme"],
         "client": environ.get("HTTP_X_FORWARDED_FOR"),

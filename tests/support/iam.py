@@ -17,6 +17,7 @@ Policy = dict[str, Any]
 PLACES = {
     "account": "123456789012",
     "region": "us-east-1",
+    "name": "classifier",
     "input_bucket": "in",
     "output_bucket": "out",
     "state_bucket": "state",

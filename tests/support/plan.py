@@ -32,6 +32,7 @@ VARIABLES = {
     "key_name": "somebody",
     "allow_anonymous": "true",
     "batch_sources": '["s3://photos/zoo/"]',
+    "allowed_cidrs": '["127.0.0.1/32"]',
 }
 SECONDS = 300
 CALLER = re.compile(r"Credential=([^/]+)/")
@@ -161,7 +162,7 @@ def provider_folder() -> Path | None:
 @contextmanager
 def planned(folder: Path) -> Iterator[Plan]:
     need("terraform")
-    keep = shutil.ignore_patterns(".terraform", "*.tfstate*", "__pycache__")
+    keep = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "__pycache__")
     shutil.copytree(ROOT / "deploy", folder / "deploy", ignore=keep)
     (folder / "app").symlink_to(ROOT)
     endpoint, port = RecordingEndpoint(), free_port()

@@ -10,7 +10,7 @@ from local.driver import System
 SCHEMATHESIS = [sys.executable, "-m", "schemathesis.cli", "run", "--seed", "1", "--request-timeout", "60"]
 CONFIG = """
 [[operations]]
-include-path = "/"
+include-path = ["/", "/{filename}"]
 
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5xx"]

@@ -82,6 +82,14 @@ SIGN_IN_FORM = {
 }
 LEADS_ON = {"Location": header("The page to go on with.")}
 
+CLASSIFIED = {
+    "200": response("All images are answered.", *ANSWERS, headers=QUOTA, links=LATER["links"]),
+    "202": response("Not yet.", *ANSWERS, headers=LATER["headers"] | QUOTA, links=LATER["links"]),
+    **refused(400, 409, 410, 413, 422, 429, 503, 507),
+}
+FILE = {"schema": {"type": "string", "format": "binary"}}
+BODY = {"required": True, "content": {"image/*": FILE}}
+
 OPERATIONS: dict[str, dict[str, Any]] = {
     "upload.classify": {
         "tags": ["Images"],
@@ -103,19 +111,37 @@ OPERATIONS: dict[str, dict[str, Any]] = {
                                 "type": "array",
                                 "minItems": 1,
                                 "items": {"type": "string", "format": "binary"},
-                                "contains": {"type": "string", "minLength": 1},
                             }
                         },
                         "required": ["image_file"],
                     }
-                }
+                },
+                "image/*": FILE,
             },
         },
-        "responses": {
-            "200": response("All images are answered.", *ANSWERS, headers=QUOTA, links=LATER["links"]),
-            "202": response("Not yet.", *ANSWERS, headers=LATER["headers"] | QUOTA, links=LATER["links"]),
-            **refused(400, 409, 410, 413, 422, 429, 503, 507),
-        },
+        "responses": CLASSIFIED,
+    },
+    "upload.classify_body": {
+        "tags": ["Pages"],
+        "summary": "Classify one image, which is the body",
+        "description": "`Content-Disposition` may name the file.",
+        "parameters": [PREFER, IDEMPOTENCY_KEY, ANSWER_FORMAT],
+        "requestBody": BODY,
+        "responses": CLASSIFIED,
+    },
+    "upload.classify_file": {
+        "tags": ["Images"],
+        "summary": "Classify one image, which is the body",
+        "description": "`curl -T` appends the name of the file to an address that ends with `/`. A `POST` to"
+        " `/` takes such a body as well; `Content-Disposition` may then name the file.",
+        "parameters": [
+            parameter("filename", "The name of the file."),
+            PREFER,
+            IDEMPOTENCY_KEY,
+            ANSWER_FORMAT,
+        ],
+        "requestBody": BODY,
+        "responses": CLASSIFIED | refused(404),
     },
     "requests.show_request": {
         "tags": ["Images"],
@@ -123,6 +149,14 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "description": "What there is by now; `complete` says whether that is all.",
         "parameters": [REQUEST_ID, WAIT, ANSWER_FORMAT],
         "responses": {"200": response("The answers.", *ANSWERS), **refused(400, 404, 503)},
+    },
+    "requests.delete_request": {
+        "tags": ["Images"],
+        "summary": "Delete a request with its pictures and answers",
+        "description": "Once all of it is answered; however often it is sent. After a cancellation it is"
+        " refused until no worker can have one of the images any more.",
+        "parameters": [REQUEST_ID],
+        "responses": {"204": response("Nothing of it is stored."), **refused(404, 409, 503)},
     },
     "requests.cancel_request": {
         "tags": ["Images"],
@@ -162,7 +196,8 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "tags": ["Images"],
         "summary": "The answers of a request as they come",
         "description": "Server-sent events: `state` at the start and at each change, `image` for each answer."
-        " The stream ends by itself after `done`. Each event's id says which images were sent so far.",
+        " The stream ends by itself after a `state` that is `complete`. Each event's id says"
+        " which images were sent so far.",
         "parameters": [REQUEST_ID, LAST_EVENT_ID],
         "responses": {
             "200": response("The stream.", {"text/event-stream": {"schema": EVENT}}),

@@ -108,7 +108,7 @@ REFUSALS = {
     "400": refusal(
         "The request cannot be read as it is.",
         "no_file",
-        "No file came with the request. Send one or more images as multipart/form-data.",
+        "No file came with the request. Choose one or more images.",
     ),
     "401": refusal(
         "There is no token with the request, or one that is not known.",

@@ -1,4 +1,4 @@
-"""Shows, cancels and retries a request, and serves its images."""
+"""Shows, cancels, retries and deletes a request, and serves its images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +30,15 @@ def show_request(request_id: str) -> Response:
     if found is None:
         raise NotFound(f"There is no request {request_id!r}.")
     return render(found, wanted_form(request), 200, wanted)
+
+
+@requests.delete("/<request_id>")
+def delete_request(request_id: str) -> Response:
+    """Deletes the request with its pictures and answers, if it is stored. A guessed id is NotFound."""
+    if not services().request_ids.genuine(request_id):
+        raise NotFound(f"There is no request {request_id!r}.")
+    services().deletion.delete(request_id)
+    return Response(status=204)
 
 
 @requests.post("/<request_id>/cancel")

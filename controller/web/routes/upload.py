@@ -1,4 +1,4 @@
-"""Serves the upload form, and accepts the POST that uploads images."""
+"""Serves the upload form, and accepts the POST or PUT that uploads images."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,8 +14,9 @@ from controller.web.client_name import client_name
 from controller.web.negotiation import Preferences, preferences, wanted_form
 from controller.web.rate_limits import OverQuota, TooManyImages
 from controller.web.replies import render
+from controller.web.sent_files import sent_files
 from controller.web.services import services
-from controller.web.uploads import read_form
+from controller.web.uploads import read_files
 
 upload = Blueprint("upload", __name__)
 
@@ -29,14 +30,28 @@ def show_form() -> str:
 
 @upload.post("/")
 def classify() -> Response:
+    return classify_files()
+
+
+@upload.put("/")
+def classify_body() -> Response:
+    return classify_files()
+
+
+@upload.put("/<filename:filename>", provide_automatic_options=False)
+def classify_file(filename: str) -> Response:
+    """Classifies the body as a file of this name. `curl -T cat.jpg` appends the name to the URL."""
+    return classify_files(filename)
+
+
+def classify_files(filename: str = "") -> Response:
     settings, request_id = services().settings, services().request_ids.new()
     key = request.headers.get("Idempotency-Key")
     key_object = object_name(unquote_header_value(key), client_name()) if key is not None else None
     wanted = preferences(request, settings.request_timeout)
     seconds = wanted.patience(otherwise=settings.request_timeout + 5)
     form = wanted_form(request)
-    files = [file for _, file in request.files.items(multi=True)]
-    uploads = read_form(request_id, files, settings.max_files)
+    uploads = read_files(request_id, sent_files(request, filename), settings.max_files)
     if key_object:
         answer = submit_once(key_object, request_id, uploads, seconds)
     else:
@@ -94,6 +109,6 @@ def replay(key_object: str, request_id: str, seconds: float) -> RequestResult:
 
 @upload.after_request
 def say_what_is_left(response: Response) -> Response:
-    if request.method == "POST" and response.status_code != 401:
+    if request.method in ("POST", "PUT") and response.status_code != 401:
         response.headers.update(services().quota.headers(client_name()))
     return response

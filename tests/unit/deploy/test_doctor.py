@@ -378,6 +378,28 @@ def test_workers_that_may_not_be_listed_are_wrong(aws, settings, deny):
     assert "ec2:DescribeInstances" in finding
 
 
+# Network
+
+
+def test_a_region_without_a_default_vpc_is_wrong(aws, on_reply):
+    assert states(fleet.check_network(aws.ec2)) == {"ok"}
+    on_reply(aws.ec2, "DescribeVpcs", lambda reply: reply.update(Vpcs=[]))
+    [finding] = wrongs(fleet.check_network(aws.ec2))
+    assert "aws ec2 create-default-vpc" in finding
+
+
+def test_an_account_is_examined_before_there_is_anything(aws, monkeypatch, capsys):
+    for name in ("INPUT_BUCKET", "OUTPUT_BUCKET", "AMI_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr("sys.argv", ["doctor", "account"])
+    main()
+    said = capsys.readouterr().out
+    assert "default VPC: vpc-" in said
+    assert "quota" in said
+    assert "INPUT_BUCKET" not in said
+
+
 # Quota
 
 

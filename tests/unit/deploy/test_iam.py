@@ -91,6 +91,8 @@ def test_what_a_launch_does_not_say_is_not_taken_for_granted(missing):
         ("s3:DeleteObject", "arn:aws:s3:::state/idempotency/x", {}),
         ("s3:GetObject", "arn:aws:s3:::somebody-elses/x", {}),
         ("s3:DeleteBucket", "arn:aws:s3:::in", {}),
+        ("ssm:GetParameters", "arn:aws:ssm:us-east-1:123456789012:parameter/other/settings", {}),
+        ("ssm:PutParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/classifier/settings", {}),
         ("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:123456789012:work", {}),
         ("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:other", {}),
     ],

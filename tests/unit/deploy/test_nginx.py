@@ -329,6 +329,21 @@ def test_nobody_outside_is_told_whom_the_controller_admits(whole: Nginx):
     assert requests.get(f"{whole.url}/admission", headers=JSON, timeout=10).status_code == 404
 
 
+def test_a_file_that_is_put_is_an_upload(whole: Nginx):
+    """It may be large, keeps its name as it was sent, and is taken only from whom the controller admits."""
+    address = f"{whole.url}/my%20cat%2B%C3%A9.jpg?format=json"
+    said = requests.put(address, data=bytes(500_000), timeout=20).json()
+    assert (said["method"], said["uri"]) == ("PUT", "/my%20cat%2B%C3%A9.jpg?format=json")
+    assert said["bytes"] == 500_000
+    assert requests.put(address, data=bytes(500_000), headers=STRANGER, timeout=20).status_code == 401
+    with closing(HTTPConnection(whole.address, timeout=10)) as client:
+        client.request("PUT", "/cat.jpg", headers={"Content-Length": "1024000001"})
+        assert client.getresponse().status == 413
+    with closing(HTTPConnection(whole.address, timeout=10)) as client:
+        client.request("PUT", "/requests/x", bytes(70_000))
+        assert client.getresponse().status == 413, "that is no upload"
+
+
 def test_whatever_is_no_upload_may_be_small_only(whole: Nginx):
     for path in ("/sign-in", "/requests/x/cancel", "/nowhere"):
         with closing(send_in_part(whole, 70_000, path)) as client:

@@ -47,13 +47,24 @@ def test_a_bad_image_is_answered_failed_beside_the_good_ones(make_loop, ask, out
     assert queue.counts().backlog == 0
 
 
-def test_a_missing_image_is_answered_and_a_junk_message_is_logged_and_gone(make_loop, queue, outputs, caplog):
-    missing = ImageId.make(new_request_id(), 0, "gone.png")
+def test_a_missing_image_is_answered_and_a_junk_message_is_logged_and_gone(
+    make_loop, queue, inputs, outputs, caplog
+):
+    request_id = new_request_id()
+    missing = ImageId.make(request_id, 0, "gone.png")
+    inputs.put_placeholder(ImageId.make(request_id, 1, "notes.txt"))
     queue.send([missing, "junk"])
     with caplog.at_level(logging.ERROR):
         make_loop().run(Event())
     assert outputs.get_prediction(missing).error.code == "image_missing"
     assert "'junk' is no image-id" in caplog.text
+    assert queue.counts().backlog == 0
+
+
+def test_nothing_is_written_about_an_image_whose_request_was_deleted(make_loop, queue, outputs):
+    queue.send([ImageId.make(new_request_id(), 0, "gone.png")])
+    make_loop().run(Event())
+    assert list(outputs.keys("")) == []
     assert queue.counts().backlog == 0
 
 

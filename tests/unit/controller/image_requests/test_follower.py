@@ -36,6 +36,16 @@ def test_a_request_that_this_process_watches_is_not_followed_once_more(make):
         assert found is watched
 
 
+def test_all_who_wait_are_let_go_before_the_process_ends(make, request_):
+    process = make()
+    own = submit(process, "a.png")
+    with process.follower.follow(request_.request_id) as other:
+        process.follower.let_go()
+        assert other.finished.is_set()
+    assert own.finished.is_set()
+    assert own.unanswered
+
+
 def test_a_request_of_another_process_is_followed_until_it_is_complete(following, request_, outputs):
     with following.follow(request_.request_id) as found:
         assert found.unanswered == 2

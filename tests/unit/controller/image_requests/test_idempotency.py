@@ -18,7 +18,7 @@ from controller.image_requests.idempotency import (
 from controller.image_requests.journal import Journal
 from controller.image_requests.request_ids import KEY_OBJECT
 from controller.web.errors import STATUSES
-from controller.web.uploads import read_form
+from controller.web.uploads import read_files
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.conditional_writes import lost_reply
@@ -37,7 +37,7 @@ def cat(name: str = "cat.png", content: bytes = picture()):
 
 def uploads(*names: str, content: bytes = picture()):
     request_id = new_request_id()
-    return request_id, read_form(request_id, [file(name, content) for name in names], 5)
+    return request_id, read_files(request_id, [file(name, content) for name in names], 5)
 
 
 @pytest.fixture

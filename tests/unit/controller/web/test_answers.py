@@ -87,6 +87,14 @@ def test_a_stem_is_the_name_without_its_last_suffix():
     assert as_text(answer(REQUEST, ids, predictions), with_stem=True) == "a.b:x\n.jpg:x\nnodot:x\n犬:x\n"
 
 
+def test_text_tells_files_of_one_name_apart():
+    ids = [image(n, name) for n, name in enumerate(["cat.jpg", "cat.jpg", "dog.jpg", "cat.png"])]
+    predictions = {i: Prediction.classified(i, [("x", 1.0)]) for i in ids}
+    made = answer(REQUEST, ids, predictions)
+    assert as_text(made, with_stem=True) == "cat:x\ncat (2):x\ndog:x\ncat (3):x\n"
+    assert as_text(made, with_stem=False) == "x\nx\nx\nx\n"
+
+
 def test_csv_has_a_row_for_each_image_whatever_its_name():
     names = ['a "b", c.png', "=SUM(A1).png", "犬.png", "@x.png", "notes.txt"]
     ids = [image(n, name) for n, name in enumerate(names)]

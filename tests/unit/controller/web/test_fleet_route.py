@@ -124,6 +124,44 @@ def test_a_bill_that_nobody_has_to_pay_says_so(client, view):
     view.shown = answer(money=bill(3600, 0, CALLS, images=900, price_per_hour=0.09, charged=False))
     text = page(client).text
     assert "This is a local AWS, which costs nothing. The bill is what AWS would have charged." in text
+    assert "Cost on AWS $0.1000" in text
+    shell = client.get("/fleet", headers={"Accept": "text/plain"}).text
+    assert "cost       $0.1000 on AWS for 900 images" in shell
+
+
+def in_states(*states: str) -> FleetAnswer:
+    """A fleet whose instances are in these states, with nothing in the queue."""
+    made = answer(len(states), queue={"visible": 0, "in_flight": 0, "delayed": 0})
+    views = [i.model_copy(update={"state": s}) for i, s in zip(made.instances, states, strict=True)]
+    return made.model_copy(update={"instances": views})
+
+
+@pytest.mark.parametrize(
+    ("states", "headline"),
+    [
+        (["ready", "draining"], "Nothing waits, 2 instances up"),
+        (["pending", "running"], "Nothing waits, 2 instances starting"),
+        (["pending", "ready", "stopped"], "Nothing waits, 2 instances, 1 of them starting"),
+        (["shutting-down", "ready"], "Nothing waits, 1 instance up"),
+        (["shutting-down", "stopping", "stopped"], "Nothing waits, 2 instances shutting down"),
+        (["stopped"], "Nothing waits, nothing runs"),
+    ],
+)
+def test_the_headline_agrees_with_the_table(client, view, states, headline):
+    view.shown = in_states(*states)
+    assert page(client).one("h1")
+    assert headline in page(client).text
+
+
+def test_instances_with_nothing_to_do_are_worth_a_hint_at_the_setting(client, view):
+    hint = "1 instance has not answered an image, because the others were done first."
+    view.shown = in_states("ready", "shutting-down")  # the first has no image, the other has one
+    assert f"{hint} A MAX_IMAGES_PER_INSTANCE of more than 10 launches fewer." in page(client).text
+    assert hint in client.get("/fleet", headers={"Accept": "text/plain"}).text
+    view.shown = answer(2)
+    assert hint not in page(client).text, "images still wait"
+    view.shown = in_states("ready")
+    assert hint not in page(client).text, "one is not too many"
 
 
 def test_a_new_fleet_says_what_will_happen(client, view):

@@ -78,6 +78,9 @@ def test_it_is_served_as_a_document_and_as_a_page():
     page = client.get("/api").text
     for operation in ("POST /", "GET /requests/{request_id}", "GET /fleet"):
         assert operation in page
+    contents = re.findall(r'href="#(\w+)"', page.partition('class="contents"')[2])
+    assert contents == re.findall(r'<section id="(\w+)"', page)
+    assert "upload_classify" in contents
     assert "sign_in" not in page
     assert not re.search(r"<script(?![^>]*src=)|style=|onclick", page), "the policy would not let them run"
 

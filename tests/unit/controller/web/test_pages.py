@@ -216,6 +216,16 @@ def test_a_waiting_request_shows_its_progress(client: FlaskClient, requests: Req
     assert {t["id"] for t in page.all("template")} == {"card-waiting", "card-classified", "card-failed"}
 
 
+def test_a_file_that_was_refused_is_no_progress(client: FlaskClient, requests: Requests) -> None:
+    names = ("cat.png", "notes.txt", "dog.png")
+    page = get(client, requests.holds(*names, answers=requests.failed(1, "notes.txt", "This is no picture.")))
+    bar = page.one("progress")
+    assert (bar["value"], bar["max"], bar["data-refused"]) == ("0", "2", "1")
+    tried = requests.failed(1, "notes.txt", "The file is cut.", instance_id="i-1")
+    bar = get(client, requests.holds(*names, answers=tried)).one("progress")
+    assert (bar["value"], bar["max"]) == ("1", "3")
+
+
 def test_a_card_that_waits_says_what_is_done_with_it(client: FlaskClient, requests: Requests) -> None:
     page = get(client, requests.holds("a.png", "b.png"))
     assert page.text.count("In the queue") == 4  # a step, two cards, and the template

@@ -3,14 +3,14 @@ from werkzeug.datastructures import FileStorage
 
 from controller.image_requests.errors import RequestRefused
 from controller.web.errors import STATUSES
-from controller.web.uploads import read_form
+from controller.web.uploads import read_files
 from tests.support.submissions import file
 
 REQUEST = "0123456789abcdef0123456789abcdef"
 
 
 def read(*files: FileStorage, max_files: int = 5):
-    return read_form(REQUEST, files, max_files)
+    return read_files(REQUEST, files, max_files)
 
 
 def test_files_become_images_in_upload_order(png, jpeg):
@@ -70,10 +70,10 @@ def test_no_file_at_all_is_refused(files):
     assert (STATUSES[type(refused.value)], refused.value.code) == (400, "no_file")
 
 
-def test_an_empty_file_is_refused():
-    with pytest.raises(RequestRefused, match="The file is empty") as refused:
-        read(file("cat.png", b""))
-    assert (STATUSES[type(refused.value)], refused.value.code) == (400, "empty_file")
+def test_an_empty_file_alone_is_refused_for_itself():
+    (upload,) = read(file("cat.png", b""))
+    assert upload.refusal is not None
+    assert upload.refusal.code == "empty_file"
 
 
 def test_an_empty_file_among_others_is_refused_for_itself(png):

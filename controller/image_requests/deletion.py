@@ -1,0 +1,52 @@
+"""Deletes a request with its pictures and predictions."""
+
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from cloud.clock import now
+from cloud.failure_code import FailureCode
+from cloud.prediction import Prediction
+from controller.image_requests.errors import InvalidState
+from controller.image_requests.stored_requests import StoredRequests
+
+HELD_FOR = 2  # visibility timeouts after which no worker still has an image: one that hangs has ended itself
+
+
+class Deletion:
+    def __init__(
+        self, stored: StoredRequests, visibility_timeout: float, clock: Callable[[], datetime] = now
+    ) -> None:
+        self.stored, self.clock = stored, clock
+        self.held_for = timedelta(seconds=HELD_FOR * visibility_timeout)
+
+    def delete(self, request_id: str) -> None:
+        """Deletes the images of the request, then its predictions. Does nothing if it is unknown.
+
+        A message that is left is deleted by the worker that receives it, because the images of its request
+        are gone. Raises InvalidState while the request waits, or while a worker may still have an image that
+        was cancelled: that worker would write a prediction that nobody deletes. Raises CloudError when S3
+        fails; the next call then deletes the rest.
+        """
+        found = self.stored.load(request_id)
+        if found is None:
+            return
+        if found.unanswered:
+            raise InvalidState(
+                "This request waits for answers. Cancel it, or wait for them. Then it can be deleted."
+            )
+        if (seconds := max(map(self._seconds_held, found.predictions.values()), default=0)) > 0:
+            raise InvalidState(
+                f"A worker may still have an image that was cancelled. Try again in {seconds} seconds.",
+                seconds,
+            )
+        # Without a prediction, an image that is still stored would be sent to the workers again.
+        for bucket in (self.stored.inputs, self.stored.outputs):
+            list(self.stored.pool.map(bucket.delete, found.image_ids))
+
+    def _seconds_held(self, prediction: Prediction) -> int:
+        """Returns the seconds for which a worker may still have the image."""
+        cancelled = prediction.error and prediction.error.code is FailureCode.CANCELLED
+        if not (cancelled and prediction.answered_at):
+            return 0
+        return math.ceil((prediction.answered_at + self.held_for - self.clock()).total_seconds())

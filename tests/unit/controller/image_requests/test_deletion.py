@@ -1,0 +1,75 @@
+from datetime import timedelta
+
+import pytest
+
+from cloud.clock import now
+from cloud.errors import CloudError
+from cloud.image_id import new_request_id
+from cloud.prediction import Prediction
+from controller.image_requests.deletion import Deletion
+from controller.image_requests.errors import InvalidState
+from tests.support.aws_errors import refusal
+from tests.support.submissions import submit
+
+
+@pytest.fixture
+def controller(make):
+    return make()
+
+
+@pytest.fixture
+def complete(controller, outputs):
+    """A request of a classified image and a text file, and another one that must stay."""
+    found = [submit(controller, "a.png", "notes.txt", refused=("notes.txt",)) for _ in range(2)]
+    for watched in found:
+        outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
+        assert watched.finished.wait(20)
+    return found
+
+
+def test_pictures_and_predictions_of_this_request_alone_are_deleted(controller, complete, inputs, outputs):
+    gone, stays = complete
+    controller.deletion.delete(gone.request_id)
+    for bucket in (inputs, outputs):
+        assert list(bucket.keys("")) == stays.image_ids
+    assert controller.polling.stored.load(gone.request_id) is None
+
+
+def test_to_delete_it_again_or_what_never_was_does_nothing(controller, complete):
+    for request_id in (complete[0].request_id, complete[0].request_id, new_request_id()):
+        controller.deletion.delete(request_id)
+
+
+def test_a_request_that_waits_stays(controller, inputs):
+    watched = submit(controller, "a.png", "b.png")
+    with pytest.raises(InvalidState, match="Cancel it, or wait"):
+        controller.deletion.delete(watched.request_id)
+    assert inputs.image_ids(watched.request_id) == watched.image_ids
+
+
+def test_what_was_cancelled_stays_until_no_worker_can_have_it(controller, outputs, settings):
+    watched = submit(controller, "a.png")
+    controller.cancel_retry.cancel(watched.request_id)
+    with pytest.raises(InvalidState, match="Try again in") as refused:
+        controller.deletion.delete(watched.request_id)
+    assert 0 < refused.value.retry_after <= 2 * settings.visibility_timeout + 1
+    assert outputs.answered(watched.request_id) == watched.image_ids
+    later = now() + timedelta(seconds=refused.value.retry_after)
+    Deletion(controller.polling.stored, settings.visibility_timeout, lambda: later).delete(watched.request_id)
+    assert outputs.answered(watched.request_id) == []
+
+
+def test_what_s3_did_not_delete_is_deleted_next_time(controller, complete, aws, on_call, inputs, outputs):
+    """Pictures go first: one without a prediction would be classified again."""
+    failures = [refusal("SlowDown", "DeleteObject")]
+
+    def refuse(params):
+        if params["Bucket"] == outputs.name and failures:
+            raise failures.pop()
+
+    on_call(aws.s3, "DeleteObject", refuse)
+    with pytest.raises(CloudError, match="SlowDown"):
+        controller.deletion.delete(complete[0].request_id)
+    assert inputs.image_ids(complete[0].request_id) == []
+    controller.deletion.delete(complete[0].request_id)
+    assert outputs.answered(complete[0].request_id) == []
