@@ -31,8 +31,8 @@ from bench.faults.rounds import Rounds
 from bench.faults.rules import Hit
 from local.driver import System, eventually, running
 
-AT_ONCE = 4  # attacks that wait for their calls
-PASSES = 3  # how often an attack does
+AT_ONCE = 6  # attacks that wait for their calls
+PASSES = 3  # how often an attack does, if not only a sample is wanted
 ROUNDS_TO_RECORD = 3
 MAX_RECEIVES = 10
 SETTINGS = {
@@ -112,7 +112,7 @@ def attack(system: System, seen: Seen, sample: int = 0, seed: int = 1, part: tup
                 drawn = [a for a in drawn if a.fault != TIMED_OUT][:sample]
             run.kinds |= new.keys()
             print(f"{len(new)} new kinds of calls, {len(drawn)} attacks on them", flush=True)
-            perform(system, drawn[part[0] - 1 :: part[1]], run)
+            perform(system, drawn[part[0] - 1 :: part[1]], run, 1 if sample else PASSES)
             if sample:
                 break
         requests.delete(f"{system.endpoint}/_local/faults", auth=system.key, timeout=10).raise_for_status()
@@ -120,13 +120,10 @@ def attack(system: System, seen: Seen, sample: int = 0, seed: int = 1, part: tup
     return run
 
 
-def perform(system: System, attacks: Sequence[Attack], run: Run) -> None:
-    """Makes the attacks happen, AT_ONCE at a time.
-
-    One whose call does not come is tried again later, at most PASSES times.
-    """
+def perform(system: System, attacks: Sequence[Attack], run: Run, passes: int) -> None:
+    """Makes the attacks happen, AT_ONCE at a time. One whose call does not come is tried again in each pass."""
     waiting = list(attacks)
-    for number in range(PASSES):
+    for number in range(passes):
         groups = [waiting[at : at + AT_ONCE] for at in range(0, len(waiting), AT_ONCE)]
         # Some calls are made at a process's start alone.
         waiting = [attack for group in groups for attack in not_happened(system, group, restart=number > 0)]
@@ -135,13 +132,12 @@ def perform(system: System, attacks: Sequence[Attack], run: Run) -> None:
 
 
 def not_happened(system: System, group: Sequence[Attack], restart: bool) -> list[Attack]:
-    """Returns those whose calls did not come. With `restart`, the controllers are killed first."""
+    """Returns those whose calls did not come. With `restart`, all begins anew, so that rare calls come."""
     began, missing = time.monotonic(), list(group)
     for attack in group:
         system.control("faults", attack.rule() | ({"skip": 0} if restart else {}))
-    if restart and any(attack.kind.tier == "controller" for attack in group):
-        for controller in system.controllers():
-            controller.kill()
+    if restart:
+        begin_anew(system)
     while missing and time.monotonic() < began + LASTS:
         time.sleep(0.1)
         happened = {hit.fault for hit in hits(system)}
@@ -149,6 +145,14 @@ def not_happened(system: System, group: Sequence[Attack], restart: bool) -> list
     for attack in group:
         print(f"  {'not yet' if attack in missing else 'done':9}{attack}", flush=True)
     return missing
+
+
+def begin_anew(system: System) -> None:
+    """Kills the controllers, and ends the instances that are stopped and would be started again."""
+    for controller in system.controllers():
+        controller.kill()
+    if stopped := [instance["InstanceId"] for instance in system.instances("stopped")]:
+        system.client("ec2").terminate_instances(InstanceIds=stopped)
 
 
 def main() -> int:
