@@ -121,7 +121,7 @@ def attack(system: System, seen: Seen, sample: int = 0, seed: int = 1, part: tup
 
 
 def perform(system: System, attacks: Sequence[Attack], run: Run, passes: int) -> None:
-    """Makes the attacks happen, AT_ONCE at a time. One whose call does not come is tried again in each pass."""
+    """Makes the attacks happen, AT_ONCE at a time. Each pass tries those again whose calls did not come."""
     waiting = list(attacks)
     for number in range(passes):
         groups = [waiting[at : at + AT_ONCE] for at in range(0, len(waiting), AT_ONCE)]
@@ -168,14 +168,14 @@ def main() -> int:
         found = consequences(system, seen, run.hits, MAX_RECEIVES, patient=True)
     print("\nx: happened  -: the call did not come again  .: not tried, in this order:")
     print("  " + ", ".join(fault.name for fault in FAULTS), *run.table(), sep="\n")
-    print(summary(run, found))
+    print("", summary(run, found), sep="\n")
     return 0 if found.good and not run.missed else 1
 
 
 def summary(run: Run, found: Consequences) -> str:
     deaths = sum(attack.fault.is_death for attack in run.hit)
     return (
-        f"\n{len(run.kinds)} kinds of calls, {len(run.hit) - deaths} faults, {deaths} deaths"
+        f"{len(run.kinds)} kinds of calls, {len(run.hit) - deaths} faults, {deaths} deaths"
         f" ({len(run.missed)} did not happen), in {run.seconds / 60:.1f} minutes\n{found}"
     )
 

@@ -13,7 +13,7 @@ ADDRESSES = 50
 KINDS = {"patient": 70, "slow": 15, "leaver": 10, "follower": 5}
 """What the clients are, in hundredths."""
 SLOW_BYTES = 50  # a second
-THINKS_SECONDS = 30.0  # at most, between two uploads
+THINKS_SECONDS = 10.0  # at most, between two uploads
 ANSWER_SECONDS = 360.0  # which is more than the system lets anybody wait
 BOUNDARY = "a-boundary-of-the-soak"
 

@@ -1,5 +1,6 @@
 """What processes hold over time, and whether it grows."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,10 +33,12 @@ class Growth:
     error: float
     """The standard error of the slope."""
     hours: float
+    line: float
+    """By how much it may grow in these hours."""
 
     @property
     def is_leak(self) -> bool:
-        return (self.slope - 2 * self.error) * self.hours > LINES[self.what]
+        return (self.slope - 2 * self.error) * self.hours > self.line
 
     def __str__(self) -> str:
         mark = "  LEAK" if self.is_leak else ""
@@ -68,9 +71,10 @@ class Readings:
     def _note(self, at: float, kind: str, what: str, value: float) -> None:
         self.values.setdefault((kind, what), []).append((at, value))
 
-    def growths(self) -> list[Growth]:
-        """Returns the growth of all that was read often enough."""
-        return [growth_of(*key, values) for key, values in sorted(self.values.items()) if len(values) >= 6]
+    def growths(self, allowance: float = 1.0) -> list[Growth]:
+        """Returns how much grew of what was read often enough. It may do so `allowance` times its line."""
+        enough = {key: values for key, values in sorted(self.values.items()) if len(values) >= 6}
+        return [growth_of(*key, values, allowance) for key, values in enough.items()]
 
 
 def held_by(process: psutil.Process) -> tuple[int, int, float] | None:
@@ -80,7 +84,7 @@ def held_by(process: psutil.Process) -> tuple[int, int, float] | None:
     return None
 
 
-def growth_of(kind: str, what: str, values: list[tuple[float, float]]) -> Growth:
+def growth_of(kind: str, what: str, values: list[tuple[float, float]], allowance: float = 1.0) -> Growth:
     """`values`: when, in seconds, and how much, at least six of them."""
     count = min(BLOCKS, len(values) // 2)
     blocks = [values[len(values) * n // count : len(values) * (n + 1) // count] for n in range(count)]
@@ -88,4 +92,5 @@ def growth_of(kind: str, what: str, values: list[tuple[float, float]]) -> Growth
     means = [sum(value for _, value in block) / len(block) for block in blocks]
     fit = linregress(times, means)
     hours = (values[-1][0] - values[0][0]) / 3600
-    return Growth(kind, what, means[0], means[-1], float(fit.slope), float(fit.stderr), hours)
+    error = 0.0 if math.isnan(fit.stderr) else float(fit.stderr)  # of what never changes
+    return Growth(kind, what, means[0], means[-1], float(fit.slope), error, hours, LINES[what] * allowance)
