@@ -28,8 +28,6 @@ class Rounds:
     def __init__(self, system: System, seen: Seen) -> None:
         self.system, self.seen, self.over = system, seen, Event()
         self.clients = Clients(system, self.over, seen)
-        self.cancelled: list[str] = []
-        """The addresses of requests that were cancelled at once."""
         self.rounds = 0
         self._threads = [Thread(target=self._upload, args=[n]) for n in range(UPLOADERS)]
 
@@ -64,14 +62,16 @@ class Rounds:
             self.over.wait(0.1)
 
     def _cancel_one(self) -> None:
-        """Uploads two images and cancels them at once, as somebody does who has changed his mind."""
+        """Uploads two images and cancels them at once, as somebody does who has changed his mind.
+
+        One that is neither answered nor cancelled afterwards has a key in the input bucket alone.
+        """
         with suppress(requests.RequestException):
             parts = [("image_file", file) for file in FILES[:2]]
             headers = {"Prefer": "respond-async", "Accept": "application/json"}
             reply = requests.post(self.system.url, files=parts, headers=headers, timeout=POST_TIMEOUT)
             if reply.status_code == 202:
                 address = self.system.url.rstrip("/") + reply.headers["Location"]
-                self.cancelled.append(address)
                 reply = requests.post(address + "/cancel", headers=headers, timeout=POST_TIMEOUT)
             if not reply.ok:
                 self.seen.note_refusal(reply)

@@ -10,6 +10,7 @@ or a process of before the reloads is left.
 import argparse
 import asyncio
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from tests.support.front import Nginx
 from tests.support.soak_clients import Clients
 from tests.support.soak_readings import Growth, Readings
 
+ERROR = re.compile(r"\[(error|crit|alert)\]|\"(ERROR|CRITICAL)\"")
 RELOADS = 3
 END_SECONDS = 30  # in which the processes of before a reload must have ended, once no client is left
 READINGS = 240  # at most, but none sooner than half a second after the last
@@ -127,6 +129,12 @@ def pids_of(process: psutil.Process) -> set[int]:
         return set()
 
 
+def errors_in(*logs: Path) -> list[str]:
+    """Returns the last errors of nginx and Gunicorn, at most five of each."""
+    lines = [[line for line in log.read_text().splitlines() if ERROR.search(line)][-5:] for log in logs]
+    return [line[:300] for found in lines for line in found]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3600)
@@ -148,8 +156,8 @@ def main() -> int:
                 folders = [temporary, folder / "client_body"]
                 clients = Clients(port, options.clients)
                 found = soak(system, nginx, gunicorn, folders, clients, options.seconds)
-                print((folder / "error.log").read_text()[-2000:], file=sys.stderr)
-    print(found)
+                errors = errors_in(folder / "error.log", folder / "controller.log")
+    print(*errors, found, sep="\n")
     return 0 if found.good else 1
 
 
