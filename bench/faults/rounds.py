@@ -12,7 +12,7 @@ import requests
 from bench.faults.load import FILES, POST_TIMEOUT, Clients, Seen, Sent
 from local.driver import System
 
-UPLOADERS = 2
+UPLOADERS = 3
 ANSWERED_SECONDS = 20.0  # a client that waits for longer uploads something else meanwhile
 DOWN_SECONDS = 4.0  # in which the fleet should have gone down
 
