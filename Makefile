@@ -4,13 +4,12 @@ PORT ?= 8000
 CLOUD_PORT ?= 4566
 LOCAL_BUCKETS ?= .local/buckets/$(PORT)
 RUN_STAMP := .venv/.run-installed
-SECONDS ?= 28800
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
 BENCHES := run worker batch_worker bill growth many compare queue local_aws streams simulate faults
 
-.PHONY: run test lint bench fuzz lock clean
+.PHONY: run test lint bench fuzz deaths soak scan lock clean
 .SILENT:
 
 run: $(RUN_STAMP)
@@ -31,7 +30,20 @@ bench: $(STAMP) $(BENCH_STAMP)
 
 # Feeds a decoder with damaged images for a night. `make test` does it for some seconds, and tries first what this found.
 fuzz: $(STAMP)
-	.venv/bin/python -m tests.support.fuzz --seconds $(SECONDS)
+	.venv/bin/python -m tests.support.fuzz --seconds $(or $(SECONDS),28800)
+
+# Attacks each call of AWS that either tier makes, for some half an hour; `make test` does a sample of it.
+deaths: $(STAMP)
+	.venv/bin/python -m bench.faults.each_call
+
+# Keeps 1,000 clients at a system behind nginx for an hour (or SECONDS), and fails if anything of it grows. `make test`
+# does some seconds of it.
+soak: $(STAMP)
+	.venv/bin/python -m tests.support.soak --seconds $(or $(SECONDS),3600)
+
+# What checkov, a scanner of a stranger's, has against the plan; deploy/terraform/.checkov.yaml explains the exceptions.
+scan: $(STAMP)
+	cd deploy/terraform && ../../.venv/bin/uvx --quiet checkov==3.3.30 --directory . --config-file .checkov.yaml
 
 # The newest that pyproject.toml allows; a tier's lock has the versions of the developer's. The hashes of Terraform's
 # provider are taken from its registry, for all these systems; without the registry, from a folder that has some:

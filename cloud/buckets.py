@@ -234,6 +234,12 @@ class OutputBucket(Bucket):
             return False
         return True
 
+    def put_or_get_prediction(self, prediction: Prediction) -> Prediction:
+        """Writes the prediction, unless the image has one already. Returns the one that it has then."""
+        if self.put_prediction(prediction):
+            return prediction
+        return self.get_prediction(prediction.image_id) or prediction
+
     def get_prediction(self, image_id: ImageId) -> Prediction | None:
         """Returns None while the image has no prediction.
 

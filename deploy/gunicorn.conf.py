@@ -7,6 +7,7 @@ starts new processes with the new code, while the old ones finish the requests t
 """
 
 import os
+import resource
 import signal
 import tempfile
 from contextlib import suppress
@@ -57,6 +58,12 @@ class JsonLogger(Logger):
 
 bind = os.environ.get("BIND") or "127.0.0.1:8000"
 worker_class = "gthread"
+# A process without a file descriptor for a new connection ends, with all its requests. So it has as many as
+# the system allows, and takes fewer connections: each may have an upload, and AWS needs some.
+_, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+if most_files != resource.RLIM_INFINITY:
+    worker_connections = min(1000, max(10, (most_files - 200) // 2))
 threads = setting("WEB_THREADS", ControllerSettings.model_fields["web_threads"].default)
 workers = setting("WEB_CONCURRENCY", 1)  # one process serves hundreds of clients; with two, one can be killed
 timeout = setting("WEB_TIMEOUT", 60)  # seconds without a heartbeat after which a process is killed
@@ -68,7 +75,7 @@ logger_class = JsonLogger
 
 # Each process must create its own boto3 clients and autoscaler thread, because forks cannot share them.
 preload_app = False
-worker_tmp_dir = "/dev/shm"  # a busy disk would delay the heartbeats
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - its files have no name there; a busy disk would delay the heartbeats
 control_socket_disable = True
 LAST_SECONDS = 2  # in which a process that ends answers those who still wait
 

@@ -63,7 +63,10 @@ def answer(operation: str, environ: dict[str, Any]) -> flask.Response | None:
     if not _is_plain(call.backend.buckets.get(call.bucket_name)):
         return None
     if operation == "PutObject":
-        call.body = call.raw_body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        length = int(environ["CONTENT_LENGTH"])
+        call.body = call.raw_body = environ["wsgi.input"].read(length)
+        if len(call.body) < length:  # the caller has died meanwhile
+            return flask.Response("<Error><Code>IncompleteBody</Code></Error>", 400, mimetype="text/xml")
     with lock:
         if not _is_plain(call.backend.buckets.get(call.bucket_name)):
             environ["wsgi.input"] = BytesIO(call.body)

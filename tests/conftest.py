@@ -31,8 +31,19 @@ from tests.support.threads import join_threads
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("patient")
 
+SAMPLE = "sample"
+"""The property (`record_property`) in which a test says which sample of the inputs or faults it has tried."""
+
 OnCall = Callable[[Client, str, Callable[[dict[str, Any]], None]], None]
 OnReply = Callable[[Client, str, Callable[[dict[str, Any]], None]], None]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the samples at the end, also those of the processes of pytest-xdist."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    said = [text for r in reports for name, text in getattr(r, "user_properties", []) if name == SAMPLE]
+    for text in dict.fromkeys(said):
+        terminalreporter.write_line(text)
 
 
 @pytest.fixture

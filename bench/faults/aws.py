@@ -5,6 +5,8 @@ Nothing in the system knows of this. In addition to its own control requests, th
 * ``POST /_local/faults`` with the fields of a `Rule` as JSON puts the rule in force.
 * ``DELETE /_local/faults`` ends all rules.
 * ``GET /_local/faults`` returns what was hit so far, as a list of `Hit`.
+* ``GET /_local/faults/calls`` returns the calls of both tiers so far, as lists of tier, service, operation,
+  place and their number.
 
 The file that SKEW_FILE names has the seconds by which the clocks of newly started processes are ahead, for
 each tier: see skewed_clock/sitecustomize.py.
@@ -12,6 +14,7 @@ each tier: see skewed_clock/sitecustomize.py.
 
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -22,6 +25,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Timer
 from typing import Any
+from urllib.parse import parse_qs
 
 import psutil
 from moto.core.request import Request
@@ -38,6 +42,8 @@ from local.endpoint import Endpoint
 from local.server import CLIENT
 
 SKEWED_CLOCK = Path(__file__).parent / "skewed_clock"
+FOLDER = re.compile("fleet/[a-z]+|[a-z-]+/")  # of the state bucket; image-ids begin with a hexadecimal number
+HOLDER = b'"holder":"'
 
 
 class FaultyEndpoint(Endpoint):
@@ -48,6 +54,9 @@ class FaultyEndpoint(Endpoint):
         super().__init__(port, region, key)
 
     def _control(self, request: Request) -> Response:
+        if request.path == "/_local/faults/calls":
+            found = [(*call, number) for call, number in sorted(self.rules.calls.items())]
+            return Response(json.dumps(found), mimetype="application/json")
         if request.path != "/_local/faults":
             return super()._control(request)
         if request.method == "POST":
@@ -60,10 +69,11 @@ class FaultyEndpoint(Endpoint):
 
     def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         observes = OBSERVER in environ.get("HTTP_USER_AGENT", "")
-        if not self.rules.in_force or observes or environ["PATH_INFO"].startswith("/_local/"):
+        if observes or environ["PATH_INFO"].startswith("/_local/"):
             return super()._app(environ, start_response)
         call = call_of(environ)
-        rule = self.rules.drawn_for(call)
+        self.rules.record(call)
+        rule = self.rules.drawn_for(call) if self.rules.in_force else None
         if rule is None:
             return super()._app(environ, start_response)
         return self._go_wrong(rule, call, environ, start_response)
@@ -87,6 +97,12 @@ class FaultyEndpoint(Endpoint):
             case Action.LOSE:
                 self.rules.note(rule, call)
                 return cut(super()._app(environ, start_response), client)
+            case Action.CUT_BODY:
+                self.rules.note(rule, call)
+                return cut_in_the_middle(super()._app(environ, start_response), client)
+            case Action.TWICE:
+                self.rules.note(rule, call)
+                return self._twice(environ, start_response)
         if caller is None:  # a call of the bench itself
             return super()._app(environ, start_response)
         self.rules.note(rule, call)
@@ -101,6 +117,12 @@ class FaultyEndpoint(Endpoint):
         pause(caller, rule.seconds)
         return carried_out
 
+    def _twice(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        for _ in super()._app({**environ, "wsgi.input": BytesIO(body)}, lambda *_: None):
+            pass
+        return super()._app({**environ, "wsgi.input": BytesIO(body)}, start_response)
+
 
 def call_of(environ: dict[str, Any]) -> Call:
     """Returns what the request calls. Its body can still be read afterwards."""
@@ -111,7 +133,24 @@ def call_of(environ: dict[str, Any]) -> Call:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = BytesIO(body)
     tier = "worker" if signed_with(environ)[0].startswith("ASIA") else "controller"
-    return Call(service, operation, tier, environ["PATH_INFO"], body)
+    return Call(service, operation, tier, environ["PATH_INFO"], body, place_of(service, environ, body))
+
+
+def place_of(service: str, environ: dict[str, Any], body: bytes) -> str:
+    """Returns what is called, as `Call.place` has it.
+
+    To write the fleet's state with a holder of the lease is another place than to write it without one.
+    """
+    if service == "sqs":
+        asked = json.loads(body or b"{}")
+        return str(asked.get("QueueUrl") or asked.get("QueueName", "")).rpartition("/")[2]
+    if service != "s3":
+        return ""
+    bucket, _, key = environ["PATH_INFO"].removeprefix("/").partition("/")
+    key = key or parse_qs(environ["QUERY_STRING"]).get("prefix", [""])[0]
+    folder = FOLDER.match(key)
+    held = " held" if HOLDER in body else ""
+    return f"{bucket}/{folder[0]}{held}" if folder else bucket
 
 
 def refusal(service: str, rule: Rule) -> Response:
@@ -132,6 +171,14 @@ def cut(reply: Iterable[bytes], client: socket.socket) -> Iterable[bytes]:
     with suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)
     return [b""]
+
+
+def cut_in_the_middle(reply: Iterable[bytes], client: socket.socket) -> Iterable[bytes]:
+    """Sends the headers and half of the body, and cuts the connection."""
+    body = b"".join(reply)
+    yield body[: len(body) // 2]
+    with suppress(OSError):
+        client.shutdown(socket.SHUT_RDWR)
 
 
 def kill(process: psutil.Process) -> None:

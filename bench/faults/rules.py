@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -24,6 +25,10 @@ class Action(Enum):
     """Its process is killed, and it is not carried out."""
     KILL_AFTER = "kill after"
     """It is carried out, and its process is killed before it has the reply."""
+    CUT_BODY = "cut body"
+    """It is carried out, and the connection is cut in the middle of the reply's body."""
+    TWICE = "twice"
+    """It is carried out twice, as when the network repeats it, and the second reply is sent."""
     PAUSE_AFTER = "pause after"
     """It is carried out, and its process is stopped for a while before it reads the reply."""
 
@@ -38,6 +43,8 @@ class Call:
     """`controller` or `worker`, by the access key."""
     path: str = ""
     body: bytes = b""
+    place: str = ""
+    """What is called: a bucket, with the folder in it where the bucket has folders, or a queue."""
 
 
 @dataclass
@@ -54,6 +61,7 @@ class Rule:
     """The end of the path of the call."""
     body: str = ""
     """A part of the body of the call."""
+    place: str = ""
     probability: float = 1.0
     skip: int = 0
     """How many matching calls pass before the first one is hit."""
@@ -79,6 +87,7 @@ class Rule:
             self.service in ("", call.service)
             and self.operation in ("", call.operation)
             and self.tier in ("", call.tier)
+            and self.place in ("", call.place)
             and call.path.endswith(self.path)
             and self.body.encode() in call.body
         )
@@ -118,6 +127,8 @@ class Rules:
 
     clock: Callable[[], float] = time.monotonic
     hit: list[Hit] = field(default_factory=list)
+    calls: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    """How many calls there were, by tier, service, operation and place, whether they were hit or not."""
 
     def __post_init__(self) -> None:
         self._rules: list[tuple[float, Rule]] = []
@@ -128,6 +139,10 @@ class Rules:
         new = Rule(**rule)
         with self._lock:
             self._rules.append((self.clock() + new.lasts, new))
+
+    def record(self, call: Call) -> None:
+        with self._lock:
+            self.calls[call.tier, call.service, call.operation, call.place] += 1
 
     def lift(self) -> None:
         """Ends all rules."""

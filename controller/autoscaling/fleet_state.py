@@ -380,7 +380,7 @@ class SharedState:
                     pass
             if time.monotonic() > until:
                 raise Busy
-            Event().wait(pause * random.uniform(0.5, 1.0))  # so that not all come at the same time
+            Event().wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come at once
             pause = min(1.5 * pause, SLOWEST_TRY_SECONDS)
 
     def _read(self) -> tuple[FleetState, str, timedelta]:

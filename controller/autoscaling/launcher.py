@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 SLOWEST_LAUNCH_SECONDS = 60  # the longest pause between launches that fail
 OUTAGE_MINUTES = 5  # an outage of EC2 may last so long before waiting images are answered `failed`
 
-USED_TOKEN = "IdempotentParameterMismatch"  # a process that died has launched something else with it
-ENDED_TOKEN = "IdempotentInstanceTerminated"
+USED_TOKEN = "IdempotentParameterMismatch"  # noqa: S105 - an error code: a process that died has launched something else with it
+ENDED_TOKEN = "IdempotentInstanceTerminated"  # noqa: S105
 
 
 class LaunchFailed(Exception):

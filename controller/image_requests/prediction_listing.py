@@ -70,8 +70,7 @@ class PredictionListing:
         with self._changed:
             self._followed[request_id] = followed
             if not self._runs:
-                Thread(target=self._run, name="list-predictions", daemon=True).start()
-                self._runs = True
+                self._start(followed)
             self._changed.notify_all()
         try:
             yield followed
@@ -79,6 +78,14 @@ class PredictionListing:
             with self._changed:
                 self._followed.pop(request_id, None)
                 self._changed.notify_all()
+
+    def _start(self, followed: Followed) -> None:
+        try:
+            Thread(target=self._run, name="list-predictions", daemon=True).start()
+            self._runs = True
+        except RuntimeError as error:  # there are too many threads
+            log.error("%s", error, extra={"request_id": followed.request_id})
+            followed.new.put(None)
 
     def _run(self) -> None:
         while followed := self._next():

@@ -95,8 +95,9 @@ class Submissions:
     def _accept(self, watched: WatchedRequest, known: list[Prediction], claim: Claim | None) -> None:
         """Writes the predictions that are known already, and notes that all images are uploaded."""
         try:
-            list(self.pool.map(self.outputs.put_prediction, known))
-            watched.know({prediction.image_id: prediction for prediction in known})
+            # An earlier attempt of the same POST may have answered an image.
+            stored = list(self.pool.map(self.outputs.put_or_get_prediction, known))
+            watched.know({prediction.image_id: prediction for prediction in stored})
             self.deduplication.answer_copies(watched)
             if claim:
                 claim.accept()

@@ -19,7 +19,7 @@ from cloud.clients import S3Client, SQSClient
 from cloud.settings import WorkerSettings
 from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown, wrong
 
-WRONG_DIGEST = b64encode(md5(b"of another content").digest()).decode()
+WRONG_DIGEST = b64encode(md5(b"of another content", usedforsecurity=False).digest()).decode()
 NOT_STORED = "BadDigest"  # S3's error code for an allowed write whose content does not have the given digest
 
 PROVISION = "run `python -m cloud.provision` or `terraform apply`"

@@ -68,17 +68,22 @@ resource "aws_security_group" "controller" {
   dynamic "ingress" {
     for_each = [80, 443]
     content {
+      description = "clients"
       from_port   = ingress.value
       to_port     = ingress.value
       protocol    = "tcp"
       cidr_blocks = var.allowed_cidrs
     }
   }
-  egress {
-    from_port   = 0
-    to_port     = 0
-    protocol    = "-1"
-    cidr_blocks = ["0.0.0.0/0"]
+  dynamic "egress" {
+    for_each = [80, 443]
+    content {
+      description = "AWS, and updates of the system, which are fetched over HTTP"
+      from_port   = egress.value
+      to_port     = egress.value
+      protocol    = "tcp"
+      cidr_blocks = ["0.0.0.0/0"]
+    }
   }
 }
 
@@ -97,6 +102,7 @@ resource "aws_security_group" "worker" {
     }
   }
   egress {
+    description = "AWS"
     from_port   = 443
     to_port     = 443
     protocol    = "tcp"

@@ -18,8 +18,11 @@ from local.driver import System, eventually, free_port
 from tests.support import front
 from tests.support.exposition import read, value
 from tests.support.front import Nginx
+from tests.support.soak import soak
+from tests.support.soak_clients import Clients
 
 CLIENTS = 100
+SOAK_CLIENTS, SOAK_SECONDS = 150, 12
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +134,14 @@ def test_prometheus_gets_the_numbers_of_both_processes(nginx: Nginx):
     for _ in range(8):
         requests.post(nginx.url, files={"image_file": ("notes.txt", b"text")}, timeout=20).raise_for_status()
     assert [posts() - before for _ in range(8)] == [8] * 8
+
+
+def test_under_many_clients_and_reloads_nothing_grows_and_everybody_is_answered(
+    nginx: Nginx, gunicorn: subprocess.Popen[bytes], folder: Path, system: System, record_property
+):
+    """`make soak` does it for an hour, with 1,000 clients."""
+    clients = Clients(int(nginx.address.rpartition(":")[2]), SOAK_CLIENTS, thinks=1)
+    found = soak(system, nginx, gunicorn, [folder / "client_body"], clients, SOAK_SECONDS, allowance=3)
+    record_property("sample", str(found))
+    assert clients.outcomes["answered"] > SOAK_CLIENTS
+    assert found.good, found

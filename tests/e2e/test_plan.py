@@ -143,6 +143,13 @@ def test_only_the_web_ports_of_the_controller_are_open(plan: Plan):
     assert rules["image-classifier-worker"] == []
 
 
+def test_instances_reach_only_web_ports(plan: Plan):
+    groups = plan.client("ec2").describe_security_groups()["SecurityGroups"]
+    ports = {g["GroupName"]: sorted(p.get("FromPort", 0) for p in g["IpPermissionsEgress"]) for g in groups}
+    assert ports["image-classifier-controller"] == [80, 443]
+    assert ports["image-classifier-worker"] == [443]
+
+
 def test_the_variables_become_settings_and_change_no_machine(plan: Plan):
     """The controller reads them when it starts again."""
     assert {"ENGINE": "openvino", "PRECISION": "auto"}.items() <= plan.settings().items()

@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 import requests
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
+from bench.faults.attacks import FAULTS, TIMED_OUT, Kind, attacks_on
 from bench.faults.aws import FaultyEndpoint
 from bench.faults.load import Seen, Sent
 from bench.faults.rules import Action, Call, Hit, Rule, Rules
 from bench.faults.verdict import explained, explanation, table_of
+from cloud.clients import WITHOUT_RETRIES
 from local.driver import ROOT, eventually
 from tests.support.local_aws import ONE_TRY, client_of
 
@@ -111,6 +118,66 @@ def test_a_call_whose_reply_is_lost_is_carried_out(endpoint, client):
     with pytest.raises(ConnectionClosedError):
         s3.put_object(Bucket="photos", Key="k", Body=b"x")
     assert s3.get_object(Bucket="photos", Key="k")["Body"].read() == b"x"
+
+
+def test_a_reply_whose_body_is_cut_comes_with_its_headers_and_half_of_it(endpoint, client):
+    s3 = client("s3")
+    s3.create_bucket(Bucket="photos")
+    s3.put_object(Bucket="photos", Key="k", Body=b"x" * 1000)
+    put_in_force(endpoint, fault="x", action="cut body", operation="GetObject", most=1)
+    reply = s3.get_object(Bucket="photos", Key="k")
+    assert reply["ContentLength"] == 1000
+    with pytest.raises((ResponseStreamingError, ReadTimeoutError)):
+        reply["Body"].read()
+    assert len(s3.get_object(Bucket="photos", Key="k")["Body"].read()) == 1000
+
+
+def test_a_call_that_is_carried_out_twice_gets_the_second_reply(endpoint, client):
+    s3, sqs = client("s3"), client("sqs")
+    s3.create_bucket(Bucket="photos")
+    url = sqs.create_queue(QueueName="requests")["QueueUrl"]
+    put_in_force(endpoint, fault="x", action="twice", most=2)
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        s3.put_object(Bucket="photos", Key="k", Body=b"x", IfNoneMatch="*")
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    assert s3.get_object(Bucket="photos", Key="k")["Body"].read() == b"x"
+    assert len(sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]) == 2
+
+
+def test_calls_are_recorded_with_their_places(endpoint, client):
+    s3, sqs = client("s3"), client("sqs")
+    for bucket in ("photos", "state"):
+        s3.create_bucket(Bucket=bucket)
+    sqs.create_queue(QueueName="requests")
+    endpoint.rules.calls.clear()
+    s3.put_object(Bucket="photos", Key="4f2a/0001-cat.jpg", Body=b"x")
+    for body in (b'{"holder":"me"}', b'{"holder":null}'):
+        s3.put_object(Bucket="state", Key="fleet/state", Body=body)
+    s3.list_objects_v2(Bucket="state", Prefix="open/")
+    sqs.get_queue_url(QueueName="requests")
+    client("ec2").describe_instances()
+    calls = requests.get(f"{endpoint.url}/_local/faults/calls", auth=endpoint.key, timeout=5).json()
+    assert {(operation, place): number for _, _, operation, place, number in calls} == {
+        ("PutObject", "photos"): 1,
+        ("PutObject", "state/fleet/state held"): 1,
+        ("PutObject", "state/fleet/state"): 1,
+        ("ListObjectsV2", "state/open/"): 1,
+        ("GetQueueUrl", "requests"): 1,
+        ("DescribeInstances", ""): 1,
+    }
+
+
+def test_each_fault_attacks_each_call_in_the_middle_of_a_round_and_nothing_else():
+    kinds = [Kind("worker", "s3", "GetObject", "in"), Kind("controller", "ec2", "RunInstances", "")]
+    attacks = attacks_on([(kinds[0], 8), (kinds[1], 1)])
+    assert len({str(attack) for attack in attacks}) == 2 * len(FAULTS)
+    get, run = (Rule(**next(a for a in attacks if a.kind == kind).rule()) for kind in kinds)
+    assert (get.skip, run.skip) == (4, 0)
+    assert get.matches(Call("s3", "GetObject", "worker", place="in"))
+    assert not get.matches(Call("s3", "GetObject", "controller", place="in"))
+    assert not get.matches(Call("s3", "GetObject", "worker", place="out"))
+    [timeout] = {a.rule()["seconds"] for a in attacks if a.kind == kinds[1] and a.fault == TIMED_OUT}
+    assert timeout > WITHOUT_RETRIES.read_timeout
 
 
 def test_short_polls_see_no_messages_and_long_ones_do(endpoint, client):

@@ -2,12 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -53,6 +54,22 @@ def test_the_defaults_fit_requests_that_wait_for_minutes():
     assert int(found["threads"]) >= 100
     assert int(found["graceful_timeout"]) > ControllerSettings.model_fields["request_timeout"].default
     assert found["preload_app"] == "False"
+
+
+def test_there_are_fewer_connections_than_files():
+    """Each may have one for its upload, too; what is left is for AWS, logs and metrics."""
+    shell = [
+        "sh",
+        "-c",
+        'ulimit -n 500; exec "$@"',
+        "-",
+        *GUNICORN,
+        "--print-config",
+        "tests.support.front:app",
+    ]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.replace(" ", "").splitlines() if "=" in line)
+    assert 100 <= int(found["worker_connections"]) <= 200
 
 
 def test_everything_can_be_set_from_the_environment():
@@ -127,6 +144,23 @@ def test_what_is_in_progress_is_answered_before_its_process_ends(tmp_path: Path,
         arbiter.send_signal(number)
         assert begun.result()["pid"] == old
         eventually(lambda: not psutil.pid_exists(old))
+
+
+def test_more_clients_than_it_may_have_files_at_first_end_no_process(tmp_path: Path):
+    """A shell or systemd gives a process few file descriptors, but lets it take more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        arbiter = stack.enter_context(front.gunicorn("tests.support.front:app", tmp_path, WEB_THREADS="4"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        before = eventually(lambda: processes(arbiter))
+        for _ in range(200):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(tmp_path / "controller.sock"))
+        (process,) = before
+        eventually(lambda: not psutil.pid_exists(process) or psutil.Process(process).num_fds() > 200, 10)
+        assert processes(arbiter) == before
 
 
 def test_a_reload_during_a_burst_loses_no_request(tmp_path: Path):

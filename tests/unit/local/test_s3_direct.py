@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import re
+import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from local import s3_direct
 from local.endpoint import Endpoint
+from tests.support.local_aws import client_of
 
 PHOTO = bytes(range(256)) * 400
 ETAG = f'"{hashlib.md5(b"one").hexdigest()}"'
@@ -283,3 +285,17 @@ def test_what_boto3_sends_is_answered_directly(
     assert [found["Key"] for found in page["Contents"]] == ["photo/é 1"]
     s3.delete_object(Bucket="direct", Key="photo/é 1")
     assert "Contents" not in s3.list_objects_v2(Bucket="direct")
+
+
+def test_a_body_that_was_cut_is_no_object(endpoint):
+    """As when the process that sends it dies."""
+    client_of(endpoint, "s3").create_bucket(Bucket="cut")
+    signed = f"AWS4-HMAC-SHA256 Credential={endpoint.key.id}/20260101/us-east-1/s3/aws4_request, "
+    with socket.create_connection(("127.0.0.1", endpoint._server.port)) as caller:
+        head = (
+            f"PUT /cut/key HTTP/1.1\r\nHost: 127.0.0.1:{endpoint._server.port}\r\nAuthorization: {signed}\r\n"
+        )
+        caller.sendall(f"{head}Content-Length: 10\r\n\r\nhalf".encode())
+        caller.shutdown(socket.SHUT_WR)
+        assert b"400 BAD REQUEST" in caller.recv(1000).upper()
+    assert call(endpoint, "GET", "/cut/key").status == 404

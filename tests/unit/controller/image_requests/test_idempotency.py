@@ -1,3 +1,4 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from threading import Barrier, Event
@@ -323,6 +324,26 @@ def test_a_process_that_dies_in_its_upload_leaves_a_key_that_works(app, keys, in
     s3_clock.ahead = TAKEN_OVER_AFTER.total_seconds() + 1
     taken = post(client, cat(), headers=KEY)
     assert (taken.json["request_id"], taken.json["complete"]) == (dead.request_id, True)
+
+
+def test_a_repeated_post_gets_the_answer_that_its_first_attempt_has_stored(start, aws, state, on_call):
+    """As when the first attempt fails or dies between the answer and the mark that all is accepted."""
+    written = []
+
+    def refuse_the_mark(params):
+        if params["Bucket"] == state.name and params["Key"].startswith(PREFIX):
+            written.append(params["Key"])
+            if len(written) == 2:
+                raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse_the_mark)
+    client, text = start().test_client(), lambda: (BytesIO(b"no picture"), "notes.txt")
+    assert post(client, text(), headers=KEY).status_code == 503
+    time.sleep(0.01)  # the next attempt has another time
+    again = post(client, text(), headers=KEY)
+    assert again.status_code == 200
+    elsewhere = start().test_client().get(again.json["url"], headers={"Accept": "application/json"})
+    assert again.json["images"] == elsewhere.json["images"]
 
 
 def test_who_waits_for_a_submission_that_fails_is_told_to_come_again(start, keys, inputs, aws, on_call):

@@ -155,6 +155,20 @@ def test_a_process_that_has_no_thread_left_leaves_the_request_to_s3(
     process.follower.wait(watched.request_id, 10)
 
 
+def test_without_a_thread_for_the_common_listing_each_request_is_listed_alone(make, outputs, monkeypatch):
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    process = make()
+    with monkeypatch.context() as context:
+        place = "controller.image_requests.prediction_listing.Thread"
+        context.setattr(place, lambda **_: SimpleNamespace(start=refuse))
+        watched = submit(process, "a.png")
+        outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
+        assert watched.finished.wait(10)
+    assert watched.result().complete
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_each_outcome_is_counted_once_also_when_it_is_cancelled(make, outputs, elsewhere):
     before = by_outcome(IMAGES)
