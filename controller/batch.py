@@ -56,11 +56,14 @@ def read_arguments(given: list[str]) -> Order:
 
 
 def follow(batches: Batches, batch_id: str) -> BatchAnswer:
-    """Prints how far the batch is whenever that changes, until it is complete. Returns the last answer."""
+    """Prints how far the batch is whenever that changes, until it is complete. Returns the last answer.
+
+    Raises CloudError when the batch has expired meanwhile.
+    """
     said = ""
     while True:
-        answer = batches.answer(batch_id)
-        assert answer, "it was written before"
+        if (answer := batches.answer(batch_id)) is None:
+            raise CloudError(f"the batch {batch_id} is no longer stored")
         if answer.message != said:
             said = answer.message
             print(said, flush=True)

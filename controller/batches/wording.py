@@ -1,6 +1,8 @@
 """What people are told about a batch."""
 
+from cloud.batches.batch import Listed
 from controller.batches.progress import Progress
+from controller.batches.summary import Summary
 
 CANCELLED = "It was cancelled."
 
@@ -25,7 +27,7 @@ def message(progress: Progress) -> str:
     if not listed.images:
         return nothing_found(progress)
     if progress.summary:
-        return finished(progress)
+        return finished(progress.summary, listed)
     if not progress.waiting:
         return "All images are answered, and the results are being summed up."
     if not progress.tally.objects:
@@ -34,11 +36,9 @@ def message(progress: Progress) -> str:
     return f"{progress.answered:,} of {images(listed.images)} are answered{left}."
 
 
-def finished(progress: Progress) -> str:
-    assert progress.summary
-    summary, listed = progress.summary, progress.listed
+def finished(summary: Summary, listed: Listed) -> str:
     failed = f" {summary.failed:,} of them failed." if summary.failed else ""
-    more = " The source has more images than the limit." if listed and listed.truncated else ""
+    more = " The source has more images than the limit." if listed.truncated else ""
     return f"All {images(summary.images)} are answered.{failed}{more}"
 
 
