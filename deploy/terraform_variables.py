@@ -27,7 +27,7 @@ HEAD = """\
 
 
 def chosen_by_plan() -> set[str]:
-    """Returns the names of the settings in `settings` of main.tf. Raises ValueError if there is no such block."""
+    """Returns the names of the settings in `settings` of main.tf. Raises ValueError if it has none."""
     if (block := BLOCK.search((FOLDER / "main.tf").read_text())) is None:
         raise ValueError("terraform/main.tf has no block `settings`")
     return set(NAME.findall(block[1]))
