@@ -163,6 +163,10 @@ class BatchStore:
             batch_id, _, round = key.removeprefix(OPEN).partition("-")
             yield OpenRound(batch_id, int(round or 1), at)
 
+    def touch(self, batch_id: str) -> None:
+        """Notes that the listing of a batch goes on, although it has found nothing of late."""
+        self.state.write(marker(batch_id, 1), b"")
+
     def close(self, batch_id: str, round: int = 1) -> None:
         """Notes that a round of a batch is finished."""
         self.state.delete(marker(batch_id, round))

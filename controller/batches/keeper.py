@@ -128,7 +128,7 @@ class Keeper:
             watched.forget()
             self.hurry()
         elif progress.listed is None:
-            if now() - progress.manifest_at > TAKEN_OVER_AFTER:
+            if now() - max(progress.manifest_at, one.since) > TAKEN_OVER_AFTER:
                 self.list(progress.batch)
         else:
             self.repair.look(watched, progress)

@@ -74,6 +74,7 @@ def images(s3: S3Client, batch: Batch, listing: Listing) -> Iterator[ListedImage
     Raises Unreadable when the source cannot be listed, and CloudError when another try may succeed.
     """
     for page in readable(batch, pages(s3, batch, listing.last_key)):
+        listing.note_life()
         for found in page:
             if not is_image(batch, found.key) or is_folder(found):
                 listing.others += 1

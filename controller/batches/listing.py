@@ -1,5 +1,6 @@
 """Writes the images that are listed into manifests, and sends their slices."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from cloud.request_queue import RequestQueue
 from controller.batches.missing import Answered, all_of, missing
 from controller.batches.slicing import cut, slice_size
 
+SILENT_SECONDS = 20.0  # without a manifest, after which the listing says that it goes on
 HELD_BACK = 10  # manifests whose slices wait until it is known whether the batch is large
 
 
@@ -33,6 +35,9 @@ class Listing:
     last_key: str = ""
     _waiting: list[ListedImage] = field(default_factory=list)
     _others_noted: int = 0
+    clock: Callable[[], float] = time.monotonic
+    _spoke_at: float = 0.0
+    """When S3 was last written to, by `clock`."""
     _unsent: list[tuple[int, int]] = field(default_factory=list)
     """The manifests whose slices are not sent, each with the number of its images."""
 
@@ -48,6 +53,15 @@ class Listing:
         size = slice_size(self.images)
         slices = missing(self.batch.batch_id, again, results, Answered(self.store), size)
         self.queue.send(part.model_dump_json() for part in slices)
+
+    def __post_init__(self) -> None:
+        self._spoke_at = self.clock()
+
+    def note_life(self) -> None:
+        """Tells other processes from time to time that this one lists, even if it finds no images."""
+        if self.clock() - self._spoke_at >= SILENT_SECONDS:
+            self.store.touch(self.batch.batch_id)
+            self._spoke_at = self.clock()
 
     def add(self, image: ListedImage) -> None:
         """Raises Stopped when the batch is cancelled, or when another process lists it too."""
@@ -102,6 +116,7 @@ class Listing:
         manifest = Manifest(images=tuple(self._waiting), others=self.others - self._others_noted)
         if not self.store.put_manifest(self.batch.batch_id, self.manifests, manifest):
             raise Stopped("another process lists the batch")
+        self._spoke_at = self.clock()
         self._unsent.append((self.manifests, len(self._waiting)))
         self.manifests += 1
         self._others_noted = self.others

@@ -111,12 +111,19 @@ def test_a_process_that_died_between_summary_and_close_is_made_up_for(store, sli
     assert store.open() == []
 
 
-def test_an_abandoned_listing_is_taken_over_after_a_minute(store, aws, slices, keeper, monkeypatch):
+def test_an_abandoned_listing_is_taken_over_after_a_minute(store, aws, slices, keeper, on_reply):
     photos(aws.s3, "1.jpg")
-    store.put(batch_of(created_at=now() - timedelta(seconds=50)))
+    age = [50]
+
+    def ago(reply):
+        for item in reply.get("Contents", []):
+            item["LastModified"] = now() - timedelta(seconds=age[0])
+
+    on_reply(aws.s3, "ListObjectsV2", ago)
+    store.put(batch_of(created_at=now() - timedelta(minutes=5)))
     keeper.look()
     assert store.listed(BATCH) is None
-    monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=40))
+    age[0] = 70
     keeper.look()
     assert store.listed(BATCH).images == 1
     assert len(slices_in(slices)) == 1

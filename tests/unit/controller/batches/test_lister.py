@@ -67,6 +67,17 @@ def test_a_listing_goes_on_after_any_odd_key(store, aws, slices, lister, monkeyp
         assert keys_of(store, batch_id) == sorted(ODD)
 
 
+def test_a_listing_that_finds_no_images_for_long_says_that_it_goes_on(store, aws, slices, on_call):
+    """Else another process would take it over, and send again what still waits in the queue."""
+    seconds = [0]
+    going = listing.Listing(store, slices, batch_of(), lambda: None, clock=lambda: seconds[0])
+    puts = []
+    on_call(aws.s3, "PutObject", lambda params: puts.append(params["Key"]))
+    for seconds[0] in (10, 19, 21, 30, 40, 42):
+        going.note_life()
+    assert puts == 2 * [f"open-batches/{BATCH}"]
+
+
 def test_what_is_no_image_is_counted(store, aws, slices, lister):
     photos(aws.s3, "a.JPG", "b.txt", "folder/")
     photos(aws.s3, "folder_$folder$", "empty.png", body=b"")
