@@ -112,11 +112,11 @@ def test_the_aws_command_line_sees_instances_come_and_go(system: System):
 
 
 def test_refusals_have_a_status_and_a_sentence(system: System):
-    empty = system.post(("empty.jpg", b""))
+    text = requests.post(system.url, data={"image_file": "cat.jpg"}, timeout=10)
     nothing = requests.post(system.url, timeout=10)
-    method = requests.put(system.url, timeout=10)
+    method = requests.patch(system.url, timeout=10)
     unknown = requests.get(system.url + "requests/0000000000000000000000000000", timeout=10)
     nowhere = requests.get(system.url + "nowhere", headers={"Accept": "text/html"}, timeout=10)
-    assert [r.status_code for r in (empty, nothing, method, unknown, nowhere)] == [400, 400, 405, 404, 404]
-    assert all(r.json()["error"]["message"].endswith(".") for r in (empty, nothing, method, unknown))
+    assert [r.status_code for r in (text, nothing, method, unknown, nowhere)] == [400, 400, 405, 404, 404]
+    assert all(r.json()["error"]["message"].endswith(".") for r in (text, nothing, method, unknown))
     assert "<html" in nowhere.text
