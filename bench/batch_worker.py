@@ -16,10 +16,10 @@ from typing import Any
 from bench.arguments import parser_with_photos
 from bench.photos import different_photos
 from bench.stand_in_of_batches import BUCKET
-from bench.worker import PHOTOS, Run, bare_model, different_labels, run_worker
+from bench.worker import PHOTOS, REPEATS, Run, bare_model, different_labels, run_worker
 from local.driver import ROOT
 
-REPEATS, ROUNDS = 10, 3
+ROUNDS = 3
 DELAY = 0.03  # seconds
 
 
@@ -40,7 +40,6 @@ def main() -> None:
                 run_worker(
                     folder,
                     DELAY,
-                    PHOTOS * REPEATS,
                     stand_in_module="bench.stand_in_of_batches",
                     BATCH_SOURCES=f"s3://{BUCKET}",
                 )

@@ -1,7 +1,7 @@
 """What can happen at a call of AWS, and the attacks: each of that at each call that was recorded."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench.faults.breaker import THROTTLING
@@ -38,7 +38,7 @@ class Fault:
     action: Action
     like: str = ""
     """The fault of the random run (bench.faults) whose effects it has: see bench.faults.verdict."""
-    errors: dict[str, tuple[str, int]] | None = None
+    errors: dict[str, tuple[str, int]] | None = field(default=None, hash=False)
     """The code and the HTTP status of a refusal, by service."""
     most: int = 1
     """How many calls of the kind are hit. boto3 repeats a call itself, and all of its tries shall fail."""

@@ -10,6 +10,7 @@ upload ten images at a time meanwhile. At the end nothing may be lost, doubled o
 1 if something is. Calls that did not come again, such as those of the first start, are counted.
 """
 
+import math
 import random
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from bench.faults.attacks import FAULTS, LASTS, TIMED_OUT, Attack, Kind, attacks
 from bench.faults.aws import SKEWED_CLOCK
 from bench.faults.consequences import Consequences, consequences
 from bench.faults.load import Seen
-from bench.faults.rounds import Rounds
+from bench.faults.rounds import Rounds, begin_anew
 from bench.faults.rules import Hit
 from local.driver import System, eventually, running
 
@@ -64,8 +65,8 @@ class Run:
         for kind in sorted(self.kinds):
             found = Counter(attack.fault.name for attack in self.hit if attack.kind == kind)
             missed = [attack.fault.name for attack in self.missed if attack.kind == kind]
-            marks = "".join("x" if found[f.name] else "-" if f.name in missed else "." for f in FAULTS)
-            lines.append(f"  {marks}  {kind}")
+            marks = ("x" if found[f.name] else "-" if f.name in missed else "." for f in FAULTS)
+            lines.append(f"  {''.join(marks)}  {kind}")
         return lines
 
 
@@ -92,11 +93,18 @@ def hits(system: System) -> list[Hit]:
     return [Hit(**hit) for hit in reply.json()]
 
 
-def attack(system: System, seen: Seen, sample: int = 0, seed: int = 1, part: tuple[int, int] = (1, 1)) -> Run:
+def attack(
+    system: System,
+    seen: Seen,
+    sample: int = 0,
+    seed: int = 1,
+    part: tuple[int, int] = (1, 1),
+    minutes: float = math.inf,
+) -> Run:
     """Records the calls of some rounds, attacks them, and then those that were new.
 
     With `sample`, attacks so many that the seed draws, but lets no call time out. Otherwise attacks the
-    `part`, such as (1, 4) for the first quarter.
+    `part`, such as (1, 4) for the first quarter. Begins no attack after so many minutes.
     """
     run, began = Run(), time.monotonic()
     before = recorded(system)  # of `make run` itself
@@ -112,7 +120,8 @@ def attack(system: System, seen: Seen, sample: int = 0, seed: int = 1, part: tup
                 drawn = [a for a in drawn if a.fault != TIMED_OUT][:sample]
             run.kinds |= new.keys()
             print(f"{len(new)} new kinds of calls, {len(drawn)} attacks on them", flush=True)
-            perform(system, drawn[part[0] - 1 :: part[1]], run, 1 if sample else PASSES)
+            mine, passes = drawn[part[0] - 1 :: part[1]], 1 if sample else PASSES
+            perform(system, mine, run, passes, began + minutes * 60)
             if sample:
                 break
         requests.delete(f"{system.endpoint}/_local/faults", auth=system.key, timeout=10).raise_for_status()
@@ -120,25 +129,29 @@ def attack(system: System, seen: Seen, sample: int = 0, seed: int = 1, part: tup
     return run
 
 
-def perform(system: System, attacks: Sequence[Attack], run: Run, passes: int) -> None:
-    """Makes the attacks happen. Each pass tries those again whose calls did not come."""
+def perform(system: System, attacks: Sequence[Attack], run: Run, passes: int, end: float) -> None:
+    """Makes the attacks happen. Each pass tries those again whose calls did not come.
+
+    Begins none after `end`.
+    """
     waiting = list(attacks)
     for number in range(passes):
         if number and waiting:
             begin_anew(system)  # so that rare calls come
-        waiting = not_happened(system, waiting)
+        happened, waiting = happen(system, waiting, end)
+        run.hit += happened
     run.missed += waiting
-    run.hit += [attack for attack in attacks if attack not in waiting]
 
 
-def not_happened(system: System, attacks: Sequence[Attack]) -> list[Attack]:
+def happen(system: System, attacks: Sequence[Attack], end: float) -> tuple[list[Attack], list[Attack]]:
     """Puts AT_ONCE attacks in force at a time, each until it has happened or for LASTS seconds.
 
-    Returns those whose calls did not come.
+    Returns those that happened, and those whose calls did not come.
     """
-    to_come, in_force, missed = deque(attacks), dict[Attack, float](), list[Attack]()
-    while to_come or in_force:
-        while to_come and len(in_force) < AT_ONCE:
+    to_come, in_force = deque(attacks), dict[Attack, float]()
+    done, missed = list[Attack](), list[Attack]()
+    while (to_come and time.monotonic() < end) or in_force:
+        while to_come and len(in_force) < AT_ONCE and time.monotonic() < end:
             attack = to_come.popleft()
             system.control("faults", attack.rule())
             in_force[attack] = time.monotonic()
@@ -148,29 +161,21 @@ def not_happened(system: System, attacks: Sequence[Attack]) -> list[Attack]:
             over = time.monotonic() > began + LASTS
             if str(attack) in happened or over:
                 del in_force[attack]
-                missed += [attack] if str(attack) not in happened else []
+                (done if str(attack) in happened else missed).append(attack)
                 print(f"  {'done' if str(attack) in happened else 'not yet':9}{attack}", flush=True)
-    return missed
-
-
-def begin_anew(system: System) -> None:
-    """Kills the controllers, and ends the instances that are stopped and would be started again."""
-    for controller in system.controllers():
-        controller.kill()
-    if stopped := [instance["InstanceId"] for instance in system.instances("stopped")]:
-        system.client("ec2").terminate_instances(InstanceIds=stopped)
+    return done, missed
 
 
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--sample", type=int, default=0, help="attack only so many, which are drawn")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no attack after that")
     parser.add_argument("--part", default="1/1", help="attack only the first quarter: 1/4")
     options = parser.parse_args()
-    number, parts = map(int, options.part.split("/"))
-    seen = Seen()
+    seen, (number, parts) = Seen(), map(int, options.part.split("/"))
     with tempfile.TemporaryDirectory() as name, under_attack(Path(name)) as system:
-        run = attack(system, seen, options.sample, options.seed, (number, parts))
+        run = attack(system, seen, options.sample, options.seed, (number, parts), options.minutes)
         found = consequences(system, seen, run.hits, MAX_RECEIVES, patient=True)
     print("\nx: happened  -: the call did not come again  .: not tried, in this order:")
     print("  " + ", ".join(fault.name for fault in FAULTS), *run.table(), sep="\n")

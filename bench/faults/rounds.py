@@ -81,3 +81,11 @@ class Rounds:
         for path in ("readyz", "fleet", "metrics"):
             with suppress(requests.RequestException):
                 requests.get(self.system.url + path, headers={"Accept": "application/json"}, timeout=30)
+
+
+def begin_anew(system: System) -> None:
+    """Kills the controllers, and ends the instances that are stopped and would be started again."""
+    for controller in system.controllers():
+        controller.kill()
+    if stopped := [instance["InstanceId"] for instance in system.instances("stopped")]:
+        system.client("ec2").terminate_instances(InstanceIds=stopped)

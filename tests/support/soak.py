@@ -2,9 +2,9 @@
 
     python -m tests.support.soak [--seconds 3600] [--clients 1000]
 
-In the first third, Gunicorn is reloaded three times. What its processes hold is read in the rest. The exit
-status is 1 if something grows by more than its line (tests/support/soak_readings.py), a client got no answer,
-or a process of before the reloads is left.
+In the first third, Gunicorn is reloaded three times. What all processes hold is read as soon as those of
+before have ended, for the other two thirds. The exit status is 1 if something grows by more than its line
+(tests/support/soak_readings.py), a client got no answer, or a process of before the reloads is left.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tests.support.soak_readings import Growth, Readings
 
 ERROR = re.compile(r"\[(error|crit|alert)\]|\"(ERROR|CRITICAL)\"")
 RELOADS = 3
-END_SECONDS = 30  # in which the processes of before a reload must have ended, once no client is left
+END_SECONDS = 90  # in which the processes of before a reload must have ended
 READINGS = 240  # at most, but none sooner than half a second after the last
 
 
@@ -73,7 +73,7 @@ def soak(
     seconds: float,
     allowance: float = 1.0,
 ) -> Soak:
-    """Lets the clients loose for that long, and reads in the last two thirds of it.
+    """Lets the clients loose, for longer than that if the reloads take long. Reads for two thirds of it.
 
     `allowance`: how many times its line something may grow. It is more than 1 where the processes are hardly
     warm.
@@ -81,28 +81,33 @@ def soak(
     readings = Readings(lambda: processes_of(system, nginx, gunicorn), folders)
     old: set[int] = set()
 
-    async def all_of_it() -> None:
-        over, began = asyncio.Event(), time.monotonic()
-        tasks = asyncio.gather(clients.run(over), asyncio.to_thread(watch, began))
-        await asyncio.sleep(seconds)
-        over.set()
-        await tasks
-
-    def watch(began: float) -> None:
-        for n in range(RELOADS):
-            time.sleep(max(0.0, began + seconds / 3 * (n + 0.5) / RELOADS - time.monotonic()))
+    def watch() -> float:
+        """Returns how many seconds it took."""
+        began = time.monotonic()
+        for _ in range(RELOADS):
+            time.sleep(seconds / 3 / RELOADS)
             old.update(child.pid for child in psutil.Process(gunicorn.pid).children())
             gunicorn.send_signal(signal.SIGHUP)
-        pause = max(0.5, seconds * 2 / 3 / READINGS)
-        time.sleep(max(0.0, began + seconds / 3 - time.monotonic()))
-        while time.monotonic() < began + seconds:
-            readings.read(time.monotonic() - began)
-            time.sleep(pause)
+        with suppress(AssertionError):
+            eventually(lambda: not any(map(psutil.pid_exists, old)), END_SECONDS)
+        warm = time.monotonic()
+        while time.monotonic() < warm + seconds * 2 / 3:
+            readings.read(time.monotonic())
+            time.sleep(max(0.5, seconds * 2 / 3 / READINGS))
+        return time.monotonic() - began
 
-    asyncio.run(all_of_it())
+    async def watch_clients() -> float:
+        over = asyncio.Event()
+        living = asyncio.create_task(clients.run(over))
+        took = await asyncio.to_thread(watch)
+        over.set()
+        await living
+        return took
+
+    took = asyncio.run(watch_clients())
     with suppress(AssertionError):
         eventually(lambda: not any(map(psutil.pid_exists, old)), END_SECONDS)
-    return Soak(clients, readings.growths(allowance), sum(map(psutil.pid_exists, old)), seconds)
+    return Soak(clients, readings.growths(allowance), sum(map(psutil.pid_exists, old)), took)
 
 
 def processes_of(

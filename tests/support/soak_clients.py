@@ -10,10 +10,10 @@ from PIL import Image
 
 ADDRESSES = 50
 """The clients share so many addresses of the loopback network, since nginx limits each."""
-KINDS = {"patient": 70, "slow": 15, "leaver": 10, "follower": 5}
+KINDS = {"slow": 70, "patient": 15, "leaver": 10, "follower": 5}
 """What the clients are, in hundredths."""
-SLOW_BYTES = 50  # a second
-THINKS_SECONDS = 10.0  # at most, between two uploads
+SLOW_BYTES = 10  # of a body, a second, which takes a minute: most clients are in the middle of one
+THINKS_SECONDS = 60.0  # at most, between two uploads
 ANSWER_SECONDS = 360.0  # which is more than the system lets anybody wait
 BOUNDARY = "a-boundary-of-the-soak"
 
@@ -21,11 +21,12 @@ BOUNDARY = "a-boundary-of-the-soak"
 class Clients:
     """So many clients. What became of their uploads is in `outcomes`."""
 
-    def __init__(self, port: int, count: int, seed: int = 1, thinks: float = THINKS_SECONDS) -> None:
-        self.port, self.count, self.thinks = port, count, thinks
+    def __init__(
+        self, port: int, count: int, thinks: float = THINKS_SECONDS, slow_bytes: int = SLOW_BYTES
+    ) -> None:
+        self.port, self.count, self.thinks, self.slow_bytes = port, count, thinks, slow_bytes
         self.outcomes: Counter[str] = Counter()
-        self.connected = 0
-        self._draw, self._last_request, self._over = random.Random(seed), "", asyncio.Event()
+        self._draw, self._last_request = random.Random(1), ""
 
     @property
     def lost(self) -> int:
@@ -48,29 +49,27 @@ class Clients:
                 await self._visit(name, source)
 
     async def _visit(self, name: str, source: str) -> None:
-        self.connected += 1
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 self.outcomes[await getattr(self, f"_{name}")(source)] += 1
         except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
             self.outcomes["no answer" if name in ("patient", "slow") else "cut"] += 1
-        finally:
-            self.connected -= 1
 
     async def _patient(self, source: str) -> str:
         return await self._upload(source, 1 << 20)
 
     async def _slow(self, source: str) -> str:
-        return await self._upload(source, SLOW_BYTES)
+        return await self._upload(source, self.slow_bytes)
 
     async def _upload(self, source: str, bytes_a_second: int) -> str:
         reader, writer = await self._connect(source)
         try:
-            message = upload_of(self._draw)
-            for start in range(0, len(message), bytes_a_second):
-                writer.write(message[start : start + bytes_a_second])
+            start, body = upload_of(self._draw)
+            writer.write(start)
+            for at in range(0, len(body), bytes_a_second):
+                writer.write(body[at : at + bytes_a_second])
                 await writer.drain()
-                await asyncio.sleep(1 if start + bytes_a_second < len(message) else 0)
+                await asyncio.sleep(1 if at + bytes_a_second < len(body) else 0)
             status, body = await read_reply(reader)
         finally:
             writer.close()
@@ -78,12 +77,12 @@ class Clients:
             answer = json.loads(body)
             self._last_request = answer["request_id"]
             return "answered" if answer["complete"] else "no answer"
-        return f"refused with {status}"
+        return "to be answered later" if status == 202 else f"refused with {status}"
 
     async def _leaver(self, source: str) -> str:
         """Leaves in the middle of the upload, or while it waits for the answer."""
         _, writer = await self._connect(source)
-        message = upload_of(self._draw)
+        message = b"".join(upload_of(self._draw))
         writer.write(message[: self._draw.choice([len(message) // 2, len(message)])])
         await writer.drain()
         await asyncio.sleep(self._draw.uniform(0, 2))
@@ -108,14 +107,14 @@ def head(request: str, *headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-def upload_of(draw: random.Random) -> bytes:
-    """Returns a POST of one small picture that no other client sends."""
+def upload_of(draw: random.Random) -> tuple[bytes, bytes]:
+    """Returns the head and the body of a POST of one small picture that no other client sends."""
     stream = BytesIO()
     Image.frombytes("RGB", (8, 8), draw.randbytes(192)).save(stream, "JPEG")
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image_file"; filename="a.jpg"\r\n\r\n'
     body = part.encode() + stream.getvalue() + f"\r\n--{BOUNDARY}--\r\n".encode()
     kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
-    return head("POST /", kind, f"Content-Length: {len(body)}", "Accept: application/json") + body
+    return head("POST /", kind, f"Content-Length: {len(body)}", "Accept: application/json"), body
 
 
 async def read_reply(reader: asyncio.StreamReader) -> tuple[int, bytes]:
