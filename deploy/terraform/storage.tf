@@ -64,6 +64,7 @@ resource "aws_sqs_queue" "requests" {
   name                       = "${var.name}-requests"
   visibility_timeout_seconds = var.visibility_timeout
   message_retention_seconds  = 345600
+  policy                     = local.only_with_tls["requests"]
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead.arn
     maxReceiveCount     = var.max_receives
@@ -73,32 +74,32 @@ resource "aws_sqs_queue" "requests" {
 resource "aws_sqs_queue" "dead" {
   name                      = "${var.name}-requests-dead"
   message_retention_seconds = 1209600
+  policy                    = local.only_with_tls["requests-dead"]
 }
 
 # The slices of batches. It has no dead-letter queue, because a slice that fails is divided until its images are answered.
 resource "aws_sqs_queue" "batches" {
   count                      = length(var.batch_sources) == 0 ? 0 : 1
-  name                       = "${aws_sqs_queue.requests.name}-batches"
+  name                       = "${var.name}-requests-batches"
   visibility_timeout_seconds = var.visibility_timeout
   message_retention_seconds  = 1209600
   sqs_managed_sse_enabled    = true
+  policy                     = local.only_with_tls["requests-batches"]
 }
 
-resource "aws_sqs_queue_policy" "only_with_tls" {
-  for_each = merge(
-    { requests = aws_sqs_queue.requests, dead = aws_sqs_queue.dead },
-    { for queue in aws_sqs_queue.batches : "batches" => queue },
-  )
-  queue_url = each.value.url
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "OnlyWithTls"
-      Effect    = "Deny"
-      Principal = "*"
-      Action    = "sqs:*"
-      Resource  = each.value.arn
-      Condition = { Bool = { "aws:SecureTransport" = "false" } }
-    }]
-  })
+locals {
+  # The policies of the queues. As resources of their own, they would wait for the queues.
+  only_with_tls = {
+    for queue in ["requests", "requests-dead", "requests-batches"] : queue => jsonencode({
+      Version = "2012-10-17"
+      Statement = [{
+        Sid       = "OnlyWithTls"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sqs:*"
+        Resource  = "arn:aws:sqs:${var.region}:${local.account}:${var.name}-${queue}"
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      }]
+    })
+  }
 }
