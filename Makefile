@@ -1,4 +1,4 @@
-# The commands: `make run`, `make test` and `make bench`. Settings are environment variables (README.md).
+# The commands, which docs/running.md describes. Settings are environment variables (docs/settings.md).
 PYTHON ?= python3.11
 PORT ?= 8000
 CLOUD_PORT ?= 4566
@@ -9,7 +9,7 @@ BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
 BENCHES := run worker batch_worker bill growth many compare queue local_aws streams simulate faults
 
-.PHONY: run test lint bench fuzz deaths soak scan lock clean
+.PHONY: run test lint docs bench fuzz deaths soak scan lock clean
 .SILENT:
 
 run: $(RUN_STAMP)
@@ -22,6 +22,10 @@ lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# A site of the documents, in the folder site.
+docs: $(STAMP)
+	.venv/bin/mkdocs --quiet build
 
 # engines has its own interpreter, because .venv has no ONNX Runtime.
 bench: $(STAMP) $(BENCH_STAMP)
@@ -81,4 +85,4 @@ $(BENCH_STAMP): bench/requirements.txt
 	touch $(BENCH_STAMP)
 
 clean:
-	rm -rf .venv .venv-bench .local
+	rm -rf .venv .venv-bench .local site

@@ -22,7 +22,7 @@ ELSEWHERE = {"API_TOKENS", "SECURITY_GROUP_IDS", "INSTANCE_PROFILE", "KEY_NAME"}
 """Tokens are in the parameter store, and the others in the launch template."""
 HEAD = """\
 # Written by `python -m deploy.terraform_variables`: the settings that main.tf does not choose. What is not
-# set has the default that the README of the project says.
+# set has the default that docs/settings.md says.
 """
 
 

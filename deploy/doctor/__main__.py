@@ -67,7 +67,8 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
     except SettingsError as error:
         for line in str(error).splitlines():
             yield wrong(
-                line, "deploy/README.md says where the settings come from, and README.md what they mean"
+                line,
+                "deploy/README.md says where the settings come from, and docs/settings.md what they mean",
             )
         return
     for misspelt in misspelt_settings(os.environ):

@@ -56,7 +56,7 @@ locals {
   subnet_ids = sort(length(var.subnet_ids) > 0 ? var.subnet_ids : data.aws_subnets.default.ids)
   roles      = { controller = aws_iam_role.controller.id, worker = aws_iam_role.worker.id }
 
-  # The environment variables of controller and workers, which are described in the README of the project.
+  # The environment variables of controller and workers, which docs/settings.md describes.
   settings = {
     AWS_REGION              = var.region
     INPUT_BUCKET            = aws_s3_bucket.images["input"].bucket

@@ -1,5 +1,5 @@
 # Written by `python -m deploy.terraform_variables`: the settings that main.tf does not choose. What is not
-# set has the default that the README of the project says.
+# set has the default that docs/settings.md says.
 
 locals {
   further_settings = {

@@ -11,20 +11,16 @@ import pytest
 import requests
 
 from local.driver import ROOT, eventually, free_port, running
+from tests.support.documents import COMMANDS, section
 from tests.support.plan import provider_folder
 from tests.support.programs import need
 
 PAGE = (ROOT / "deploy" / "README.md").read_text()
-HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(heading: str) -> str:
-    """The commands under that heading, and above the next one."""
-    ends = {found[1]: found.end() for found in HEADING.finditer(PAGE)}
-    text = PAGE[ends[heading] :]
-    following = HEADING.search(text)
-    return "\n".join(BLOCK.findall(text[: following.start()] if following else text))
+    """The commands between that heading and the next one."""
+    return "\n".join(COMMANDS.findall(section(PAGE, heading)))
 
 
 FLEET = {"Name": "tag:fleet", "Values": ["trial-worker"]}
