@@ -145,7 +145,7 @@ class RequestQueue:
     def _url(self, name: str) -> str:
         if name not in self._urls:
             with calling(f"find the queue {name}"):
-                self._urls[name] = self.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+                self._urls[name] = part_of(self.sqs.get_queue_url(QueueName=name), "QueueUrl")
         return self._urls[name]
 
     def _dead_letter_url(self) -> str | None:
@@ -158,10 +158,8 @@ class RequestQueue:
     def _counts(self, url: str) -> QueueCounts:
         names: list[Any] = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
         with calling(f"count the messages of {self.name}"):
-            found = self.sqs.get_queue_attributes(
-                QueueUrl=url,
-                AttributeNames=names,
-            )["Attributes"]
+            reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+            found = part_of(reply, "Attributes")
         return QueueCounts(*(int(found[name]) for name in names))
 
     def _receive(self, url: str, most: int, wait_seconds: int) -> list[Message]:
@@ -208,6 +206,16 @@ class RequestQueue:
         raise CloudError(
             f"{self.name} refused {len(refused)} messages of {operation}: {refused[0].get('Message')}"
         )
+
+
+def part_of(reply: Mapping[str, Any], name: str) -> Any:
+    """Returns a part that each reply has.
+
+    Raises CloudError when it is missing: botocore takes a reply of SQS that was cut for an empty one.
+    """
+    if name not in reply:
+        raise CloudError(f"the reply of AWS is not whole: it has no {name}")
+    return reply[name]
 
 
 def read_message(found: Any) -> Message:

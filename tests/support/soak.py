@@ -137,7 +137,7 @@ def pids_of(process: psutil.Process) -> set[int]:
 def errors_in(*logs: Path) -> list[str]:
     """Returns the last errors of nginx and Gunicorn, at most five of each."""
     lines = [[line for line in log.read_text().splitlines() if ERROR.search(line)][-5:] for log in logs]
-    return [line[:300] for found in lines for line in found]
+    return [line[:150] + " ... " + line[-500:] for found in lines for line in found]
 
 
 def main() -> int:

@@ -142,6 +142,18 @@ def test_a_queue_that_may_not_be_read_says_so(queue, aws, on_call):
         queue.check()
 
 
+@pytest.mark.parametrize(
+    ("operation", "part"), [("GetQueueUrl", "QueueUrl"), ("GetQueueAttributes", "Attributes")]
+)
+def test_a_reply_that_was_cut_is_an_error_of_aws(clients, queue, aws, on_reply, operation, part):
+    """botocore takes half a reply of SQS for an empty one."""
+    fresh, cut = RequestQueue(aws.sqs, queue.name), [True]
+    on_reply(aws.sqs, operation, lambda parsed: parsed.pop(part) if cut and cut.pop() else None)
+    with pytest.raises(CloudError, match="the reply of AWS is not whole"):
+        fresh.check()
+    fresh.check()
+
+
 def test_batches_are_whole_and_in_order():
     assert list(batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(batches([], 3)) == []
