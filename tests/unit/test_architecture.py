@@ -36,7 +36,15 @@ MAY_IMPORT = {
     },
     "local": {"cloud"},
     "deploy": {"cloud", "controller", "controller/autoscaling", "worker"},
-    "bench": {"cloud", "controller/autoscaling", "controller/image_requests", "local", "worker"},
+    "bench": {
+        "cloud",
+        "controller/image_requests",
+        "controller/batches",
+        "controller/autoscaling",
+        "controller/web",
+        "local",
+        "worker",
+    },
 }
 
 

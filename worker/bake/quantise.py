@@ -40,7 +40,8 @@ def quantise(network: openvino.Model, photos: Pixels) -> openvino.Model:
         warnings.simplefilter("ignore")
         import nncf  # not at the top of the file, because it takes seconds to load, and may be missing
 
-        nncf.set_log_level(logging.ERROR)
+        # nncf.set_log_level would also change the level of handlers that others share with it.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         return nncf.quantize(
             network.clone(),
             nncf.Dataset(list(photos), lambda photo: photo[np.newaxis]),
