@@ -1,7 +1,7 @@
 """Notes which requests wait for predictions, so that they are answered even if their process dies.
 
 An image waits if it is in the input bucket and not in the output bucket. Markers say where to look. A marker
-is an object in the state bucket that is written before the messages are sent. Its content means nothing:
+is an object in the state bucket that is written before the first image is stored. Its content means nothing:
 
 * `open/<shard><time>-<random>` means that requests of a process wait. Their request-ids begin with this
   shard, and were made at this time or later. It is deleted when none waits any more. Each has a name of its
@@ -86,7 +86,7 @@ class Journal:
         self._lock = Lock()
 
     def open(self, request_id: str) -> None:
-        """Notes that a new request of this process waits. Must be called before its messages are sent.
+        """Notes that a new request of this process waits. Must be called before an image is stored.
 
         Requests that come at the same time share one marker, so one that is not new must be held instead.
         Raises CloudError when S3 fails.

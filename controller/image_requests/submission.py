@@ -78,11 +78,14 @@ class Submissions:
         return watched
 
     def _upload(self, watched: WatchedRequest, uploads: Sequence[Upload]) -> list[Prediction]:
-        """Uploads the images. Returns the predictions that are known already."""
-        share = self.pool.share()
+        """Uploads the images, once their request is marked. Returns the predictions that are known already.
+
+        Without the mark, nobody would find the images of a process that dies meanwhile.
+        """
         note = self.journal.hold if watched.sent_before else self.journal.open
-        steps = [share.submit(note, watched.request_id)]
-        steps += [share.submit(self._store, upload) for upload in uploads]
+        note(watched.request_id)
+        share = self.pool.share()
+        steps = [share.submit(self._store, upload) for upload in uploads]
         known = self.deduplication.find([u for u in uploads if u.image_id not in watched.copies])
         known += [
             Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)

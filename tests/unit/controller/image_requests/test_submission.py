@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from cloud.errors import CloudError
@@ -124,18 +126,18 @@ def test_a_queue_that_refuses_is_an_error_and_what_is_stored_is_answered(
     assert process.submissions.journal.markers() == []
 
 
-def test_a_marker_says_that_a_request_waits_before_its_messages_are_sent(
-    make, inputs, outputs, aws, on_call, state
-):
+def test_a_marker_says_that_a_request_waits_before_anything_of_it_is_stored(make, inputs, aws, on_call):
     """If the process dies after that, another one finds the request."""
-    markers = []
-    on_call(
-        aws.sqs,
-        "SendMessageBatch",
-        lambda params: markers.extend(Journal(state, inputs, outputs).markers()),
-    )
-    watched = submit(make(), "a.png")
-    assert [watched.request_id.startswith(marker.after) for marker in markers] == [True]
+    stored_before = []
+
+    def be_slow(params):
+        if params["Key"].startswith("open/"):
+            time.sleep(0.2)
+            stored_before.extend(inputs.keys(""))
+
+    on_call(aws.s3, "PutObject", be_slow)
+    submit(make(), "a.png", "b.png")
+    assert stored_before == []
 
 
 def test_the_files_are_closed_while_the_request_waits(make):
