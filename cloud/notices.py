@@ -19,7 +19,7 @@ class Notice(BaseModel, frozen=True):
     path: str
     """Where the controller has the answer, such as `/requests/<request-id>`."""
     status: Literal["classified", "failed", "finished", "cancelled"]
-    """Of a request: `classified`, or `failed` if one of its images has. Of a batch: `finished`, `cancelled`."""
+    """Of a request `classified`, or `failed` if an image has; of a batch `finished` or `cancelled`."""
     counts: dict[str, int]
     """How many images are `classified`, and how many have `failed`."""
     at: datetime = Field(default_factory=now)

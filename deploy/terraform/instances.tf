@@ -47,7 +47,8 @@ resource "aws_instance" "controller" {
   }
   tags       = { Name = "${var.name}-controller" }
   depends_on = [
-    aws_iam_role_policy.controller, aws_iam_role_policy.worker, aws_iam_role_policy.batches, aws_ssm_parameter.settings,
+    aws_iam_role_policy.controller, aws_iam_role_policy.worker, aws_iam_role_policy.batches, aws_iam_role_policy.notices,
+    aws_ssm_parameter.settings,
   ]
 }
 

@@ -362,13 +362,15 @@ def test_a_batch_that_has_ended_is_told_with_its_counts(store, slices, keeper, b
 
 @pytest.mark.parametrize("budget", [None, 1.0])
 def test_a_batch_that_was_cancelled_or_is_out_of_budget_is_told(store, slices, keeper, begin, told, budget):
-    begin("1.jpg", "2.jpg", budget=budget)
-    work_off(store, slices, seconds=2.0, most=1)
+    begin(*[f"{n:02}.jpg" for n in range(25)], budget=budget)
+    first = slices_in(slices)[0]
+    slices.send([first.model_dump_json()])
+    work_off(store, slices)
     if budget is None:
         store.cancel(BATCH, "You cancelled it.")
     keeper.look()
     keeper.look()
-    assert [(notice.status, sum(notice.counts.values())) for notice in told] == [("cancelled", 2)]
+    assert [(one.status, one.counts) for one in told] == [("cancelled", {"classified": 0, "failed": 25})]
 
 
 def test_a_batch_is_told_though_a_process_died_after_the_summary(store, slices, new_keeper, begin, told):
@@ -399,7 +401,7 @@ def test_of_two_keepers_that_finish_a_batch_one_tells(store, slices, new_keeper,
 
 def test_a_round_is_told_though_the_next_one_has_begun(store, slices, new_keeper, begin, told):
     begin("1.jpg")
-    work_off(store, slices, failure(FailureCode.UNREADABLE_SOURCE))
+    work_off(store, slices, failure(FailureCode.STORAGE_FAILED))
     close, store.close = store.close, lambda *_: None
     new_keeper().look()
     store.close = close
