@@ -5,12 +5,12 @@ import pytest
 from cloud.clients import sns_client
 from deploy.doctor.notices import check_notices
 from tests.support.aws_errors import refusal
-from tests.support.topics import subscribed
+from tests.support.topics import Subscribed
 
 
 @pytest.fixture
-def topic(aws):
-    return subscribed(aws.sqs)
+def topic(aws, sns):
+    return Subscribed(sns, aws.sqs)
 
 
 @pytest.fixture

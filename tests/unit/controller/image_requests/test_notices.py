@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from cloud.clients import sns_client
 from cloud.clock import now
 from cloud.image_id import ImageId, new_request_id
 from cloud.notices import Notice, Topic
@@ -14,12 +15,12 @@ from controller.image_requests.notices import IDLE_SECONDS, PREFIX
 from tests.support.aws_errors import refusal
 from tests.support.submissions import submit
 from tests.support.threads import join_threads
-from tests.support.topics import subscribed
+from tests.support.topics import Subscribed
 
 
 @pytest.fixture
 def topic(aws):
-    return subscribed(aws.sqs)
+    return Subscribed(sns_client("us-east-1"), aws.sqs)
 
 
 @pytest.fixture
