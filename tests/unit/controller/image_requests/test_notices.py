@@ -80,9 +80,15 @@ def finish(process, *names, **more) -> str:
     return watched.request_id
 
 
+def publish_next(notices) -> None:
+    """Does what a thread of the process does once something is noted. It would wait for that."""
+    assert notices._queue.qsize()
+    notices.publish_next()
+
+
 def test_a_request_that_is_complete_is_told_with_its_counts(told, topic, noted):
     request_id = finish(told, "cat.png", "text.txt", refused=("text.txt",))
-    told.notices.publish_next()
+    publish_next(told.notices)
     [notice] = topic.received()
     assert datetime.fromisoformat(notice.pop("at")) <= now()
     assert notice == {
@@ -98,7 +104,7 @@ def test_a_request_that_is_complete_is_told_with_its_counts(told, topic, noted):
 
 def test_a_request_of_which_nothing_must_be_classified_is_told_too(told, topic):
     request_id = finish(told, "text.txt", refused=("text.txt",))
-    told.notices.publish_next()
+    publish_next(told.notices)
     assert [notice["id"] for notice in topic.received()] == [request_id]
 
 
@@ -129,7 +135,7 @@ def test_a_process_that_dies_after_the_last_answer_is_made_up_for(
     outputs.put_prediction(Prediction.classified(ImageId.make(waits, 0, "cat.png"), [("tabby", 0.75)]))
     recovery.settle()
     assert theirs.markers() == []
-    other.notices.publish_next()
+    publish_next(other.notices)
     assert {notice["id"]: notice["status"] for notice in topic.received()} == {
         complete: "classified",
         waits: "classified",
@@ -163,7 +169,7 @@ def test_a_process_that_dies_before_it_publishes_is_made_up_for(told, other, top
 def test_what_sns_refuses_is_tried_again(told, topic, refuse, later, noted):
     request_id = finish(told, "cat.png")
     refuse(told.notices.topic.sns, "Publish", 2)
-    told.notices.publish_next()
+    publish_next(told.notices)
     later(61)
     with pytest.raises(Exception, match="InternalError"):
         told.notices.look()
@@ -187,7 +193,7 @@ def test_a_request_is_answered_though_it_cannot_be_noted_and_is_told_later(
     assert told.polling.read(request_id).complete
     broken[0] = False
     other.cancel_retry.recovery.settle()
-    other.notices.publish_next()
+    publish_next(other.notices)
     assert [notice["id"] for notice in topic.received()] == [request_id]
 
 
@@ -196,7 +202,7 @@ def test_a_request_that_nobody_polls_is_told_when_it_is_cancelled(make, other, t
     dead.polling.request_timeout = 0
     request_id = finish(dead, "cat.png")
     other.cancel_retry.cancel(request_id)
-    other.notices.publish_next()
+    publish_next(other.notices)
     assert [notice["status"] for notice in topic.received()] == ["failed"]
 
 
@@ -213,7 +219,7 @@ def test_what_no_longer_fits_into_the_queue_is_told_at_the_next_look(make, topic
     notices = make(notify_topic=topic.arn).notices
     for id in ("a", "b"):
         notices.tell(Notice(kind="request", id=id, path=f"/requests/{id}", status="classified", counts={}))
-    notices.publish_next()
+    publish_next(notices)
     assert [notice["id"] for notice in topic.received()] == ["a"]
     later(61)
     notices.look()
