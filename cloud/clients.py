@@ -1,4 +1,4 @@
-"""Creates the boto3 clients of S3, SQS and EC2."""
+"""Creates the boto3 clients of S3, SQS, EC2 and SNS."""
 
 import os
 from collections.abc import Iterator
@@ -85,6 +85,12 @@ def s3_for(*sources: str) -> S3Client | None:
     """
     in_s3 = any(source.startswith("s3://") for source in sources)
     return make_worker_clients().s3 if in_s3 else None
+
+
+def sns_client(region: str) -> Client:
+    """Returns a client of SNS. Raises SettingsError as make_clients does."""
+    with a_session() as session:
+        return session.client("sns", region_name=region, config=WITH_RETRIES)
 
 
 def s3_client(session: boto3.session.Session) -> S3Client:

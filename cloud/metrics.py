@@ -14,7 +14,7 @@ AWS_ERRORS = Counter(
 )
 CHARGED_CALLS = Counter(
     "classifier_aws_charged_calls",
-    "Calls that AWS charges, by what they cost: `s3_put`, `s3_get` or `sqs`; each retry counts.",
+    "Calls that AWS charges, by what they cost: `s3_put`, `s3_get`, `sqs` or `sns`; each retry counts.",
     ["kind"],
 )
 

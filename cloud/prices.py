@@ -1,8 +1,8 @@
 """What AWS charges: the list prices of one region, in dollars, and the price that each call has.
 
 Look here before you rely on a sum: https://aws.amazon.com/s3/pricing/ (S3 Standard),
-https://aws.amazon.com/sqs/pricing/ (after the first million a month) and
-https://aws.amazon.com/ec2/pricing/on-demand/
+https://aws.amazon.com/sqs/pricing/ and https://aws.amazon.com/sns/pricing/ (both after the first million a
+month), and https://aws.amazon.com/ec2/pricing/on-demand/
 """
 
 from collections.abc import Mapping
@@ -31,9 +31,11 @@ class CallKind(StrEnum):
     """GET, HEAD and all others but DELETE, which is free."""
     SQS = "sqs"
     """Every call of SQS. None of this system has more than the 64 KB for which SQS charges one call."""
+    SNS = "sns"
+    """Every call of SNS. What subscribers cost is not among them."""
 
 
-MILLION_CALLS = {CallKind.S3_PUT: 5.0, CallKind.S3_GET: 0.4, CallKind.SQS: 0.4}
+MILLION_CALLS = {CallKind.S3_PUT: 5.0, CallKind.S3_GET: 0.4, CallKind.SQS: 0.4, CallKind.SNS: 0.5}
 
 PUT_OR_LIST = ("Put", "Copy", "Create", "Upload", "Complete", "List")
 DELETE = ("Delete", "Abort")
@@ -44,6 +46,8 @@ def kind_of(service: str, operation: str) -> CallKind | None:
     """Returns the kind of a call such as `("s3", "PutObject")`, or None if it is free, as those of EC2."""
     if service == "sqs":
         return CallKind.SQS
+    if service == "sns":
+        return CallKind.SNS
     if service != "s3" or operation.startswith(DELETE):
         return None
     return CallKind.S3_PUT if operation.startswith(PUT_OR_LIST) else CallKind.S3_GET

@@ -28,6 +28,9 @@ QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
 NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 SourceUrl = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
+TopicArn = Annotated[
+    str, StringConstraints(pattern=r"^(arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?$")
+]
 
 LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost|\[::1\])(:\d+)?")
 """The addresses that only programs of this machine reach."""
@@ -227,6 +230,11 @@ class ControllerSettings(WorkerSettings):
     )
     images_per_minute: int = Field(
         0, ge=0, description="the most images a minute of one token, or else of one address; 0: no limit"
+    )
+    notify_topic: TopicArn = Field(
+        "",
+        description="ARN of a standard SNS topic that is told when a request or a batch is complete; empty:"
+        " none",
     )
 
     def for_workers(self) -> dict[str, str]:

@@ -17,8 +17,9 @@ from cloud.settings import ControllerSettings, SettingsError
 from controller.batches.answer import BatchAnswer
 from controller.batches.batches import Batches
 from controller.batches.order import Order, read_order
-from controller.container import make_batches
+from controller.container import make_batches, make_notices, start_notices
 from controller.image_requests.errors import RequestRefused
+from controller.image_requests.fair_pool import FairPool
 from controller.image_requests.request_ids import RequestIds
 
 LOOK_SECONDS = 2.0
@@ -29,7 +30,9 @@ def main() -> int:
         order = read_arguments(sys.argv[1:])
         settings, clients = ControllerSettings.from_environment(), make_clients()
         ids = RequestIds(Bucket(clients.s3, settings.state_bucket), new_shard())
-        batches = make_batches(settings, clients, ids)
+        notices = make_notices(settings, clients, FairPool(1, "answers"))
+        start_notices(notices)
+        batches = make_batches(settings, clients, ids, tell=notices.tell)
         batch_id = batches.ask(order, client="").batch_id
         print(batch_id, flush=True)
         Thread(target=batches.run, args=[Event()], name="batches", daemon=True).start()

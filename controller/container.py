@@ -2,6 +2,7 @@
 
 import atexit
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from cloud.batches.store import BatchStore, queue_name
 from cloud.buckets import Bucket, InputBucket, OutputBucket
 from cloud.call_counts import UnbookedCalls, call_counts
 from cloud.clients import Clients
+from cloud.notices import Notice, Topic
 from cloud.prediction_cache import PredictionCache
 from cloud.request_queue import RequestQueue
 from cloud.settings import ControllerSettings
@@ -35,6 +37,7 @@ from controller.image_requests.fair_pool import FairPool
 from controller.image_requests.follower import Follower
 from controller.image_requests.idempotency import IdempotencyKeys
 from controller.image_requests.journal import Journal
+from controller.image_requests.notices import Notices
 from controller.image_requests.outbox import Outbox
 from controller.image_requests.polling import Polling
 from controller.image_requests.recovery import Recovery
@@ -49,6 +52,7 @@ from controller.web.services import Services
 from controller.web.wait_limits import WaitLimits
 
 UPLOAD_THREADS, ANSWER_THREADS = 32, 16  # together fewer than a client's connections (cloud/clients.py)
+PUBLISHERS = 4  # threads that publish notices
 LAST_RUN_SECONDS = 3.0  # how long an exiting process waits for the autoscaler's current run
 USER_DATA = Path(__file__).parent.parent / "deploy" / "userdata.sh"
 
@@ -63,13 +67,14 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
     stored = StoredRequests(inputs, outputs, answers)
     deduplication = Deduplication(settings, clients.s3, PredictionCache(state, answers), outputs, answers)
     wake_autoscaler = Event()
+    notices = make_notices(settings, clients, answers)
     polling = Polling(
-        stored, journal, deduplication, settings.request_timeout, wake_autoscaler=wake_autoscaler.set
+        stored, journal, deduplication, notices, settings.request_timeout, wake_autoscaler=wake_autoscaler.set
     )
     outbox = Outbox(queue, uploads)
     submissions = Submissions(inputs, outputs, outbox, journal, deduplication, polling, uploads)
     fleet = Fleet(clients.ec2, settings.worker_name, launch_plan(settings, clients.ec2.meta.region_name))
-    recovery = Recovery(queue, outputs, journal)
+    recovery = Recovery(queue, outputs, journal, take_over=notices.take_over)
     shared = SharedState(state, unbooked=UnbookedCalls(call_counts))
     reports = WorkerReports(state)
     history = FleetHistory(state)
@@ -83,7 +88,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         dollars_per_hour=settings.price_per_hour,
     )
     request_ids = RequestIds(state, journal.shard)
-    batches = make_batches(settings, clients, request_ids, wake_autoscaler.set)
+    batches = make_batches(settings, clients, request_ids, wake_autoscaler.set, notices.tell)
     ledger = InstanceLedger(reports)
     observer = Observer(queue, fleet, ledger, journal, recovery, polling.waiting, batches.loads)
     autoscaler = Autoscaler(
@@ -119,7 +124,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         autoscaler,
         fleet_view,
         forecast,
-        CancelRetry(queue, stored, journal, polling, recovery),
+        CancelRetry(queue, stored, journal, polling, recovery, notices),
         Deletion(stored, settings.visibility_timeout),
         Follower(polling, stored),
         EventStreams(forecast),
@@ -127,7 +132,17 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         FleetCollector(latest, settings.price_per_hour),
         dependencies,
         batches,
+        notices,
     )
+
+
+def make_notices(settings: ControllerSettings, clients: Clients, pool: Executor) -> Notices:
+    inputs, outputs = (
+        InputBucket(clients.s3, settings.input_bucket),
+        OutputBucket(clients.s3, settings.output_bucket),
+    )
+    state = Bucket(clients.s3, settings.state_bucket)
+    return Notices(state, StoredRequests(inputs, outputs, pool), Topic(settings.notify_topic))
 
 
 def make_batches(
@@ -135,6 +150,7 @@ def make_batches(
     clients: Clients,
     request_ids: RequestIds,
     wake_autoscaler: Callable[[], None] = lambda: None,
+    tell: Callable[[Notice], None] = lambda notice: None,
 ) -> Batches:
     buckets = Bucket(clients.s3, settings.state_bucket), Bucket(clients.s3, settings.output_bucket)
     return Batches(
@@ -145,6 +161,7 @@ def make_batches(
         settings.batch_sources,
         settings.price_per_hour,
         wake_autoscaler,
+        tell,
     )
 
 
@@ -198,3 +215,11 @@ def start_batches(batches: Batches) -> None:
     if batches.on:
         stop = Event()
         Thread(target=batches.run, args=[stop], name="batches", daemon=True).start()
+
+
+def start_notices(notices: Notices) -> None:
+    """Publishes notices in threads, if there is a topic. Must be called after a fork, too."""
+    if notices.on:
+        Thread(target=notices.run, args=[Event()], name="notices", daemon=True).start()
+        for _ in range(PUBLISHERS):
+            Thread(target=notices.publish, name="publish", daemon=True).start()

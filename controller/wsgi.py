@@ -9,7 +9,7 @@ from cloud.clients import make_clients
 from cloud.misspelt_settings import misspelt_settings
 from cloud.settings import ControllerSettings, SettingsError
 from controller.app import create_app
-from controller.container import assemble, start_autoscaler, start_batches
+from controller.container import assemble, start_autoscaler, start_batches, start_notices
 
 GUNICORN_GIVES_UP = 4  # gunicorn's exit code for an app that cannot be loaded; it is not restarted
 
@@ -27,4 +27,5 @@ for misspelt in misspelt_settings(os.environ):
 services = assemble(settings, clients)
 start_autoscaler(services.autoscaler)
 start_batches(services.batches)
+start_notices(services.notices)
 app = create_app(services)

@@ -7,8 +7,10 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from cloud.batches.store import results_of
+from cloud.notices import Notice
 from controller.batches.findings import FailureCount, Findings, LabelCount, Sample
 from controller.batches.progress import Progress
+from controller.batches.summary import Summary
 from controller.batches.wording import message
 
 Status = Literal["listing", "running", "finished", "cancelled"]
@@ -120,6 +122,18 @@ def status_of(progress: Progress) -> Status:
     if progress.summary:
         return "finished"
     return "running" if progress.listed else "listing"
+
+
+def notice_of(batch_id: str, summary: Summary) -> Notice:
+    """Returns the notice that a round of a batch has ended."""
+    return Notice(
+        kind="batch",
+        id=batch_id,
+        path=address_of(batch_id),
+        status="cancelled" if summary.cancelled else "finished",
+        counts={"classified": summary.classified, "failed": summary.failed},
+        at=summary.finished_at,
+    )
 
 
 def address_of(batch_id: str) -> str:

@@ -10,6 +10,7 @@ from cloud.batches.store import BatchStore
 from cloud.clients import S3Client
 from cloud.errors import Conflict, NotFound
 from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
+from cloud.notices import Notice
 from cloud.request_queue import RequestQueue
 from controller.batches.answer import BatchAnswer, describe
 from controller.batches.errors import BatchesOff, SourceNotAllowed
@@ -42,12 +43,13 @@ class Batches:
         sources: Sequence[str],
         price_per_hour: float,
         wake_autoscaler: Callable[[], None] = lambda: None,
+        tell: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self.s3, self.store, self.queue, self.ids = s3, store, queue, ids
         self.sources, self.wake_autoscaler = sources, wake_autoscaler
         self.watch = Watch(store, price_per_hour)
         lister = Lister(s3, store, queue, wake_autoscaler)
-        self.keeper = Keeper(store, queue, self.watch, lister, wake_autoscaler)
+        self.keeper = Keeper(store, queue, self.watch, lister, wake_autoscaler, tell)
         self._keys = Keys(store.state)
         self._stored = lru_cache(maxsize=1000)(store.get)
 

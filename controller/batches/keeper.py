@@ -15,7 +15,9 @@ from cloud.batches.store import BatchStore, OpenRound, put_once, summary_key
 from cloud.buckets import JsonObjects
 from cloud.clock import now
 from cloud.errors import CloudError
+from cloud.notices import Notice
 from cloud.request_queue import RequestQueue
+from controller.batches.answer import notice_of
 from controller.batches.lister import Lister
 from controller.batches.loads import Loads
 from controller.batches.progress import Progress
@@ -43,10 +45,14 @@ class Keeper:
         watch: Watch,
         lister: Lister,
         wake_autoscaler: Callable[[], None] = lambda: None,
+        tell: Callable[[Notice], None] = lambda notice: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.queue, self.watch, self.lister = store, queue, watch, lister
         self.wake_autoscaler = wake_autoscaler
+        self.tell = tell
+        """Called when a round has ended, before its marker is deleted."""
+        self._summaries = JsonObjects(store.state, Summary)
         self.repair = Repair(store, queue, clock)
         self.loads = Loads(store, watch, clock)
         self.wake = Event()
@@ -120,7 +126,7 @@ class Keeper:
                 self.store.close(one.batch_id, one.round)
             return 0
         if progress.summary or one.round < progress.round:
-            self.store.close(one.batch_id, one.round)
+            self._close(one.batch_id, one.round)
         elif progress.at_end:
             self._finish(watched, progress)
         elif progress.batch.budget is not None and progress.dollars >= progress.batch.budget:
@@ -145,9 +151,15 @@ class Keeper:
             milliseconds=progress.tally.milliseconds,
             dollars=progress.dollars,
         )
-        put_once(JsonObjects(self.store.state, Summary), summary_key(batch_id, progress.round), summary)
-        self.store.close(batch_id, progress.round)
+        if put_once(self._summaries, summary_key(batch_id, progress.round), summary):
+            self._close(batch_id, progress.round)  # otherwise another process does, or a later look
         self.repair.forget(batch_id)
         watched.forget()
         self.wake_autoscaler()
         log.info("the batch is finished", extra={"batch_id": batch_id})
+
+    def _close(self, batch_id: str, round: int) -> None:
+        """Tells what came of a round, if it has a summary, and notes that it is finished."""
+        if summary := self._summaries.get(summary_key(batch_id, round)):
+            self.tell(notice_of(batch_id, summary))
+        self.store.close(batch_id, round)

@@ -10,7 +10,12 @@ from cloud.prices import AS_OF, DISK_SECOND, MILLION_CALLS, REGION, CallKind
 
 Unit = Literal["seconds", "calls"]
 
-NAMES = {CallKind.S3_PUT: "S3 PUT and LIST", CallKind.S3_GET: "S3 GET", CallKind.SQS: "SQS"}
+NAMES = {
+    CallKind.S3_PUT: "S3 PUT and LIST",
+    CallKind.S3_GET: "S3 GET",
+    CallKind.SQS: "SQS",
+    CallKind.SNS: "SNS",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ def entries(
         yield Entry("disks", "Disks of stopped instances", round(stopped_seconds, 1), "seconds", disks)
     for kind in CallKind:
         count = calls.get(kind, 0)
+        if kind is CallKind.SNS and not count:
+            continue  # it is called only with NOTIFY_TOPIC
         yield Entry(kind, NAMES[kind], count, "calls", count * MILLION_CALLS[kind] / 1_000_000)
 
 

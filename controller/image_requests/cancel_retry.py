@@ -11,6 +11,7 @@ from cloud.prediction import Prediction, Status
 from cloud.request_queue import MAX_BATCH, RequestQueue
 from controller.image_requests.errors import InvalidState
 from controller.image_requests.journal import Journal
+from controller.image_requests.notices import Notices, notice_of
 from controller.image_requests.polling import Polling
 from controller.image_requests.recovery import Recovery
 from controller.image_requests.results import RequestResult
@@ -30,8 +31,9 @@ class CancelRetry:
         journal: Journal,
         polling: Polling,
         recovery: Recovery,
+        notices: Notices,
     ) -> None:
-        self.queue, self.stored, self.journal = queue, stored, journal
+        self.queue, self.stored, self.journal, self.notices = queue, stored, journal, notices
         self.polling, self.recovery = polling, recovery
         self.inputs, self.outputs, self.pool = stored.inputs, stored.outputs, stored.pool
 
@@ -50,7 +52,8 @@ class CancelRetry:
         list(self.pool.map(self._cancel, waiting))
         self._take_back(waiting)
         self.stored.refresh(found)
-        if not self.polling.refresh(request_id):  # otherwise its polling thread closes it
+        if not self.polling.refresh(request_id):  # otherwise its polling thread tells and closes it
+            self.notices.tell(notice_of(found.result()))
             self.journal.release(request_id)
         self.polling.wake_autoscaler()
         return found.result()

@@ -166,6 +166,11 @@ class Journal:
             answered_until=max((at for i, at in stored.items() if i in answered), default=None),
         )
 
+    def owns(self, marker: Marker) -> bool:
+        """Returns whether it is the marker of this process."""
+        with self._lock:
+            return marker.name == self._marker
+
     def forget(self, marker: Marker) -> None:
         """Deletes a marker of which nothing waits, unless it is that of this process."""
         with self._lock:

@@ -11,6 +11,7 @@ from cloud.prediction import Prediction
 from controller.image_requests.deduplication import Deduplication
 from controller.image_requests.journal import Journal
 from controller.image_requests.metrics import ANSWER_SECONDS, IMAGES
+from controller.image_requests.notices import Notices, notice_of
 from controller.image_requests.prediction_listing import PredictionListing
 from controller.image_requests.results import RequestResult
 from controller.image_requests.stored_requests import StoredRequests
@@ -34,11 +35,12 @@ class Polling:
         stored: StoredRequests,
         journal: Journal,
         deduplication: Deduplication,
+        notices: Notices,
         request_timeout: float,
         wake_autoscaler: Callable[[], None],
     ) -> None:
         self.stored, self.journal, self.deduplication = stored, journal, deduplication
-        self.request_timeout = request_timeout
+        self.notices, self.request_timeout = notices, request_timeout
         self.wake_autoscaler = wake_autoscaler
         """Called when images were sent, and when no request waits any more."""
         self.listing = PredictionListing(stored.outputs, journal.shard)
@@ -50,18 +52,15 @@ class Polling:
         """Starts to poll a request whose messages have been sent, until every image has a prediction."""
         if not watched.unanswered:
             watched.end()
-            self._end(watched)
+            if not (self.notices.on and self._start(self._end, watched)):
+                self._end(watched)
             return
         with self._lock:
             self._watched[watched.request_id] = watched
             self._submitted += 1
             self._images += len(watched.in_queue)
         self.wake_autoscaler()
-        try:
-            Thread(target=self._watch, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
-        except RuntimeError as error:
-            # There are too many threads. Clients still get the predictions from S3.
-            log.error("%s", error, extra={"request_id": watched.request_id})
+        if not self._start(self._watch, watched):  # clients still get the predictions from S3
             self._forget(watched)
             self._end(watched)
 
@@ -108,6 +107,15 @@ class Polling:
             sent_at=unanswered[0].first_message_at if unanswered else None,
             just_sent=sum(len(w.in_queue) for w in watched if w.seconds < LAG_SECONDS),
         )
+
+    def _start(self, step: Callable[[WatchedRequest], None], watched: WatchedRequest) -> bool:
+        """Calls `step` in a thread. Returns False if there are too many threads."""
+        try:
+            Thread(target=step, args=[watched], name=f"poll-{watched.request_id}", daemon=True).start()
+        except RuntimeError as error:
+            log.error("%s", error, extra={"request_id": watched.request_id})
+            return False
+        return True
 
     def _watch(self, watched: WatchedRequest) -> None:
         """Runs in the polling thread of a request."""
@@ -188,7 +196,7 @@ class Polling:
             extra={"request_id": watched.request_id, "seconds": round(watched.seconds, 3), **counts},
         )
         try:
-            if watched.unanswered:
+            if watched.unanswered or not self._tell(watched):
                 self.journal.leave(watched.request_id)
             elif not watched.sent_before:
                 self.journal.close(watched.request_id)
@@ -200,6 +208,15 @@ class Polling:
                 error,
                 extra={"request_id": watched.request_id},
             )
+
+    def _tell(self, watched: WatchedRequest) -> bool:
+        """Notes that the topic must be told. Returns False if that failed, and is left to recovery."""
+        try:
+            self.notices.tell(notice_of(watched.result()))
+        except CloudError as error:
+            log.warning("%s; it is told later", error, extra={"request_id": watched.request_id})
+            return False
+        return True
 
 
 def poll_pause(waited: float, slowest: float = SLOWEST_POLL_SECONDS) -> float:

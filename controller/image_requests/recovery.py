@@ -38,8 +38,11 @@ class Recovery:
         outputs: OutputBucket,
         journal: Journal,
         clock: Callable[[], datetime] = now,
+        take_over: Callable[[Marker], None] = lambda marker: None,
     ) -> None:
         self.queue, self.outputs, self.journal, self.clock = queue, outputs, journal, clock
+        self.take_over = take_over
+        """Called with each marker of which nothing waits, before it is deleted."""
         self._lost_at: dict[ImageId, datetime] = {}
         """When the message of an image that waits must be considered lost."""
 
@@ -77,7 +80,9 @@ class Recovery:
             self.answer_dead_letters()
         found = self._read(markers)
         for marker, images in zip(markers, found, strict=True):
-            if not images.waiting and self.clock() - marker.written_at > ABANDONED_AFTER:
+            abandoned = self.clock() - marker.written_at > ABANDONED_AFTER
+            if abandoned and not images.waiting and not self.journal.owns(marker):
+                self.take_over(marker)
                 self.journal.forget(marker)
         waiting = all_waiting(found)
         self._send_lost(waiting)

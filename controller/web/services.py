@@ -15,6 +15,7 @@ from controller.image_requests.cancel_retry import CancelRetry
 from controller.image_requests.deletion import Deletion
 from controller.image_requests.follower import Follower
 from controller.image_requests.idempotency import IdempotencyKeys
+from controller.image_requests.notices import Notices
 from controller.image_requests.polling import Polling
 from controller.image_requests.request_ids import RequestIds
 from controller.image_requests.submission import Submissions
@@ -46,6 +47,7 @@ class Services:
     fleet_metrics: FleetCollector
     dependencies: Dependencies
     batches: Batches
+    notices: Notices
 
 
 def services() -> Services:

@@ -18,10 +18,12 @@ from pydantic import ValidationError
 
 from cloud.clients import Clients
 from cloud.misspelt_settings import misspelt_settings
+from cloud.notices import region_of
 from cloud.settings import ControllerSettings, SettingsError, WorkerSettings
 from deploy.doctor import account, storage
 from deploy.doctor.batches import check_batches
 from deploy.doctor.findings import Finding, wrong
+from deploy.doctor.notices import check_notices
 
 MARKS = {"ok": "ok     ", "wrong": "WRONG  ", "unknown": "unknown"}
 # With boto3's defaults, it could take minutes to find out that AWS cannot be reached.
@@ -76,6 +78,9 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
     clients = Clients(*(session.client(name, config=QUICK) for name in Clients._fields))
     yield from examine_storage(tier, settings, clients)
     if isinstance(settings, ControllerSettings):
+        if settings.notify_topic:
+            sns = session.client("sns", region_name=region_of(settings.notify_topic), config=QUICK)
+            yield from check_notices(clients.s3, sns, settings)
         yield from examine_fleet(settings, clients, session)
     else:
         yield from examine_model(settings, clients)

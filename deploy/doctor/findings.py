@@ -8,6 +8,7 @@ State = Literal["ok", "wrong", "unknown"]
 DENIED = {
     "AccessDenied",
     "AccessDeniedException",
+    "AuthorizationError",
     "UnauthorizedOperation",
     "403",
     "Forbidden",

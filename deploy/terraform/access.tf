@@ -36,6 +36,14 @@ resource "aws_iam_role_policy" "batches" {
   policy   = templatefile("${path.module}/../iam/${each.key}-batches.json", local.policy)
 }
 
+# The topic is not in the plan, because it may belong to others.
+resource "aws_iam_role_policy" "notices" {
+  count  = var.notify_topic == "" ? 0 : 1
+  name   = "notices"
+  role   = aws_iam_role.controller.id
+  policy = templatefile("${path.module}/../iam/controller-notices.json", local.policy)
+}
+
 # Workers load the weights and the labels. The controller reads their ETags, to know which cached answers are theirs.
 resource "aws_iam_role_policy" "weights" {
   for_each = startswith(var.weights, "s3://") ? local.roles : {}

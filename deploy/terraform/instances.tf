@@ -45,9 +45,10 @@ resource "aws_instance" "controller" {
     volume_size = 24 # of which 10 are the volume for uploads
     encrypted   = true
   }
-  tags       = { Name = "${var.name}-controller" }
+  tags = { Name = "${var.name}-controller" }
   depends_on = [
-    aws_iam_role_policy.controller, aws_iam_role_policy.worker, aws_iam_role_policy.batches, aws_ssm_parameter.settings,
+    aws_iam_role_policy.controller, aws_iam_role_policy.worker, aws_iam_role_policy.batches, aws_iam_role_policy.notices,
+    aws_ssm_parameter.settings,
   ]
 }
 

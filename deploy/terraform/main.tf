@@ -84,6 +84,7 @@ locals {
     PRECISION               = var.precision
     PRICE_PER_HOUR          = var.price_per_hour
     IMAGES_PER_MINUTE       = var.images_per_minute
+    NOTIFY_TOPIC            = var.notify_topic
     TRUSTED_HOSTS           = join(",", concat([aws_eip.controller.public_ip], var.host_names))
     ALLOW_ANONYMOUS         = var.allow_anonymous ? "on" : ""
   }
@@ -104,6 +105,7 @@ locals {
     output_bucket         = aws_s3_bucket.images["output"].bucket
     state_bucket          = aws_s3_bucket.images["state"].bucket
     request_queue         = aws_sqs_queue.requests.name
+    notify_topic          = var.notify_topic
     ami_id                = var.ami_id
     launch_template_id    = aws_launch_template.worker.id
     worker_security_group = aws_security_group.worker.id

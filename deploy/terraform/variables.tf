@@ -149,6 +149,16 @@ variable "batch_share" {
   default     = 80
 }
 
+variable "notify_topic" {
+  description = "The ARN of a standard SNS topic that the controller tells when a request or a batch is complete. Empty: none."
+  type        = string
+  default     = ""
+  validation {
+    condition     = var.notify_topic == "" || can(regex("^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$", var.notify_topic))
+    error_message = "The ARN of a topic that is not FIFO, such as arn:aws:sns:us-east-1:123456789012:images-done."
+  }
+}
+
 variable "model" {
   type    = string
   default = "resnet18"

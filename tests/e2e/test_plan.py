@@ -495,3 +495,11 @@ def test_destroy_leaves_nothing(plan: Plan):
     alive = [{"Name": "instance-state-name", "Values": [*PRESENT, "stopped"]}]
     assert ec2.describe_instances(Filters=alive)["Reservations"] == []
     assert ec2.describe_volumes()["Volumes"] == []
+
+
+def test_with_a_topic_the_controller_may_tell_it_and_is_told_which_it_is(plan: Plan):
+    topic = "arn:aws:sns:us-east-1:123456789012:done"
+    changed = plan.terraform("plan", f"-var=notify_topic={topic}", right=(2, 0))
+    assert "aws_iam_role_policy.notices[0] will be created" in changed
+    assert f"NOTIFY_TOPIC='{topic}'" in changed
+    plan.terraform("plan", f"-var=notify_topic={topic}.fifo", right=(1,))

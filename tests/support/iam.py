@@ -29,6 +29,7 @@ PLACES = {
     "worker_role": "the-worker",
     "instance_types": 'c7i.large", "c6i.large',
     "subnet_ids": 'subnet-1", "subnet-2',
+    "notify_topic": "arn:aws:sns:us-east-1:123456789012:done",
     "source_buckets": 'photos", "arn:aws:s3:::scans',
     "source_objects": 'photos/pets*", "arn:aws:s3:::scans/*',
 }

@@ -174,6 +174,22 @@ def test_with_sources_batches_are_allowed_and_without_them_they_are_not(tier):
     assert unused(policy_of(f"{tier}-batches"), needs) == []
 
 
+def test_with_a_topic_a_controller_may_tell_this_one_and_note_what_it_must_tell():
+    needs = [
+        Need("sns:Publish", "arn:aws:sns:us-east-1:123456789012:done"),
+        Need("s3:PutObject", "arn:aws:s3:::state/notices/x"),
+        Need("s3:DeleteObject", "arn:aws:s3:::state/notices/x"),
+    ]
+    assert refused(policy_of("controller-notices"), needs) == []
+    assert refused(policy_of("controller"), needs) == needs
+    assert unused(policy_of("controller-notices"), needs) == []
+    others = [
+        Need("sns:Publish", "arn:aws:sns:us-east-1:123456789012:alarms"),
+        Need("sns:Subscribe", "arn:aws:sns:us-east-1:123456789012:done"),
+    ]
+    assert refused(policy_of("controller-notices"), others) == others
+
+
 @pytest.mark.parametrize("tier", BY_TIER)
 @pytest.mark.parametrize(
     ("action", "resource"),
@@ -212,7 +228,16 @@ def test_a_worker_rules_no_batch_either(action, resource):
 
 
 @pytest.mark.parametrize(
-    "tier", ["controller", "controller-batches", "controller-key", "worker", "worker-batches", "model"]
+    "tier",
+    [
+        "controller",
+        "controller-batches",
+        "controller-key",
+        "controller-notices",
+        "worker",
+        "worker-batches",
+        "model",
+    ],
 )
 def test_no_statement_has_a_wildcard_where_it_need_not(tier):
     """Only the actions that describe have no resources of their own."""

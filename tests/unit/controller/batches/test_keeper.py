@@ -5,6 +5,7 @@ import pytest
 
 from cloud.batches.batch import Round
 from cloud.clock import now
+from cloud.errors import CloudError
 from cloud.failure_code import FailureCode
 from controller.batches import keeper as module
 from controller.batches.keeper import IDLE_SECONDS, Keeper
@@ -32,11 +33,17 @@ def clock():
 
 
 @pytest.fixture
-def new_keeper(store, slices, lister, clock):
+def told():
+    """The notices of all keepers."""
+    return []
+
+
+@pytest.fixture
+def new_keeper(store, slices, lister, clock, told):
     """The keepers of processes, which look at S3 anew each time."""
 
     def new():
-        keeper = Keeper(store, slices, Watch(store, PRICE), lister, clock=clock)
+        keeper = Keeper(store, slices, Watch(store, PRICE), lister, tell=told.append, clock=clock)
         look = keeper.look
 
         def look_anew():
@@ -339,3 +346,66 @@ def test_rounds_are_kept_as_they_were_written(store):
     assert store.put_round(BATCH, 2, round)
     assert not store.put_round(BATCH, 2, Round(images=2, parts=()))
     assert store.round(BATCH, 2).images == 1
+
+
+def test_a_batch_that_has_ended_is_told_with_its_counts(store, slices, keeper, begin, told):
+    begin("1.jpg", "2.jpg")
+    keeper.look()
+    assert told == []
+    work_off(store, slices, failure(FailureCode.NOT_AN_IMAGE))
+    keeper.look()
+    keeper.look()
+    [notice] = told
+    assert (notice.kind, notice.id, notice.path) == ("batch", BATCH, f"/batches/{BATCH}")
+    assert (notice.status, notice.counts) == ("finished", {"classified": 0, "failed": 2})
+
+
+@pytest.mark.parametrize("budget", [None, 1.0])
+def test_a_batch_that_was_cancelled_or_is_out_of_budget_is_told(store, slices, keeper, begin, told, budget):
+    begin(*[f"{n:02}.jpg" for n in range(25)], budget=budget)
+    first = slices_in(slices)[0]
+    slices.send([first.model_dump_json()])
+    work_off(store, slices)
+    if budget is None:
+        store.cancel(BATCH, "You cancelled it.")
+    keeper.look()
+    keeper.look()
+    assert [(one.status, one.counts) for one in told] == [("cancelled", {"classified": 0, "failed": 25})]
+
+
+def test_a_batch_is_told_though_a_process_died_after_the_summary(store, slices, new_keeper, begin, told):
+    def die(notice):
+        raise CloudError("this process dies here")
+
+    begin("1.jpg")
+    work_off(store, slices)
+    dying = new_keeper()
+    dying.tell = die
+    dying.look()
+    assert store.open() == [BATCH]
+    new_keeper().look()
+    assert [notice.id for notice in told] == [BATCH]
+    assert store.open() == []
+
+
+def test_of_two_keepers_that_finish_a_batch_one_tells(store, slices, new_keeper, begin, told):
+    begin("1.jpg")
+    work_off(store, slices)
+    one, other = new_keeper(), new_keeper()
+    watched = other.watch.of(BATCH)
+    before = watched.read()
+    one.look()
+    other._finish(watched, before)
+    assert len(told) == 1
+
+
+def test_a_round_is_told_though_the_next_one_has_begun(store, slices, new_keeper, begin, told):
+    begin("1.jpg")
+    work_off(store, slices, failure(FailureCode.STORAGE_FAILED))
+    close, store.close = store.close, lambda *_: None
+    new_keeper().look()
+    store.close = close
+    told.clear()
+    retry(store, slices, progress_of(new_keeper()))
+    new_keeper().look()
+    assert [notice.counts for notice in told] == [{"classified": 0, "failed": 1}]

@@ -206,6 +206,15 @@ def test_the_bill_has_the_calls_of_everybody(view, shared, fleet, report, calls)
     assert money.dollars_per_1000_images == pytest.approx(money.dollars * 25)
 
 
+def test_notices_are_on_the_bill_once_there_are_any(view, shared, calls):
+    assert "sns" not in [item.item for item in view.read().money.items]
+    with shared.hold(0) as lease:
+        lease.state.calls.update(sns=2_000_000)
+    view.shown = None
+    [row] = [item for item in view.read().money.items if item.item == "sns"]
+    assert (row.name, row.amount, row.dollars) == ("SNS", 2_000_000, 1.0)
+
+
 def test_the_calls_of_an_instance_that_is_in_no_books_do_not_count(view, shared, fleet, report):
     (instance_id,) = fleet.launch(1, "abc", "t" * 32)
     report(instance_id, 40, calls=Counter(s3_get=400_000))

@@ -65,7 +65,7 @@ def test_an_upload_is_counted(client, grown, services, png, work):
     assert grown("classifier_instances_launched_total") == 1
     assert grown("classifier_aws_calls_total", service="s3", operation="PutObject") >= 3
     assert grown("classifier_aws_calls_total", service="ec2", operation="RunInstances") == 1
-    for kind in CallKind:
+    for kind in (CallKind.S3_PUT, CallKind.S3_GET, CallKind.SQS):
         assert grown("classifier_aws_charged_calls_total", kind=kind) >= 3
 
 
