@@ -8,6 +8,7 @@ from cloud.clock import now
 from cloud.failure_code import FailureCode
 from cloud.prediction import Prediction
 from controller.image_requests.errors import InvalidState
+from controller.image_requests.fair_pool import finish
 from controller.image_requests.stored_requests import StoredRequests
 
 HELD_FOR = 2  # visibility timeouts after which no worker still has an image: one that hangs has ended itself
@@ -42,7 +43,7 @@ class Deletion:
             )
         # Without a prediction, an image that is still stored would be sent to the workers again.
         for bucket in (self.stored.inputs, self.stored.outputs):
-            list(self.stored.pool.map(bucket.delete, found.image_ids))
+            finish([self.stored.pool.submit(bucket.delete, image_id) for image_id in found.image_ids])
 
     def _seconds_held(self, prediction: Prediction) -> int:
         """Returns the seconds for which a worker may still have the image."""

@@ -1,8 +1,8 @@
 """A pool of threads that takes the steps of several requests in turn, so that a large one delays no other."""
 
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
 
@@ -70,3 +70,14 @@ class Share(Executor):
 
         self.pool.add(self, step)
         return future
+
+
+def finish(steps: Sequence[Future[Any]]) -> None:
+    """Waits until all steps are done. When one fails, cancels those that have not begun, and raises."""
+    _, rest = wait(steps, return_when=FIRST_EXCEPTION)
+    for step in rest:
+        step.cancel()
+    wait(rest)
+    for step in steps:
+        if not step.cancelled():
+            step.result()

@@ -2,14 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from typing import Any
 
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError
 from cloud.prediction import Prediction
 from controller.image_requests.deduplication import Deduplication
-from controller.image_requests.fair_pool import FairPool
+from controller.image_requests.fair_pool import FairPool, finish
 from controller.image_requests.idempotency import Claim, ClaimLost
 from controller.image_requests.journal import Journal
 from controller.image_requests.metrics import UPLOAD_SECONDS
@@ -134,14 +132,3 @@ class Submissions:
         except CloudError as error:
             log.warning("%s", error, extra={"request_id": request_id})
             self.journal.leave(request_id)
-
-
-def finish(steps: Sequence[Future[Any]]) -> None:
-    """Waits until all steps are done. When one fails, cancels those that have not begun, and raises."""
-    _, rest = wait(steps, return_when=FIRST_EXCEPTION)
-    for step in rest:
-        step.cancel()
-    wait(rest)
-    for step in steps:
-        if not step.cancelled():
-            step.result()

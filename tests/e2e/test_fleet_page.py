@@ -38,7 +38,7 @@ def test_the_page_follows_a_burst_from_nothing_to_instances_to_nothing(start, op
 
     system.post(*photos() * 20, headers={"Prefer": "respond-async"})
     page.locator(".instances tbody tr").first.wait_for(timeout=20_000)
-    assert re.search(r"80 images wait, \d instances? up", page.inner_text("h1"))
+    assert re.search(r"80 images wait, \d instances? (up|starting)", page.inner_text("h1"))
     system.delay("GetObject", 2)  # else they are classified before the page looks again
     page.locator(".state[data-state=ready]").first.wait_for(timeout=60_000)
     keep(page, "fleet-busy")

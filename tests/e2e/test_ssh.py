@@ -176,7 +176,7 @@ def stopped_with_messages(remote: Remote, cloud: Cloud) -> bool:
 
 
 def test_what_a_killed_one_had_goes_to_the_next(remote: Remote, cloud: Cloud):
-    images = cloud.put("rocket", 60)
+    images = cloud.put("rocket", 300)
     with remote.worker() as session:
         eventually(lambda: cloud.answered(images) and stopped_with_messages(remote, cloud), 60)
         remote.run(f"kill -KILL {remote.workers()[0].pid}")
