@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from queue import Empty
 from threading import Event
 from typing import Protocol
 
@@ -28,6 +27,8 @@ from worker.work import Draining, Fate, RequestDeleted, Work
 from worker.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
+
+LONGEST_SECONDS = 0.02  # for which images of slices keep the model
 
 
 class Classifier(Protocol):
@@ -59,6 +60,8 @@ class Pipeline:
     def __init__(self, classifier: Classifier, heartbeat: Heartbeat, decoders: Sequence[Decoder]) -> None:
         self.classifier, self.heartbeat, self.decoders = classifier, heartbeat, decoders
         self.busy = BusyTime()
+        self.seconds_an_image = 0.0
+        """That the model took last, or 0 before the first image."""
         self.fetched, self.aside, self.ready = WorkQueue(), WorkQueue(), WorkQueue()
 
     def start(self, stop: Event) -> None:
@@ -168,20 +171,20 @@ class Pipeline:
 
     def classify_all(self, _: int) -> None:
         while work := self.ready.get():
-            works = [work, *self.also_ready()]
+            works = [work, *self.ready.get_more(work.rank, self.most_at_once(work) - 1)]
             with self.step(*works):
                 self.go_on(*works)
                 for work, top in zip(works, self.classify(works), strict=True):
                     work.answer(top)
 
-    def also_ready(self) -> Iterator[Work]:
-        """Yields further images that are ready to be classified now."""
-        for _ in range(self.classifier.batch - 1):
-            try:
-                if work := self.ready.get(block=False):
-                    yield work
-            except Empty:
-                return
+    def most_at_once(self, work: Work) -> int:
+        """Returns how many images of this one's rank the model may take at once.
+
+        Those of slices keep it for LONGEST_SECONDS at most, because an image of a request may come meanwhile.
+        """
+        if not work.rank or not self.seconds_an_image:
+            return self.classifier.batch
+        return min(self.classifier.batch, max(1, int(LONGEST_SECONDS / self.seconds_an_image)))
 
     def classify(self, works: Sequence[Work]) -> list[Top]:
         """Returns as many labels as each of the decoded images wants, in their order."""
@@ -189,6 +192,7 @@ class Pipeline:
         images = [work.pixels for work in works if work.pixels is not None]
         tops = self.classifier.classify(images, max(work.labels for work in works))
         seconds = time.perf_counter() - started
+        self.seconds_an_image = seconds / len(works)
         metrics.BATCH_IMAGES.observe(len(works))
         metrics.STEP_SECONDS.labels("classify").observe(seconds)
         for work in works:

@@ -1,5 +1,6 @@
 """Passes images from one step of the pipeline to the next."""
 
+from heapq import heappop
 from itertools import count
 from queue import PriorityQueue
 
@@ -25,6 +26,17 @@ class WorkQueue:
         """Lets one thread get None, once there are no more images."""
         self._queue.put((LAST, next(self._numbers), None))
 
-    def get(self, block: bool = True) -> Work | None:
-        """Returns the next image, or None at the end. Raises Empty if there is none and it may not block."""
-        return self._queue.get(block)[2]
+    def get(self) -> Work | None:
+        """Waits for the next image and returns it, or None at the end."""
+        return self._queue.get()[2]
+
+    def get_more(self, rank: int, most: int) -> list[Work]:
+        """Returns at most so many of the next images, if they are there and have this rank."""
+        found: list[Work] = []
+        with self._queue.mutex:
+            waiting = self._queue.queue
+            while len(found) < most and waiting and waiting[0][0] == rank:
+                work = heappop(waiting)[2]
+                if work is not None:
+                    found.append(work)
+        return found

@@ -29,6 +29,7 @@ from controller.autoscaling.scaling import (
 from controller.autoscaling.wording import some
 
 BUSY_SECONDS = 2.0  # until the next run while images wait or instances exist
+BATCH_SECONDS = 5.0  # until the next run while there are only batches, and as many instances as they call for
 IDLE_SECONDS = 30.0  # until the next run otherwise
 MAX_NOT_READY = 3  # consecutive instances that never got ready, after which images are answered `failed`
 CONSOLE = "The last one's console output says why: aws ec2 get-console-output --latest --instance-id"
@@ -104,10 +105,19 @@ def plan(observation: Observation, policy: Policy) -> Plan:
         found = scale_in(observation, policy)
     else:
         found = scale_out(observation, waiting, called_for, batches, policy)
-    open_ = backlog or observation.requests or observation.unanswered or observation.batches
-    seconds = BUSY_SECONDS if open_ or observation.instances or observation.ending else IDLE_SECONDS
     reasons = batches.reasons + found.reasons
-    return replace(found, wanted=wanted, called_for=called_for, next_run_in=seconds, reasons=reasons)
+    found = replace(found, wanted=wanted, called_for=called_for, reasons=reasons)
+    return replace(found, next_run_in=next_run_in(observation, found))
+
+
+def next_run_in(observation: Observation, found: Plan) -> float:
+    """Returns the seconds until the next run. Whatever is sent or ends wakes the autoscaler earlier."""
+    requests = observation.counts.backlog or observation.requests or observation.unanswered
+    changes = found.launch or found.terminate or observation.ending
+    if not requests and not changes and 0 < found.wanted <= sum(i.ready for i in observation.instances):
+        return BATCH_SECONDS
+    busy = requests or observation.batches or observation.instances or observation.ending
+    return BUSY_SECONDS if busy else IDLE_SECONDS
 
 
 def means_for_batches(observation: Observation, policy: Policy) -> Means:

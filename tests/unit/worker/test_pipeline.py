@@ -1,4 +1,3 @@
-from queue import Empty
 from types import SimpleNamespace
 
 import pytest
@@ -19,8 +18,29 @@ def test_images_of_requests_pass_those_of_batches_and_each_kind_keeps_its_order(
         queue.put(work(name, rank))  # type: ignore[arg-type]
     assert [queue.get().name for _ in range(4)] == ["image 1", "image 2", "row 1", "row 2"]  # type: ignore
     assert queue.get() is None
-    with pytest.raises(Empty):
-        queue.get(block=False)
+
+
+def test_images_of_requests_and_of_batches_do_not_share_a_run_of_the_model():
+    queue = WorkQueue()
+    for name, rank in (("row 1", 1), ("image 1", 0), ("image 2", 0), ("row 2", 1), ("row 3", 1)):
+        queue.put(work(name, rank))  # type: ignore[arg-type]
+    queue.end()
+    assert [one.name for one in queue.get_more(0, 4)] == ["image 1", "image 2"]
+    assert queue.get_more(0, 4) == []
+    assert [one.name for one in queue.get_more(1, 2)] == ["row 1", "row 2"]
+    assert [one.name for one in queue.get_more(1, 2)] == ["row 3"]
+    assert queue.get() is None
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(0.0, 8), (0.001, 8), (0.006, 3), (0.5, 1)])
+def test_rows_keep_the_model_so_shortly_that_an_image_of_a_request_hardly_waits(seconds, rows):
+    class Model(Brightness):
+        batch = 8
+
+    pipeline = Pipeline(Model(), None, [])  # type: ignore[arg-type]
+    pipeline.seconds_an_image = seconds
+    assert pipeline.most_at_once(work("row", 1)) == rows  # type: ignore[arg-type]
+    assert pipeline.most_at_once(work("image", 0)) == 8  # type: ignore[arg-type]
 
 
 def test_each_image_gets_as_many_labels_as_it_wants_from_one_run_of_the_model():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.autoscaling.observation import Counts, Observation, ObservedInstance
-from controller.autoscaling.planner import BUSY_SECONDS, MAX_NOT_READY, Policy, plan
+from controller.autoscaling.planner import BATCH_SECONDS, BUSY_SECONDS, MAX_NOT_READY, Policy, plan
 from controller.autoscaling.rate_scaling import CalledFor
 from controller.autoscaling.scaling import PAID_SECONDS
 from controller.batches.load import BatchLoad
@@ -86,6 +86,14 @@ def test_what_an_open_request_was_launched_for_is_not_let_go_during_a_batch(poli
     fleet = (*there(1, request_id="open"), ObservedInstance("i-9", 100, True))
     one = observed(BatchLoad(50, False, None, None), instances=fleet, unanswered={"open": 3})
     assert plan(one, policy).terminate == ("i-9",)
+
+
+@both
+def test_while_the_instances_work_that_batches_call_for_the_next_run_is_later(policy):
+    assert plan(observed(LARGE, running=4), policy).next_run_in == BATCH_SECONDS
+    booting = there(3) + there(1, ready=False, age=5.0)
+    assert plan(observed(LARGE, instances=booting), policy).next_run_in == BUSY_SECONDS
+    assert plan(observed(LARGE, running=4, requests=1), policy).next_run_in == BUSY_SECONDS
 
 
 @both
