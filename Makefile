@@ -7,7 +7,7 @@ RUN_STAMP := .venv/.run-installed
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
-BENCHES := run worker batch_worker bill growth many compare queue local_aws streams simulate faults
+BENCHES := run worker batch_worker batches batch_memory bill growth many compare queue local_aws streams simulate faults
 
 .PHONY: run test lint docs bench fuzz deaths soak scan lock clean
 .SILENT:

@@ -28,7 +28,7 @@ from worker.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-LONGEST_SECONDS = 0.02  # for which images of slices keep the model
+LONGEST_SECONDS = 0.01  # for which images of slices keep the model
 
 
 class Classifier(Protocol):

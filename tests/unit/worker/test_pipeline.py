@@ -32,7 +32,7 @@ def test_images_of_requests_and_of_batches_do_not_share_a_run_of_the_model():
     assert queue.get() is None
 
 
-@pytest.mark.parametrize(("seconds", "rows"), [(0.0, 8), (0.001, 8), (0.006, 3), (0.5, 1)])
+@pytest.mark.parametrize(("seconds", "rows"), [(0.0, 8), (0.001, 8), (0.003, 3), (0.5, 1)])
 def test_rows_keep_the_model_so_shortly_that_an_image_of_a_request_hardly_waits(seconds, rows):
     class Model(Brightness):
         batch = 8
