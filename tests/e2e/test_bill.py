@@ -75,7 +75,7 @@ def wait_for_nothing(system: System) -> None:
         shown = requests.get(f"{system.url}fleet?format=json", timeout=20).json()
         return "nothing waits and nothing runs" in shown["decisions"][0]["why"]
 
-    eventually(lambda: not system.active(), 60)
+    eventually(lambda: all(life["terminated"] for life in system.record()["instances"]), 60)
     eventually(at_rest, 30, every=0.5)
 
 

@@ -163,6 +163,14 @@ def test_the_variables_become_settings_and_change_no_machine(plan: Plan):
     assert "Plan: 0 to add, 2 to change, 0 to destroy." in changed
 
 
+def test_with_a_topic_the_controller_may_tell_it_and_is_told_which_it_is(plan: Plan):
+    topic = "arn:aws:sns:us-east-1:123456789012:done"
+    changed = plan.terraform("plan", f"-var=notify_topic={topic}", right=(2, 0))
+    assert "aws_iam_role_policy.notices[0] will be created" in changed
+    assert f"NOTIFY_TOPIC='{topic}'" in changed
+    plan.terraform("plan", f"-var=notify_topic={topic}.fifo", right=(1,))
+
+
 def test_the_doctor_finds_nothing_wrong(plan: Plan):
     environment = plan.environment | plan.settings()
     command = [sys.executable, "-m", "deploy.doctor"]
@@ -495,11 +503,3 @@ def test_destroy_leaves_nothing(plan: Plan):
     alive = [{"Name": "instance-state-name", "Values": [*PRESENT, "stopped"]}]
     assert ec2.describe_instances(Filters=alive)["Reservations"] == []
     assert ec2.describe_volumes()["Volumes"] == []
-
-
-def test_with_a_topic_the_controller_may_tell_it_and_is_told_which_it_is(plan: Plan):
-    topic = "arn:aws:sns:us-east-1:123456789012:done"
-    changed = plan.terraform("plan", f"-var=notify_topic={topic}", right=(2, 0))
-    assert "aws_iam_role_policy.notices[0] will be created" in changed
-    assert f"NOTIFY_TOPIC='{topic}'" in changed
-    plan.terraform("plan", f"-var=notify_topic={topic}.fifo", right=(1,))
