@@ -6,8 +6,6 @@ It prints a table beside the tight loop of the same engine. bench/README.md says
 """
 
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -16,8 +14,7 @@ from typing import Any
 from bench.arguments import parser_with_photos
 from bench.photos import different_photos
 from bench.stand_in_of_batches import BUCKET
-from bench.worker import PHOTOS, REPEATS, Run, bare_model, different_labels, run_worker
-from local.driver import ROOT
+from bench.worker import PHOTOS, REPEATS, Run, bare_model, different_labels, prepare, run_worker
 
 ROUNDS = 3
 DELAY = 0.03  # seconds
@@ -30,21 +27,23 @@ def main() -> None:
     os.environ.setdefault("MODEL", "efficientnet_lite0")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for number, photo in enumerate(different_photos(PHOTOS, options.photos)):
-            (folder / f"{number:04}.jpg").write_bytes(photo)
-        subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True)
+        prepare(folder, different_photos(PHOTOS, options.photos))
         loops, runs = [], []
         for _ in range(options.rounds):
             loops.append(bare_model(folder, "openvino"))
-            runs.append(
-                run_worker(
-                    folder,
-                    DELAY,
-                    stand_in_module="bench.stand_in_of_batches",
-                    BATCH_SOURCES=f"s3://{BUCKET}",
-                )
-            )
+            runs.append(work_on_a_batch(folder, PHOTOS * REPEATS))
         report(runs, loops)
+
+
+def work_on_a_batch(folder: Path, images: int) -> Run:
+    """Runs a worker on a batch of so many images, which are the photos in the folder again and again."""
+    return run_worker(
+        folder,
+        DELAY,
+        images,
+        stand_in_module="bench.stand_in_of_batches",
+        BATCH_SOURCES=f"s3://{BUCKET}",
+    )
 
 
 def report(runs: list[Run], loops: list[dict[str, Any]]) -> None:

@@ -9,8 +9,6 @@ how to read the table.
 
 import itertools
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,21 +19,18 @@ from typing import Any
 import requests
 
 from bench.arguments import parser_with_photos
+from bench.batch_worker import work_on_a_batch
 from bench.bill import Calls, calls_of, price, settle
 from bench.client import percentile
 from bench.photos import different_photos
 from bench.run import peak_memory
-from bench.stand_in_of_batches import BUCKET
-from bench.worker import PHOTOS, run_worker
+from bench.worker import PHOTOS, prepare
 from cloud.prices import AS_OF, INSTANCE_HOUR, INSTANCE_TYPE, REGION
-from local.driver import ROOT, System, eventually, running
+from local.driver import System, eventually, running
 
 SOURCE = "photos"  # the bucket of `make run`
 SINGLES = 100  # photos that a person uploads, one after the other
-DELAY, REPEATS = (
-    0.03,
-    10,
-)  # seconds to AWS while the worker's speed is measured, and how often it gets each photo
+REPEATS = 10  # how often a worker gets each photo while its speed is measured
 LONGEST = 3600  # seconds
 
 
@@ -56,7 +51,8 @@ def main() -> None:
             eventually(lambda: look(place)["answered"], 60, every=0.2)
             meanwhile = measure_singles(system, own[SINGLES:], lambda: not look(place)["complete"])
             requests.post(f"{place}/cancel", timeout=30).raise_for_status()
-        speed = worker_speed(Path(name) / "photos", stored)
+        prepare(folder := Path(name) / "photos", stored)
+        speed = work_on_a_batch(folder, len(stored) * REPEATS).images_per_second
     report(options.images, calls, seconds, answer, speed)
     print(f"\n{'one photo, the worker has nothing else to do':52}{in_words(alone)}")
     print(f"{'one photo during a batch':52}{in_words(meanwhile)}")
@@ -115,19 +111,6 @@ def measure_singles(system: System, photos: Sequence[bytes], goes_on: Callable[[
         assert reply.status_code == 200, reply.text
     assert goes_on(), "The batch ended too early: give it more --images."
     return seconds
-
-
-def worker_speed(folder: Path, photos: Sequence[bytes]) -> float:
-    """Returns the images of a batch that one worker classifies in a second."""
-    folder.mkdir()
-    for number, photo in enumerate(photos):
-        (folder / f"{number:04}.jpg").write_bytes(photo)
-    subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    stand_in = "bench.stand_in_of_batches"
-    images = len(photos) * REPEATS
-    return run_worker(
-        folder, DELAY, images, stand_in_module=stand_in, BATCH_SOURCES=f"s3://{BUCKET}"
-    ).images_per_second
 
 
 def report(images: int, calls: Calls, seconds: float, answer: dict[str, Any], speed: float) -> None:

@@ -10,8 +10,6 @@ bench/README.md says how to read the tables.
 """
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,7 +26,7 @@ import requests
 from bench.arguments import parser_with_photos
 from bench.photos import different_photos
 from bench.processes import cpu_seconds
-from bench.worker import PHOTOS, run_worker
+from bench.worker import PHOTOS, prepare, run_worker
 from cloud.prices import AS_OF, INSTANCE_HOUR, INSTANCE_TYPE, MILLION_CALLS, REGION, kind_of
 from local.driver import ROOT, System, eventually, running
 
@@ -182,10 +180,7 @@ def autoscaler_seconds(process: psutil.Process) -> Iterator[float]:
 
 def worker_speed(folder: Path, photos: list[bytes]) -> float:
     """Returns the images per second of one worker on this machine."""
-    folder.mkdir()
-    for number, photo in enumerate(photos[:PHOTOS]):
-        (folder / f"{number:04}.jpg").write_bytes(photo)
-    subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    prepare(folder, photos[:PHOTOS])
     return run_worker(folder, WORKER_DELAY).images_per_second
 
 

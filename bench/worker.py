@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -57,6 +58,14 @@ class Run:
     stand_in_cpu_ms: float
 
 
+def prepare(folder: Path, photos: Sequence[bytes]) -> None:
+    """Writes the photos that a worker is to classify into the folder, and bakes the model."""
+    folder.mkdir(exist_ok=True)
+    for number, photo in enumerate(photos):
+        (folder / f"{number:04}.jpg").write_bytes(photo)
+    subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 def main() -> None:
     parser = parser_with_photos(__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"(default: {ROUNDS})")
@@ -65,11 +74,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photos = different_photos(PHOTOS, options.photos)
-        for number, photo in enumerate(photos):
-            (folder / f"{number:04}.jpg").write_bytes(photo)
         size = sum(map(len, photos)) / len(photos) / 1000
         print(f"{len(photos)} photos of {size:.0f} KB, {os.cpu_count()} cores")
-        subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True)
+        prepare(folder, photos)
         runs: dict[int, list[Run]] = {delay: [] for delay in DELAYS}
         loops: dict[str, list[dict[str, Any]]] = {"openvino": [], "torch": []}
         for number in range(options.rounds):

@@ -16,9 +16,6 @@ class WorkQueue:
         self._queue: PriorityQueue[tuple[int, int, Work | None]] = PriorityQueue()
         self._numbers = count()
 
-    def __len__(self) -> int:
-        return self._queue.qsize()
-
     def put(self, work: Work) -> None:
         self._queue.put((work.rank, next(self._numbers), work))
 

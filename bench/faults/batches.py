@@ -15,7 +15,8 @@ import requests
 
 from bench.faults.load import FILES, GIVE_UP_SECONDS, POST_TIMEOUT, Seen
 from bench.faults.rules import Hit
-from bench.faults.verdict import explanation
+from bench.faults.verdict import explanation, messages_left
+from cloud.batches.store import queue_name
 from local.driver import System
 
 BUCKET, PREFIX = "photos", "faults/"
@@ -94,7 +95,7 @@ class Batches:
         zeros = {
             "batches without an end": sum(not one.complete for one in self.asked),
             "keys of batches without exactly one row": sum(map(self._wrong_keys, self.asked)),
-            "slices left in the queue of batches": self._messages_left(),
+            "slices left in the queue of batches": messages_left(self.system, [queue_name("image-requests")]),
         }
         return figures, zeros
 
@@ -102,13 +103,6 @@ class Batches:
         found = Counter(row["key"] for row in one.rows if row["status"] in ("classified", "failed"))
         expected = set(self.keys[: one.images])
         return sum(found[key] != 1 for key in expected | found.keys() if key in expected or found[key])
-
-    def _messages_left(self) -> int:
-        sqs = self.system.client("sqs")
-        url = sqs.get_queue_url(QueueName="image-requests-batches")["QueueUrl"]
-        names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
-        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-        return sum(int(found[name]) for name in names)
 
     def _post(self, images: int, key: str) -> str:
         """Returns the location of the batch, or "" if it was refused for GIVE_UP_SECONDS."""

@@ -83,12 +83,12 @@ def stored_keys(system: System) -> tuple[set[str], Counter[str]]:
     return inputs, Counter({key: count for key, count in written.items() if not key.startswith(BATCHES)})
 
 
-def messages_left(system: System) -> int:
-    """Returns the number of messages in the request queue and the dead-letter queue."""
+def messages_left(system: System, queues: Sequence[str] = QUEUES) -> int:
+    """Returns the number of messages in these queues: the request queue and its dead letters by default."""
     sqs = system.client("sqs")
     names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
     count = 0
-    for queue in QUEUES:
+    for queue in queues:
         url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         count += sum(int(found[name]) for name in names)

@@ -6,8 +6,6 @@ from typing import Self
 
 from pydantic import BaseModel, Field, ValidationError
 
-from cloud.image_id import is_request_id
-
 
 class Slice(BaseModel, frozen=True):
     """Some images of one manifest of a batch. As JSON, it is the body of a message in the batch queue."""
@@ -68,8 +66,3 @@ def ranges_of(positions: Sequence[int]) -> tuple[tuple[int, int], ...]:
         else:
             found.append((position, position + 1))
     return tuple(found)
-
-
-def is_batch_id(text: str) -> bool:
-    """Returns whether the text has the form of a batch-id, which is that of a request-id."""
-    return is_request_id(text)

@@ -30,19 +30,6 @@ def states(findings) -> set[str]:
     return {finding.state for finding in found}
 
 
-@pytest.fixture
-def deny(on_call):
-    """`deny(client, operation)`: this role may not."""
-
-    def deny(client, operation, code="AccessDenied"):
-        def refuse(params):
-            raise refusal(code, operation)
-
-        on_call(client, operation, refuse)
-
-    return deny
-
-
 # Region, credentials, clock
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from deploy.doctor.batches import check_batches, check_source
-from tests.support.aws_errors import refusal
 
 BOTH = pytest.mark.parametrize("controller", [True, False])
 
@@ -19,19 +18,6 @@ def source(aws):
     aws.s3.create_bucket(Bucket="photos")
     aws.s3.put_object(Bucket="photos", Key="pets/cat.jpg", Body=b"meow")
     return "s3://photos/pets"
-
-
-@pytest.fixture
-def deny(on_call):
-    """`deny(client, operation)`: this role may not."""
-
-    def deny(client, operation, code="AccessDenied"):
-        def refuse(params):
-            raise refusal(code, operation)
-
-        on_call(client, operation, refuse)
-
-    return deny
 
 
 def wrongs(findings) -> list[str]:

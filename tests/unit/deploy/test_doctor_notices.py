@@ -4,7 +4,6 @@ import pytest
 
 from cloud.clients import sns_client
 from deploy.doctor.notices import check_notices
-from tests.support.aws_errors import refusal
 from tests.support.topics import Subscribed
 
 
@@ -23,19 +22,6 @@ def told(settings, topic):
     return settings.model_copy(update={"notify_topic": topic.arn})
 
 
-@pytest.fixture
-def deny(on_call):
-    """`deny(client, operation, code)`: this role may not."""
-
-    def deny(client, operation, code="AuthorizationError"):
-        def refuse(params):
-            raise refusal(code, operation)
-
-        on_call(client, operation, refuse)
-
-    return deny
-
-
 def test_a_topic_that_can_be_told_is_told_nothing(aws, sns, told, topic):
     found = [(finding.state, finding.what) for finding in check_notices(aws.s3, sns, told)]
     assert found == [("ok", f"NOTIFY_TOPIC: {topic.arn}")]
@@ -50,7 +36,7 @@ def test_a_topic_that_is_not_there_is_named_with_how_to_make_it(aws, sns, told):
 
 
 def test_a_missing_permission_is_named(aws, sns, told, deny):
-    deny(sns, "Publish")
+    deny(sns, "Publish", "AuthorizationError")
     [finding] = check_notices(aws.s3, sns, told)
     assert finding.state == "wrong"
     assert finding.what.startswith(f"sns:Publish on {told.notify_topic} is not allowed")
@@ -58,13 +44,13 @@ def test_a_missing_permission_is_named(aws, sns, told, deny):
 
 @pytest.mark.parametrize("operation", ["PutObject", "DeleteObject"])
 def test_a_missing_permission_on_what_is_noted_is_named(aws, sns, told, deny, operation):
-    deny(aws.s3, operation, "AccessDenied")
+    deny(aws.s3, operation)
     wrongs = [finding.what for finding in check_notices(aws.s3, sns, told) if finding.state == "wrong"]
     assert wrongs == [f"s3:{operation} on arn:aws:s3:::test-output-state/notices/* is not allowed"]
 
 
 def test_a_role_that_may_only_publish_is_enough_and_the_rest_is_said(aws, sns, told, deny):
-    deny(sns, "GetTopicAttributes")
+    deny(sns, "GetTopicAttributes", "AuthorizationError")
     [finding] = check_notices(aws.s3, sns, told)
     assert finding.state == "ok"
     assert "may be published to, if it exists" in finding.what

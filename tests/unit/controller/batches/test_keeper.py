@@ -15,21 +15,15 @@ from controller.batches.retry import retry
 from controller.batches.watch import Watch
 from controller.image_requests.errors import InvalidState
 from tests.support.batch_work import BATCH, batch_of, failure, photos, positions, slices_in, work_off
+from tests.support.clocks import Clock
 from tests.support.threads import join_threads
 
 PRICE = 3600.0  # dollars an hour: a dollar for each second that a worker works
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture

@@ -6,14 +6,8 @@ from pydantic import SecretStr
 from cloud.errors import CloudError
 from controller.image_requests.errors import RequestRefused
 from controller.web.rate_limits import OverQuota, Quota, TooManyImages
+from tests.support.clocks import Clock
 from tests.support.web_client import BROWSER, page, post
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

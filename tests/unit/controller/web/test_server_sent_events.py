@@ -10,13 +10,7 @@ from controller.dashboard.wait_estimate import Wait
 from controller.image_requests.watched_request import WatchedRequest
 from controller.web.image_numbers import ImageNumbers
 from controller.web.server_sent_events import KEEP_ALIVE_SECONDS, LONGEST_SECONDS, EventStreams
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clocks import Clock
 
 
 @pytest.fixture
