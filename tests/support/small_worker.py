@@ -1,10 +1,13 @@
 """A worker's model for tests, which needs neither weights nor an engine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
+from threading import Event, Thread
 
 from PIL import Image
 
+from worker.consumer import Consumer
 from worker.pixels import Pixels
 from worker.preprocessing import Preprocessing
 
@@ -34,3 +37,16 @@ def grey(level: int) -> bytes:
     stream = BytesIO()
     Image.new("L", (8, 8), level).save(stream, "PNG")
     return stream.getvalue()
+
+
+@contextmanager
+def running(loop: Consumer) -> Iterator[Event]:
+    """Runs a worker that ends only when the event is set, which is so at the end of the block at the latest."""
+    loop.idle_seconds, stop = 0, Event()
+    thread = Thread(target=loop.run, args=[stop])
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join()

@@ -29,7 +29,7 @@ from local.driver import System, eventually, free_port, running
 from tests.support import front
 from tests.support.front import Nginx
 from tests.support.soak_clients import Clients
-from tests.support.soak_readings import Growth, Readings
+from tests.support.soak_readings import Growth, Readings, is_old
 
 ERROR = re.compile(r"\[(error|crit|alert)\]|\"(ERROR|CRITICAL)\"")
 RELOADS = 3
@@ -91,6 +91,7 @@ def soak(
             gunicorn.send_signal(signal.SIGHUP)
         with suppress(AssertionError):
             eventually(lambda: not any(map(psutil.pid_exists, old)), END_SECONDS)
+            eventually(lambda: all(map(is_old, psutil.Process(gunicorn.pid).children())), END_SECONDS)
         warm, count = time.monotonic(), 0
         while time.monotonic() < warm + seconds * 2 / 3 or count < FEWEST_READINGS:
             readings.read(time.monotonic())

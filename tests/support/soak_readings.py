@@ -1,6 +1,7 @@
 """What processes hold over time, and whether it grows."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ LINES = {
     "temporary files": 5.0,
 }
 """By how much each may grow while it is measured, in the mean process of a kind, and two errors more."""
+YOUNG_SECONDS = 10
+"""A process is not measured in its first seconds, in which it holds more and more because it starts."""
 BLOCKS = 12
 """Readings that follow each other depend on each other, so the slope is that of so many means."""
 
@@ -60,7 +63,7 @@ class Readings:
 
     def read(self, at: float) -> None:
         for kind, processes in self.processes().items():
-            found = [held for process in processes if (held := held_by(process))]
+            found = [held for one in processes if is_old(one) and (held := held_by(one))]
             self._note(at, kind, "processes", len(found))
             for index, what in enumerate(("file descriptors", "threads", "megabytes")):
                 if found:
@@ -75,6 +78,10 @@ class Readings:
         """Returns how much grew of what was read often enough. It may do so `allowance` times its line."""
         enough = {key: values for key, values in sorted(self.values.items()) if len(values) >= 6}
         return [growth_of(*key, values, allowance) for key, values in enough.items()]
+
+
+def is_old(process: psutil.Process) -> bool:
+    return time.time() - process.create_time() > YOUNG_SECONDS
 
 
 def held_by(process: psutil.Process) -> tuple[int, int, float] | None:

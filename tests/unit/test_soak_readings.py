@@ -1,6 +1,8 @@
 """What `make soak` takes for growth, and what it does not."""
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -40,7 +42,19 @@ def test_the_error_is_that_of_the_slopes_of_many_series():
     assert sum(found.error for found in slopes) / 100 == pytest.approx(spread, rel=0.2)
 
 
-def test_files_that_are_left_and_descriptors_that_stay_open_are_found(tmp_path: Path):
+def test_a_process_that_has_just_started_is_not_measured():
+    with psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as young:
+        readings = Readings(lambda: {"young": [young]}, [])
+        readings.read(0)
+        young.communicate(b"\n")
+    assert set(readings.values) == {("young", "processes"), ("all", "temporary files")}
+    assert readings.values["young", "processes"] == [(0, 0)]
+
+
+def test_files_that_are_left_and_descriptors_that_stay_open_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tests.support.soak_readings.YOUNG_SECONDS", 0)  # the tests may have just begun
     readings = Readings(lambda: {"this": [psutil.Process()]}, [tmp_path])
     held = []
     for second in range(40):

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 
@@ -17,7 +16,7 @@ from cloud.request_queue import RequestQueue
 from cloud.settings import ControllerSettings
 from local.driver import eventually
 from tests.support.batches import Lab
-from tests.support.small_worker import MAX_RECEIVES, Brightness
+from tests.support.small_worker import MAX_RECEIVES, Brightness, running
 from worker.consumer import Consumer
 from worker.decoder import Decoder
 from worker.decoder_limits import QUICK
@@ -114,16 +113,10 @@ def finish(lab: Lab) -> Callable[[Consumer], None]:
     """Lets a worker run until nothing is left to do."""
 
     def finish(loop: Consumer) -> None:
-        stop = Event()
-        worker = Thread(target=loop.run, args=[stop])
-        worker.start()
-        try:
+        with running(loop):
             eventually(
                 lambda: lab.queue.counts().backlog == loop.queue.counts().backlog == 0 and not loop.busy(), 60
             )
-        finally:
-            stop.set()
-            worker.join()
 
     return finish
 

@@ -1,17 +1,15 @@
 """What a worker does with small files that take much time or memory to decode, and with the images beside."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 
 from cloud.image_file import MAX_PIXELS
 from local.driver import eventually
 from tests.support.bombs import jpeg_of_scans, png
-from tests.support.small_worker import grey
-from worker.consumer import Consumer
+from tests.support.small_worker import grey, running
 from worker.decoder_limits import PATIENT, Limits
 
 HASTY = Limits(seconds=0.1, megabytes=200, pixels=10_000_000)
@@ -33,19 +31,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, int], None]:
     return lambda seconds, megabytes=600: monkeypatch.setattr(
         "worker.pipeline.PATIENT", Limits(seconds, megabytes, PATIENT.pixels)
     )
-
-
-@contextmanager
-def running(loop: Consumer) -> Iterator[None]:
-    """Runs a worker that does not end by itself."""
-    loop.idle_seconds, stop = 0, Event()
-    thread = Thread(target=loop.run, args=[stop])
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_an_image_of_all_permitted_pixels_takes_no_memory_of_the_worker(make_loop, ask, outputs):
@@ -100,7 +85,7 @@ def test_what_is_set_aside_goes_back_to_the_queue_when_the_worker_ends(make_loop
     ask(*[jpeg_of_scans(1000)] * 5)
     loop = make_loop(HASTY)
     with running(loop):
-        eventually(lambda: len(loop.pipeline.aside) >= 2, 30)
+        eventually(lambda: len(loop.pipeline.aside) >= 2, 60)
     counts = queue.counts()
     assert counts.visible >= 2
     assert counts.in_flight == 0

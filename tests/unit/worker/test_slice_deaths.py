@@ -1,12 +1,12 @@
 """What becomes of a slice whose worker dies, is told to end, or fails."""
 
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 
 from local.driver import eventually
 from tests.support.aws_errors import refusal
-from tests.support.small_worker import MAX_RECEIVES, grey
+from tests.support.small_worker import MAX_RECEIVES, grey, running
 
 
 def test_a_slice_that_comes_a_second_time_is_halved_unread(make_batch_loop, finish, lab):
@@ -32,19 +32,15 @@ def test_a_picture_that_kills_workers_is_found_and_answered_and_the_others_get_t
     on_call(aws.s3, "GetObject", die)
     deaths = 0
     while lab.queue.counts().backlog:
-        loop, stop = make_batch_loop(), Event()
-        loop.idle_seconds = 0
-        worker = Thread(target=loop.run, args=[stop])
-        worker.start()
-        eventually(lambda: dying.is_set() or not lab.queue.counts().backlog, 20)
-        if dying.is_set():
-            deaths += 1
-            for hand in loop.slices.in_hand[:]:  # nothing more is heard of this worker
-                if 5 in hand.part:
-                    loop.slices.in_hand.remove(hand)
-                    messages = [hand.message]
-        stop.set()
-        worker.join()
+        loop = make_batch_loop()
+        with running(loop):
+            eventually(lambda: dying.is_set() or not lab.queue.counts().backlog, 60)
+            if dying.is_set():
+                deaths += 1
+                for hand in loop.slices.in_hand[:]:  # nothing more is heard of this worker
+                    if 5 in hand.part:
+                        loop.slices.in_hand.remove(hand)
+                        messages = [hand.message]
         if dying.is_set():
             lab.queue.give_back(messages)
             dying.clear()
@@ -63,21 +59,19 @@ def test_a_worker_that_was_thought_dead_writes_its_rows_too_and_the_first_ones_c
     def sleep() -> None:
         if not asleep.is_set():
             asleep.set()
-            wakes.wait(20)
+            wakes.wait(60)
 
-    frozen, stop = make_batch_loop(), Event()
+    frozen = make_batch_loop()
     model.on_classify = sleep
-    worker = Thread(target=frozen.run, args=[stop])
-    worker.start()
-    assert asleep.wait(20)
-    eventually(lambda: model.batches[0] + len(frozen.pipeline.ready) == 4)
-    stop.set()
-    lab.queue.give_back([hand.message for hand in frozen.slices.in_hand])
-    finish(make_batch_loop())
-    first = lab.first_rows(batch)
-    assert len(first) == 4
-    wakes.set()
-    worker.join()
+    with running(frozen) as stop:
+        assert asleep.wait(60)
+        eventually(lambda: model.batches[0] + len(frozen.pipeline.ready) == 4)
+        stop.set()
+        lab.queue.give_back([hand.message for hand in frozen.slices.in_hand])
+        finish(make_batch_loop())
+        first = lab.first_rows(batch)
+        assert len(first) == 4
+        wakes.set()
     assert len(lab.rows(batch)) == 8
     assert lab.first_rows(batch) == first
     assert lab.queue.counts().backlog == 0
