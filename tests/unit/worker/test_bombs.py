@@ -85,7 +85,7 @@ def test_what_is_set_aside_goes_back_to_the_queue_when_the_worker_ends(make_loop
     ask(*[jpeg_of_scans(1000)] * 5)
     loop = make_loop(HASTY)
     with running(loop):
-        eventually(lambda: len(loop.pipeline.aside) >= 2, 60)
+        eventually(lambda: loop.pipeline.aside._queue.qsize() >= 2, 60)
     counts = queue.counts()
     assert counts.visible >= 2
     assert counts.in_flight == 0

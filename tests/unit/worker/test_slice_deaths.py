@@ -65,7 +65,7 @@ def test_a_worker_that_was_thought_dead_writes_its_rows_too_and_the_first_ones_c
     model.on_classify = sleep
     with running(frozen) as stop:
         assert asleep.wait(60)
-        eventually(lambda: model.batches[0] + len(frozen.pipeline.ready) == 4)
+        eventually(lambda: model.batches[0] + frozen.pipeline.ready._queue.qsize() == 4)
         stop.set()
         lab.queue.give_back([hand.message for hand in frozen.slices.in_hand])
         finish(make_batch_loop())
