@@ -13,11 +13,18 @@ from cloud.clients import S3Client
 from cloud.errors import CloudError, Conflict, NotFound, calling
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
-from cloud.prediction import Prediction
+from cloud.prediction import Prediction, Preview
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+LARGEST_PREDICTION = 1_000_000
+"""The most bytes of a prediction that are read. It has some 500, or 15 KB with a preview."""
+
+
+class TooLarge(Exception):
+    """An object is larger than whoever wrote it makes them."""
 
 
 class Bucket:
@@ -144,21 +151,28 @@ class JsonObjects(Generic[T]):
 
     `kind` is that type, which pydantic must know how to validate. Reading an object that is not valid raises
     CloudError. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
-    called with the object's key and returns the value to use.
+    called with the object's key and returns the value to use. If there is a `largest` size in bytes, `get`
+    takes larger objects for broken, and does not read them.
     """
 
     def __init__(
-        self, bucket: Bucket, kind: type[T], in_place_of_broken: Callable[[str], T] | None = None
+        self,
+        bucket: Bucket,
+        kind: type[T],
+        in_place_of_broken: Callable[[str], T] | None = None,
+        largest: int | None = None,
     ) -> None:
-        self.bucket, self.in_place_of_broken = bucket, in_place_of_broken
+        self.bucket, self.in_place_of_broken, self.largest = bucket, in_place_of_broken, largest
         self._kind = TypeAdapter(kind)
 
     def get(self, key: str) -> T | None:
         """Returns None when there is no such object."""
         try:
-            body, _ = self.bucket.read(key)
+            body, _ = self.bucket.read(key, self._admit)
         except NotFound:
             return None
+        except TooLarge as error:
+            return self._broken(key, error)
         return self._parse(key, body)
 
     def read(self, key: str) -> Stored[T] | None:
@@ -178,11 +192,18 @@ class JsonObjects(Generic[T]):
         try:
             return self._kind.validate_json(body)
         except (ValidationError, RecursionError) as error:
-            message = f"s3://{self.bucket.name}/{key} is broken: {error}"
-            if self.in_place_of_broken is None:
-                raise CloudError(message) from error
-            log.error("%s", message)
-            return self.in_place_of_broken(key)
+            return self._broken(key, error)
+
+    def _admit(self, size: int) -> None:
+        if self.largest is not None and size > self.largest:
+            raise TooLarge(f"it has {size:,} bytes")
+
+    def _broken(self, key: str, error: Exception) -> T:
+        message = f"s3://{self.bucket.name}/{key} is broken: {error}"
+        if self.in_place_of_broken is None:
+            raise CloudError(message) from error
+        log.error("%s", message)
+        return self.in_place_of_broken(key)
 
 
 class InputBucket(Bucket):
@@ -224,12 +245,21 @@ class OutputBucket(Bucket):
 
     def __init__(self, s3: S3Client, name: str) -> None:
         super().__init__(s3, name)
-        self._predictions = JsonObjects(self, Prediction, in_place_of_broken=unreadable_prediction)
+        self._predictions = JsonObjects(
+            self, Prediction, in_place_of_broken=unreadable_prediction, largest=LARGEST_PREDICTION
+        )
+        self._previews = JsonObjects(
+            self, Preview, in_place_of_broken=lambda key: Preview(), largest=LARGEST_PREDICTION
+        )
 
     def put_prediction(self, prediction: Prediction) -> bool:
-        """Writes the prediction, unless the image has one already. Returns whether it was written."""
+        """Writes the prediction, unless the image has one already. Returns whether it was written.
+
+        The preview of a PreviewedPrediction is written with it.
+        """
+        body = prediction.model_dump_json(exclude_none=True).encode()
         try:
-            self._predictions.write(prediction.image_id, prediction, IfNoneMatch="*")
+            self.write(prediction.image_id, body, ContentType="application/json", IfNoneMatch="*")
         except Conflict:
             return False
         return True
@@ -247,6 +277,16 @@ class OutputBucket(Bucket):
         forever.
         """
         return self._predictions.get(image_id)
+
+    def get_preview(self, image_id: ImageId) -> bytes | None:
+        """Returns the preview of an image as a JPEG file, or None when it has none, or has it no more.
+
+        A cached prediction has the preview of the earlier image, for as long as that one is stored.
+        """
+        found = self._previews.get(image_id)
+        if found and found.preview_of and found.preview_of != image_id:
+            found = self._previews.get(found.preview_of)
+        return found.preview if found else None
 
     def answered(self, prefix: str, after: str = "") -> list[ImageId]:
         """Returns the image-ids that have a prediction, in the order of their keys.

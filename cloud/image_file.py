@@ -22,6 +22,9 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "HEIF", "AVIF")
 FORMAT_NAMES = "JPEG, PNG, GIF, WebP, BMP, TIFF, HEIC or AVIF"
 """The accepted formats, in words for people."""
 
+SHOWN_BY_FEW_BROWSERS = ("TIFF", "HEIF")
+"""The formats that many browsers cannot show."""
+
 MAX_PIXELS = 120_000_000
 """The largest accepted width times height. Some phones make images of 108 million pixels.
 
@@ -102,6 +105,14 @@ def check_header(stream: BinaryIO) -> str:
     if name == "HEIF":
         return get_file_mimetype(prefix[:32]) or Image.MIME[name]
     return Image.MIME[name]
+
+
+def shown_by_few_browsers(data: bytes) -> bool:
+    """Returns whether many browsers cannot show this image file. Only its first bytes are read."""
+    try:
+        return _recognise(data) in SHOWN_BY_FEW_BROWSERS
+    except BadImage:
+        return False
 
 
 def decode(data: bytes) -> Image.Image:

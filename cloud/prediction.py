@@ -2,13 +2,26 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, computed_field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 
 from cloud.clock import now
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
+
+LARGEST_PREVIEW = 60_000
+"""The most bytes of a preview. Those of photos have some 10 KB."""
+
+
+def check_jpeg(data: bytes) -> bytes:
+    """Returns the bytes of a JPEG file, as which browsers read them. Raises ValueError when they are none."""
+    if not data.startswith(b"\xff\xd8\xff"):
+        raise ValueError("a preview must be a JPEG file")
+    return data
+
+
+Jpeg = Annotated[bytes, Field(max_length=LARGEST_PREVIEW), AfterValidator(check_jpeg)]
 
 
 class Status(StrEnum):
@@ -69,6 +82,11 @@ class Prediction(BaseModel):
     timings: dict[str, float] = {}
     """Seconds by step: `fetch`, `decode` and `classify`. The last one is the time of the whole batch."""
     instance_id: str | None = None
+    preview_of: ImageId | None = None
+    """The image with whose prediction a preview is stored, or None if there is no preview.
+
+    It is this image or an earlier one with the same bytes.
+    """
     cached: bool = False
     """Whether this is the prediction for an earlier image with the same bytes.
 
@@ -102,3 +120,19 @@ class Prediction(BaseModel):
     def failed(cls, image_id: ImageId, code: FailureCode, message: str, **rest: object) -> Self:
         """Returns the prediction for a failed image. `rest` are further fields."""
         return cls(image_id=image_id, status=Status.FAILED, error=Failure(code=code, message=message), **rest)
+
+
+class Preview(BaseModel):
+    """What is stored of a preview, a small JPEG of an image whose format browsers do not show."""
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    preview_of: ImageId | None = None
+    preview: Jpeg | None = None
+
+
+class PreviewedPrediction(Prediction, Preview):
+    """A prediction with the preview that is stored with it.
+
+    Whoever reads it as a Prediction leaves the preview out, so that it takes no memory and is in no answer.
+    """

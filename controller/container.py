@@ -117,6 +117,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         access,
         Quota(settings.images_per_minute),
         inputs,
+        outputs,
         request_ids,
         submissions,
         polling,

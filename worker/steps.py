@@ -9,12 +9,14 @@ from typing import Protocol
 from cloud.buckets import InputBucket, OutputBucket
 from cloud.errors import CloudError, NotFound
 from cloud.failure_code import FailureCode
+from cloud.image_file import shown_by_few_browsers
 from cloud.image_id import ImageId
-from cloud.prediction import GAVE_UP, Failure, Prediction
+from cloud.prediction import GAVE_UP, Failure, Prediction, PreviewedPrediction
 from cloud.request_queue import Message
 from worker import metrics
 from worker.held import ByteBudget, HeldImages
 from worker.pipeline import Classifier
+from worker.preview import make_preview
 from worker.work import Fate, Outcome, RequestDeleted, Work
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class ImageWork(Work):
     images: Images
     sha256: str = field(default="", init=False)
     """The SHA-256 of the file, as hex digits."""
+    wants_preview: bool = field(default=False, init=False)
+    """Whether many browsers cannot show the file."""
 
     def fetch(self) -> Failure | None:
         return self.steps.fetch(self)
@@ -125,20 +129,24 @@ class Steps:
             log.error("%s", error, extra={"image_id": work.image_id})
             return storage_failed(MOST_FETCHES, error)
         work.sha256 = sha256(work.data).hexdigest()
+        work.wants_preview = shown_by_few_browsers(work.data)
         work.note("fetch", started)
         return None
 
     def predict(self, work: ImageWork, outcome: Outcome) -> Prediction:
-        """Returns the outcome as a prediction."""
+        """Returns the outcome as a prediction, with a preview if the image wants one."""
         if isinstance(outcome, Failure):
             return Prediction.failed(work.image_id, outcome.code, outcome.message, **self.origin())
-        return Prediction.classified(
+        made = Prediction.classified(
             work.image_id,
             outcome,
             **self.origin(),
             model_version=self.model_version or None,
             timings={step: round(seconds, 4) for step, seconds in work.timings.items()},
         )
+        if work.wants_preview and work.pixels is not None and (preview := make_preview(work.pixels)):
+            return PreviewedPrediction(**{**dict(made), "preview_of": work.image_id, "preview": preview})
+        return made
 
     def store(self, prediction: Prediction) -> bool:
         """Writes a prediction to the output bucket. Returns whether it is the first one for its image.

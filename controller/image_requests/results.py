@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import BaseModel, computed_field
 
@@ -32,6 +33,8 @@ class ImageResult(BaseModel):
     The model, its engine and precision, the timings and the instance are those of the earlier image.
     """
     answered_at: datetime | None = None
+    preview: str | None = None
+    """The address of a small JPEG of an image whose format browsers do not show, or None if there is none."""
 
     @property
     def answered_by(self) -> str:
@@ -74,4 +77,6 @@ def image_result(image_id: ImageId, prediction: Prediction | None) -> ImageResul
     shared: dict[str, Any] = {"image_id": image_id, "filename": image_id.filename}
     if prediction is None:
         return ImageResult(**shared, status=Status.WAITING)
-    return ImageResult(**shared, **prediction.model_dump(exclude={"image_id"}))
+    if prediction.preview_of:
+        shared["preview"] = f"/requests/{image_id.request_id}/previews/{quote(image_id.name)}"
+    return ImageResult(**shared, **prediction.model_dump(exclude={"image_id", "preview_of"}))

@@ -1,5 +1,6 @@
 /** Updates the card of a picture when its answer arrives. */
 
+import { showPreview } from "./no-preview.js";
 import { percent } from "./words.js";
 
 /** Shows the state of an image in its card. Returns whether the card has changed. */
@@ -10,6 +11,7 @@ export function showImage(card, image) {
   if (image.status === "failed") fillFailure(content, image.error);
   card.querySelector(".answer").replaceChildren(content);
   card.dataset.status = image.status;
+  if (image.status !== "waiting") showPreview(card.querySelector(".picture img"), image.preview);
   return true;
 }
 

@@ -1,6 +1,6 @@
 /** Shows the pictures that were chosen but not sent yet, as a list with one item per file. */
 
-const NO_PREVIEW = new URL("no-preview.svg", import.meta.url).href;
+import { placeholder } from "./no-preview.js";
 
 /** `onChange()` is called after every change. */
 export function chosenPictures(list, template, onChange) {
@@ -50,7 +50,7 @@ export function chosenPictures(list, template, onChange) {
     add,
     showSent,
     files: () => [...files.values()],
-    previews: () => [...files.keys()].map((item) => withFallback(item.querySelector("img").cloneNode())),
+    previews: () => [...files.keys()].map((item) => item.querySelector("img").cloneNode()),
   };
 }
 
@@ -61,12 +61,8 @@ function showPart(item, part) {
   item.toggleAttribute("data-sent", part === 1);
 }
 
+/** Shows the file, or a placeholder if the browser cannot show it, such as HEIC, TIFF or text. */
 function preview(img, file) {
-  withFallback(img).src = URL.createObjectURL(file);
-}
-
-/** Lets the image show a placeholder if the browser cannot show the file, such as HEIC, TIFF or text. */
-function withFallback(img) {
-  img.addEventListener("error", () => { img.src = NO_PREVIEW; }, { once: true });
-  return img;
+  img.dataset.fallback = placeholder(file.name);
+  img.src = URL.createObjectURL(file);
 }

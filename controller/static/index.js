@@ -5,6 +5,7 @@ import { chosenPictures } from "./chosen.js";
 import { receiveFiles } from "./drop.js";
 import { offerExamples } from "./examples.js";
 import { remember, showLatest } from "./latest.js";
+import { showPreview } from "./no-preview.js";
 import { followRequest } from "./results.js";
 import { upload } from "./upload.js";
 import { megabytes, pictures } from "./words.js";
@@ -114,7 +115,9 @@ async function becomeRequest(url) {
   const page = new DOMParser().parseFromString(await reply.text(), "text/html");
   const previews = chosen.previews();
   page.querySelectorAll(".card .picture").forEach((place, number) => {
-    previews[number].alt = place.querySelector("img").alt;
+    const { alt, src } = place.querySelector("img");
+    previews[number].alt = alt;
+    showPreview(previews[number], src);
     place.replaceChildren(previews[number]);
   });
   const [chooser, title] = [document.querySelector("#main"), document.title];

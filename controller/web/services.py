@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from cloud.buckets import InputBucket
+from cloud.buckets import InputBucket, OutputBucket
 from cloud.settings import ControllerSettings
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.batches.batches import Batches
@@ -32,6 +32,7 @@ class Services:
     tokens: KnownTokens
     quota: Quota
     inputs: InputBucket
+    outputs: OutputBucket
     request_ids: RequestIds
     submissions: Submissions
     polling: Polling

@@ -41,7 +41,7 @@ def grey(level: int) -> bytes:
 
 @contextmanager
 def running(loop: Consumer) -> Iterator[Event]:
-    """Runs a worker that ends only when the event is set, which is so at the end of the block at the latest."""
+    """Runs a worker that ends only when the event is set, at the latest at the end of the block."""
     loop.idle_seconds, stop = 0, Event()
     thread = Thread(target=loop.run, args=[stop])
     thread.start()

@@ -45,6 +45,7 @@ ANSWER = {
             "instance_id": "i-0123456789abcdef0",
             "cached": False,
             "answered_at": "2026-11-24T08:43:21Z",
+            "preview": None,
         }
     ],
     "wait": None,
@@ -189,6 +190,17 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "parameters": [REQUEST_ID, parameter("name", "`<number>-<file name>`, the end of its image-id.")],
         "responses": {
             "200": response("The picture.", {"*/*": {"schema": {"type": "string", "format": "binary"}}}),
+            **refused(404, 503),
+        },
+    },
+    "requests.show_preview": {
+        "tags": ["Images"],
+        "summary": "A preview of a HEIC or TIFF picture",
+        "description": "What the model saw of a picture that was classified, as a small JPEG, because many"
+        " browsers cannot show these formats. The `preview` of an image in the answer is this address.",
+        "parameters": [REQUEST_ID, parameter("name", "`<number>-<file name>`, the end of its image-id.")],
+        "responses": {
+            "200": response("The preview.", {"image/jpeg": FILE}),
             **refused(404, 503),
         },
     },

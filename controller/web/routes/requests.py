@@ -18,6 +18,13 @@ from controller.web.services import services
 
 requests = Blueprint("requests", __name__, url_prefix="/requests")
 
+ONLY_A_PICTURE = {
+    "Cache-Control": "private, max-age=86400, immutable",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers that keep browsers from executing strangers' bytes as a page or script."""
+
 
 @requests.get("/<request_id>")
 def show_request(request_id: str) -> Response:
@@ -68,19 +75,27 @@ def act(request_id: str, action: Callable[[str], RequestResult | None]) -> Respo
 
 @requests.get("/<request_id>/images/<path:name>")
 def show_image(request_id: str, name: str) -> Response:
-    """Returns an image as it was uploaded. The headers keep browsers from executing it as a page or script.
+    """Returns an image as it was uploaded. Raises NotFound when there is no such image."""
+    try:
+        chunks, content_type = services().inputs.open_image(image_id_of(request_id, name))
+    except NoSuchObject:
+        raise NotFound(f"Request {request_id} has no image {name!r}.") from None
+    return Response(chunks, content_type=content_type, headers=ONLY_A_PICTURE)
 
-    Raises NotFound when there is no such image.
-    """
+
+@requests.get("/<request_id>/previews/<path:name>")
+def show_preview(request_id: str, name: str) -> Response:
+    """Returns the JPEG that a worker has made of an image. Raises NotFound when there is none."""
+    if (preview := services().outputs.get_preview(image_id_of(request_id, name))) is None:
+        raise NotFound(f"Request {request_id} has no preview of {name!r}.")
+    return Response(preview, content_type="image/jpeg", headers=ONLY_A_PICTURE)
+
+
+def image_id_of(request_id: str, name: str) -> ImageId:
+    """Raises NotFound when the request-id is a guess, or the name is that of no image."""
     if not services().request_ids.genuine(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
     try:
-        chunks, content_type = services().inputs.open_image(ImageId(f"{request_id}/{name}"))
-    except (ValueError, NoSuchObject):
+        return ImageId(f"{request_id}/{name}")
+    except ValueError:
         raise NotFound(f"Request {request_id} has no image {name!r}.") from None
-    headers = {
-        "Cache-Control": "private, max-age=86400, immutable",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return Response(chunks, content_type=content_type, headers=headers)

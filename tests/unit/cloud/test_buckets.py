@@ -1,16 +1,23 @@
+import json
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 from io import BytesIO
 
 import pytest
 
-from cloud.buckets import Bucket, OutputBucket, read_url
+from cloud.buckets import LARGEST_PREDICTION, Bucket, OutputBucket, read_url
 from cloud.errors import CloudError, Conflict, NotFound
 from cloud.image_id import ImageId
-from cloud.prediction import Prediction
+from cloud.prediction import LARGEST_PREVIEW, Prediction, PreviewedPrediction
 from tests.support.aws_errors import refusal
+from tests.support.pictures import picture
 
 REQUEST = "0123456789abcdef0123456789abcdef"
 IMAGE = ImageId(f"{REQUEST}/0000-犬 +é%.jpg")
+
+
+def b64(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode()
 
 
 def test_an_image_comes_back_as_it_was_put(inputs):
@@ -83,6 +90,59 @@ def test_an_object_that_is_no_prediction_is_a_failed_one_and_is_named(outputs, b
     assert (prediction.image_id, prediction.status) == (IMAGE, "failed")
     assert prediction.error.code == "broken_answer"
     assert f"s3://test-output/{IMAGE} is broken" in caplog.text
+
+
+def previewed(preview: object = picture("JPEG")) -> PreviewedPrediction:
+    return PreviewedPrediction.classified(IMAGE, [("tabby", 0.9)], preview=preview, preview_of=IMAGE)
+
+
+def test_a_preview_is_stored_with_its_prediction_and_read_only_by_itself(outputs):
+    outputs.put_prediction(previewed())
+    assert outputs.get_preview(IMAGE) == picture("JPEG")
+    prediction = outputs.get_prediction(IMAGE)
+    assert (type(prediction), prediction.preview_of, prediction.label) == (Prediction, IMAGE, "tabby")
+    assert list(outputs.keys("")) == [IMAGE]
+
+
+def test_a_cached_prediction_has_the_preview_of_the_earlier_image_while_that_is_stored(outputs):
+    outputs.put_prediction(previewed())
+    copy = ImageId(f"{'f' * 32}/0000-b.heic")
+    outputs.put_prediction(outputs.get_prediction(IMAGE).of(copy))
+    assert outputs.get_preview(copy) == picture("JPEG")
+    outputs.delete(IMAGE)
+    assert outputs.get_preview(copy) is None
+    assert outputs.get_prediction(copy).label == "tabby"
+
+
+def test_predictions_without_a_preview_have_none(outputs):
+    assert outputs.get_preview(IMAGE) is None
+    outputs.put_prediction(Prediction.classified(IMAGE, [("tabby", 0.9)]))
+    assert outputs.get_preview(IMAGE) is None
+
+
+@pytest.mark.parametrize(
+    "preview",
+    [
+        "",
+        "no base64!",
+        7,
+        b64(b"<script>"),
+        b64(picture("PNG")),
+        b64(picture("JPEG") + bytes(LARGEST_PREVIEW)),
+    ],
+)
+def test_what_is_no_small_jpeg_is_no_preview_and_harms_no_prediction(outputs, preview):
+    good = previewed().model_dump(mode="json")
+    outputs.write(IMAGE, json.dumps({**good, "preview": preview}).encode())
+    assert outputs.get_preview(IMAGE) is None
+    assert outputs.get_prediction(IMAGE).label == "tabby"
+
+
+def test_an_object_that_is_far_too_large_is_no_prediction_and_is_not_read(outputs, caplog):
+    outputs.write(IMAGE, previewed().model_dump_json().encode().ljust(LARGEST_PREDICTION + 1))
+    assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
+    assert outputs.get_preview(IMAGE) is None
+    assert f"s3://test-output/{IMAGE} is broken: it has 1,000,001 bytes" in caplog.text
 
 
 def test_a_conditional_write_is_refused_when_somebody_else_wrote_first(outputs):

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from cloud import prediction_cache
-from cloud.prediction import Prediction
+from cloud.prediction import Prediction, PreviewedPrediction
 from cloud.prediction_cache import (
     PREFIX,
     READ_SECONDS,
@@ -14,6 +14,7 @@ from cloud.prediction_cache import (
     PredictionCache,
 )
 from tests.support.aws_errors import refusal
+from tests.support.pictures import picture
 
 CHOICE, HASH, OTHER = "resnet18-0123", "ab" * 32, "cd" * 32
 VERSION, INT8 = f"{CHOICE}-openvino-fp32", f"{CHOICE}-openvino-int8"
@@ -49,6 +50,16 @@ def test_what_a_worker_writes_is_found_for_the_same_bytes_and_the_same_model_onl
     assert cache.get(CHOICE, HASH) == CAT
     assert cache.get("resnet18-4567", HASH) is None
     assert cache.get(CHOICE, OTHER) is None
+
+
+def test_a_preview_is_not_in_the_cache_but_where_it_is_stored(state, writer, cache):
+    jpeg = picture("JPEG")
+    writer.add(HASH, PreviewedPrediction(**{**dict(CAT), "preview_of": IMAGE, "preview": jpeg}))
+    writer.write()
+    [key] = keys(state)
+    assert len(state.read(key)[0]) < 700
+    cache.read(CHOICE)
+    assert cache.get(CHOICE, HASH) == CAT.model_copy(update={"preview_of": IMAGE})
 
 
 def test_what_a_process_has_learned_itself_is_found_at_once(cache):

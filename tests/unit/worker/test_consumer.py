@@ -3,9 +3,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
+from io import BytesIO
 from threading import Event
 
 import pytest
+from PIL import Image, ImageColor
 
 from cloud.errors import CloudError
 from cloud.image_id import ImageId, new_request_id
@@ -13,6 +15,7 @@ from cloud.prediction import GAVE_UP, Prediction
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
+from tests.support.pictures import encoded, picture
 from tests.support.small_worker import MAX_RECEIVES, grey
 from worker import metrics
 from worker.consumer import Consumer
@@ -36,6 +39,35 @@ def test_every_image_gets_its_own_prediction_and_its_message_is_deleted(make_loo
     assert (found.confidence, found.instance_id, found.model) == (0.9, "i-test", "brightness (test)")
     assert set(found.timings) == {"fetch", "decode", "classify"}
     assert queue.counts().backlog == 0
+
+
+@pytest.mark.parametrize("format", ["HEIF", "TIFF"])
+def test_what_browsers_cannot_show_gets_a_preview_of_what_the_network_sees(make_loop, ask, outputs, format):
+    loop, remembered = make_loop(), {}
+    loop.remember = remembered.__setitem__
+    [one] = ask(encoded(Image.new("RGB", (640, 480), "orange"), format))
+    loop.run(Event())
+    preview = Image.open(BytesIO(outputs.get_preview(one)))
+    side = loop.pipeline.classifier.preprocessing.crop
+    assert (preview.format, preview.size) == ("JPEG", (side, side))
+    assert not preview.info.keys() & {"exif", "comment", "icc_profile"}
+    assert ImageColor.getrgb("orange") == pytest.approx(preview.getpixel((3, 3)), abs=6)
+    assert outputs.get_prediction(one).preview_of == one
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP"])
+def test_what_browsers_show_gets_no_preview(make_loop, ask, outputs, format):
+    [one] = ask(picture(format))
+    make_loop().run(Event())
+    assert (outputs.get_prediction(one).status, outputs.get_preview(one)) == ("classified", None)
+    assert b"preview" not in outputs.read(one)[0]
+
+
+def test_what_makes_no_small_preview_is_answered_without_one(make_loop, ask, outputs, monkeypatch):
+    monkeypatch.setattr("worker.preview.LARGEST_PREVIEW", 100)
+    [one] = ask(picture("TIFF"))
+    make_loop().run(Event())
+    assert (outputs.get_prediction(one).status, outputs.get_preview(one)) == ("classified", None)
 
 
 def test_a_bad_image_is_answered_failed_beside_the_good_ones(make_loop, ask, outputs, queue):

@@ -1,6 +1,7 @@
 """The answer cache as a client sees it, with a worker that writes it as worker/consumer.py does."""
 
 import time
+from base64 import urlsafe_b64encode
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
@@ -9,7 +10,7 @@ import pytest
 
 from cloud.image_id import ImageId
 from cloud.model_version import model_choice, model_version
-from cloud.prediction import Prediction
+from cloud.prediction import Prediction, PreviewedPrediction
 from cloud.prediction_cache import READ_SECONDS, CacheWriter
 from controller.image_requests.journal import Journal
 from tests.support.aws_errors import refusal
@@ -33,19 +34,22 @@ def runs() -> list[str]:
 
 @pytest.fixture
 def classify(queue, inputs, outputs, settings, aws, runs, state):
-    def classify(status: str = "classified", precision: str = "fp32") -> None:
+    def classify(status: str = "classified", precision: str = "fp32", preview: bytes | None = None) -> None:
         version = model_version(model_choice(settings, aws.s3), "openvino", precision)
         writer = CacheWriter(state, version)
         while messages := queue.receive(10, 0):
             for message in messages:
                 runs.append(message.body)
-                made = Prediction.classified(
+                kind = PreviewedPrediction if preview else Prediction
+                made = kind.classified(
                     message.body,
                     [("tabby", 0.9)],
                     instance_id="i-1",
                     model="m",
                     precision=precision,
                     model_version=version,
+                    preview=preview,
+                    preview_of=message.body if preview else None,
                 )
                 if status == "failed":
                     made = Prediction.failed(message.body, "gave_up", "It crashed.")
@@ -96,6 +100,32 @@ def test_a_cached_answer_is_kept_like_any_other(client, start, inputs, outputs, 
     assert client.get(f"{cached['url']}/images/0000-a.png").data == PHOTOS[0]
     join_threads("poll-")
     assert Journal(state, inputs, outputs).markers() == []
+
+
+def test_a_preview_is_that_of_the_first_image_with_the_same_bytes_until_it_is_deleted(app, client, classify):
+    app.extensions["services"].polling.wake_autoscaler = partial(classify, preview=picture("JPEG"))
+    first = post(client, photo(0, "犬 a.heic"), photo(0)).json
+    again = post(client, photo(0, "b.heic")).json
+    for image in (*first["images"], *again["images"]):
+        assert image["preview"].startswith(f"/requests/{image['image_id'].split('/')[0]}/previews/000")
+        shown = client.get(image["preview"])
+        assert (shown.data, shown.mimetype) == (picture("JPEG"), "image/jpeg")
+        assert shown.headers["X-Content-Type-Options"] == "nosniff"
+        assert "sandbox" in shown.headers["Content-Security-Policy"]
+    [image] = again["images"]
+    for form in ("", "?format=csv", "/events"):
+        told = client.get(again["url"] + form).text
+        assert first["request_id"] not in told
+        assert urlsafe_b64encode(picture("JPEG")).decode()[:20] not in told
+    assert client.delete(first["url"]).status_code == 204
+    assert client.get(image["preview"]).status_code == 404
+
+
+def test_without_a_preview_none_is_named_or_shown(client):
+    answer = post(client, photo(0)).json
+    assert answer["images"][0]["preview"] is None
+    assert client.get(f"{answer['url']}/previews/0000-a.png").status_code == 404
+    assert client.get(f"{answer['url']}/previews/a.png").status_code == 404
 
 
 def test_equal_images_of_one_request_are_one_run(client, runs):

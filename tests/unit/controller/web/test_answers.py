@@ -46,6 +46,7 @@ def test_an_entry_says_all_that_is_known():
         **ORIGIN,
         "cached": False,
         "answered_at": TABBY.answered_at.isoformat().replace("+00:00", "Z"),
+        "preview": None,
     }
     assert (broken["status"], broken["label"]) == ("failed", None)
     assert broken["error"] == {

@@ -326,17 +326,39 @@ def test_a_hostile_label_or_reason_is_only_text(client: FlaskClient, requests: R
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.heic", "heic"), ("A.HEIF", "heif"), ("a.tif", "tiff"), ("a.tiff", "tiff")]
+    ("name", "kind", "placeholder"),
+    [
+        ("a.heic", "heic", "#heic"),
+        ("A.HEIF", "heif", "#heic"),
+        ("a.tif", "tiff", "#tiff"),
+        ("a.tiff", "tiff", "#tiff"),
+    ],
 )
 def test_a_browser_that_cannot_show_a_format_gets_a_placeholder(
-    client: FlaskClient, requests: Requests, name: str, kind: str
+    client: FlaskClient, requests: Requests, name: str, kind: str, placeholder: str
 ) -> None:
     page = get(client, requests.holds(name))
     assert page.one("source") == {
         "type": f"image/{kind}",
         "srcset": f"/requests/{requests.id}/images/0000-{name}",
     }
-    assert page.one("img", alt=f"Your picture {name}")["src"] == "/static/no-preview.svg"
+    assert page.one("img", alt=f"Your picture {name}")["src"] == f"/static/no-preview.svg{placeholder}"
+
+
+@pytest.mark.parametrize(("name", "placeholder"), [("a.heic", "#heic"), ("a.tif", "#tiff"), ("a", "")])
+def test_an_answer_shows_its_preview_in_place_of_the_placeholder(
+    client: FlaskClient, requests: Requests, name: str, placeholder: str
+) -> None:
+    alt = f"Your picture {name}"
+    waiting = get(client, requests.holds(name)).one("img", alt=alt)
+    assert placeholder in (waiting["src"] or "")
+    previewed = requests.classified(0, name, preview_of=ImageId.make(requests.id, 0, name))
+    page = get(client, requests.holds(name, answers=previewed)).one("img", alt=alt)
+    assert page["src"] == f"/requests/{requests.id}/previews/0000-{name}"
+    assert page["data-fallback"] == "/static/no-preview.svg"
+    without = get(client, requests.holds(name, answers=requests.classified(0, name))).one("img", alt=alt)
+    original = f"/requests/{requests.id}/images/0000-{name}"
+    assert without["src"] == ("/static/no-preview.svg" if placeholder else original)
 
 
 def test_pictures_are_loaded_when_they_come_into_view(client: FlaskClient, requests: Requests) -> None:
@@ -390,7 +412,7 @@ def test_pages_have_a_title_a_language_one_heading_and_a_way_to_skip(any_page: P
 def test_modules_import_only_what_is_there_and_each_is_used() -> None:
     modules = {path.name: path.read_text() for path in STATIC.glob("*.js")}
     imported = {name for text in modules.values() for name in re.findall(r'from "\./([^"]+)"', text)}
-    assert imported | {"api.js", "index.js", "live.js", "no-preview.js", "request.js"} == set(modules)
+    assert imported | {"api.js", "index.js", "live.js", "request.js"} == set(modules)
 
 
 def test_no_script_makes_html_of_text() -> None:

@@ -18,6 +18,7 @@ def client(start):
         ("GET", ""),
         ("GET", "/events"),
         ("GET", "/images/0000-cat.png"),
+        ("GET", "/previews/0000-cat.png"),
         ("POST", "/cancel"),
         ("POST", "/retry"),
     ],
