@@ -229,7 +229,7 @@ def make(
     settings: ControllerSettings, aws: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Services]]:
     """Processes of the controller, before they serve. Their polling threads have ended when the test has."""
-    monkeypatch.setattr("controller.image_requests.polling.LOOK_SECONDS", 0.2)  # by which a test would end later
+    monkeypatch.setattr("controller.image_requests.polling.LOOK_SECONDS", 0.2)  # else each test waits
     made: list[Services] = []
 
     def make(**changes: Any) -> Services:
