@@ -101,6 +101,20 @@ def test_the_form_leads_to_the_page_of_the_batch(client, listed):
     assert (progress["value"], progress["max"]) == ("0", "4")
 
 
+@pytest.mark.parametrize(
+    ("typed", "spot", "said"),
+    [("true", True, "Spot instances"), ("false", False, "On-demand instances"), ("", None, None)],
+)
+def test_the_form_asks_for_a_market_if_one_is_chosen(client, send, typed, spot, said):
+    assert [option["value"] for option in get(client).all("option")][-3:] == ["", "true", "false"]
+    address = send(source=ALLOWED, spot=typed).headers["Location"]
+    assert client.get(address).json["spot"] is spot
+    text = get(client, address).text
+    assert f"Launched for it {said}" in text if said else "Launched for it" not in text
+    refused = Page(send(source="lab", spot=typed).text)
+    assert [option["value"] for option in refused.all("option", selected=None)] == [typed]
+
+
 def test_while_it_runs_the_page_shows_the_newest_results(client, services, listed, look):
     part, *_ = slices_in(services.batches.queue)
     work_on(services.batches.store, part.with_only([0, 1, 2]), of_number(tabby, failure(FailureCode.BROKEN)))
