@@ -2,6 +2,7 @@
 
 import re
 
+import requests
 from playwright.sync_api import expect
 
 from bench.photos import PHOTOS
@@ -38,3 +39,21 @@ def test_a_person_names_a_source_and_watches_its_batch_to_the_end(visit, system)
     page.get_by_role("link", name="Batches").first.click()
     in_list = page.locator(".batches tbody tr").first
     expect(in_list).to_contain_text(re.compile(r"Watched\s+finished\s+4 of 5"))
+
+
+def test_the_page_of_a_finished_batch_notices_a_retry_that_is_made_elsewhere(visit, system):
+    s3, (photo, _) = system.client("s3"), next(iter(PHOTOS.values()))
+    s3.put_object(Bucket="photos", Key="archived/1.jpg", Body=photo, StorageClass="GLACIER")
+    asked = requests.post(f"{system.url}/batches", json={"source": "s3://photos/archived/"}, timeout=30)
+    address = system.url + asked.headers["Location"]
+
+    page = visit(address)
+    headline = page.get_by_role("heading", level=1)
+    expect(headline).to_have_text("0 of 1 image classified", timeout=60_000)
+    expect(page.locator("#pace")).to_contain_text("every 30 seconds")
+    s3.put_object(Bucket="photos", Key="archived/1.jpg", Body=photo)
+    requests.post(f"{address}/retry", timeout=30).raise_for_status()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as if it was looked at again
+    expect(headline).to_have_text("1 of 1 image classified", timeout=60_000)
+    expect(page.locator(".facts")).to_contain_text("What failed was tried again1×")
+    expect(page.locator("#pace")).to_be_empty()

@@ -179,6 +179,19 @@ def test_only_while_a_batch_goes_on_its_page_loads_itself_again(client, listed, 
     assert "live.js" not in html
 
 
+def test_the_page_of_a_finished_batch_looks_for_a_retry_that_is_made_elsewhere(client, listed, finish):
+    finish(failure(FailureCode.GAVE_UP))
+    html = client.get(listed, headers=HTML).text
+    assert "live.js" in html
+    assert "refresh" not in html
+    board = Page(html).one("div", **{"class": "board"})
+    assert (board["data-complete"], board["data-seconds"]) == ("false", "30")
+    assert client.post(f"{listed}/retry").status_code == 202
+    page = get(client, listed)
+    assert page.one("div", **{"class": "board"})["data-seconds"] == "2"
+    assert page.one("dl", **{"data-live": "facts"})
+
+
 def test_a_batch_is_cancelled_after_a_second_look(client, listed, look):
     page = get(client, listed)
     form = page.one("form", action=f"{listed}/cancel")
