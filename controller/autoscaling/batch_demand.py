@@ -145,6 +145,8 @@ def end_of(load: BatchLoad) -> float:
 
 def images_of(loads: Sequence[BatchLoad]) -> str:
     number = some(sum(load.images for load in loads), "image", "images")
+    if any(load.listing for load in loads):
+        number = f"at least {number}"
     verb = "is" if sum(load.images for load in loads) == 1 else "are"
     return f"{number} of {'a batch' if len(loads) == 1 else f'{len(loads)} batches'} {verb}"
 

@@ -127,10 +127,16 @@ class OpenBatches(BaseModel):
     """How many there are."""
     images_left: int = 0
     """The images of them that are listed and not answered."""
+    listing: bool = False
+    """Whether more images may be found."""
 
     @classmethod
     def of(cls, loads: Sequence[BatchLoad]) -> Self:
-        return cls(open=len(loads), images_left=sum(load.images for load in loads))
+        return cls(
+            open=len(loads),
+            images_left=sum(load.images for load in loads),
+            listing=any(load.listing for load in loads),
+        )
 
 
 class UnansweredLaunch(BaseModel):

@@ -53,7 +53,7 @@ class BatchAnswer(BaseModel):
     created_at: datetime
     finished_at: datetime | None
     images: int
-    """The images that are listed."""
+    """The images that are listed. While they are being listed, there are at least so many."""
     listed: bool
     """Whether that is all of them."""
     answered: int

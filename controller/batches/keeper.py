@@ -116,6 +116,7 @@ class Keeper:
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
         self.hurry()
+        self.wake_autoscaler()  # it knows only now how many images there are
 
     def _keep(self, one: OpenRound) -> int:
         """Does what one batch needs. Returns the number of its result objects."""

@@ -86,6 +86,10 @@ def test_batches_that_share_have_on_demand_instances_if_one_of_them_asks_for_the
     assert demand_of_batches(loads, MEANS).spot == (wish, wish)
 
 
+def test_while_a_batch_is_listed_there_are_at_least_so_many_images():
+    assert why(replace(batch(2000), listing=True)).startswith("at least 2,000 images of a batch are left")
+
+
 def test_batches_with_neither_deadline_nor_budget_share():
     assert instances(batch(1000), batch(1000), batch(2000)) == 4
     assert instances(batch(100_000), batch(100_000)) == 8

@@ -199,7 +199,7 @@ def test_a_launch_whose_answer_was_lost_is_repeated_in_its_market(world, control
 def test_the_state_tells_how_much_of_the_batches_is_left(world, controller):
     controller.batches = [replace(LARGE, images=700), replace(LARGE, images=0, listing=True)]
     world.reconcile()
-    assert world.shared.peek().batches == OpenBatches(open=2, images_left=700)
+    assert world.shared.peek().batches == OpenBatches(open=2, images_left=700, listing=True)
     controller.batches = []
     world.reconcile()
     assert world.shared.peek().batches == OpenBatches()

@@ -317,6 +317,17 @@ def test_the_fleet_is_told_what_is_left(store, slices, keeper, begin):
     assert load.budget_left == pytest.approx(99, abs=0.01)
 
 
+def test_the_fleet_is_woken_once_the_listing_knows_how_many_images_there_are(store, keeper, aws):
+    photos(aws.s3, "1.jpg")
+    woken, batch = [], batch_of()
+    keeper.wake_autoscaler = lambda: woken.append([load.images for load in keeper.loads.get()])
+    store.put(batch)
+    assert [load.images for load in keeper.loads.get()] == [0]
+    keeper.list(batch)
+    join_threads("list-batch")
+    assert woken == [[1]]
+
+
 def test_the_fleet_is_told_without_a_call_while_the_keeper_looks_anyway(
     store, keeper, begin, clock, aws, on_call
 ):

@@ -5,11 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from cloud.batches.batch import Manifest
 from cloud.batches.store import queue_name
 from cloud.failure_code import FailureCode
 from cloud.provision import make_queue
 from controller.app import create_app
-from tests.support.batch_work import SOURCE, failure, photos, slices_in, tabby, work_off, work_on
+from tests.support.batch_work import (
+    SOURCE,
+    batch_of,
+    failure,
+    listed_images,
+    photos,
+    slices_in,
+    tabby,
+    work_off,
+    work_on,
+)
 from tests.support.page import HTML, Page
 from tests.support.threads import join_threads
 
@@ -113,6 +124,19 @@ def test_the_form_asks_for_a_market_if_one_is_chosen(client, send, typed, spot, 
     assert f"Launched for it {said}" in text if said else "Launched for it" not in text
     refused = Page(send(source="lab", spot=typed).text)
     assert [option["value"] for option in refused.all("option", selected=None)] == [typed]
+
+
+def test_while_a_batch_is_listed_its_page_does_not_guess_how_many_images_there_are(client, services, look):
+    batches = services.batches
+    batch = batch_of(batch_id=batches.ids.new(), source=ALLOWED)
+    batches.store.put(batch)
+    for number, images, said in [(0, "0", ""), (1, "1,000", ": at least 1,000 so far")]:
+        batches.store.put_manifest(batch.batch_id, number, Manifest(images=listed_images("cats/1.jpg")))
+        look()
+        page = get(client, f"/batches/{batch.batch_id}")
+        assert f"Listing the images The images under {ALLOWED} are being listed{said}. As of" in page.text
+        assert ("max" in page.one("progress")) == bool(said)
+        assert f"listing 0 of at least {images} " in get(client).text
 
 
 def test_while_it_runs_the_page_shows_the_newest_results(client, services, listed, look):
