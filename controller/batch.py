@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 from threading import Event, Thread
+from typing import Any
 
 from cloud.buckets import Bucket
 from cloud.clients import make_clients
@@ -23,6 +24,11 @@ from controller.image_requests.fair_pool import FairPool
 from controller.image_requests.request_ids import RequestIds
 
 LOOK_SECONDS = 2.0
+ACTIONS: dict[object, dict[str, Any]] = {
+    bool: {"action": "store_true"},
+    bool | None: {"action": argparse.BooleanOptionalAction},
+}
+"""How the options of some types of fields are read: `--requester-pays`, and `--spot` or `--no-spot`."""
 
 
 def main() -> int:
@@ -53,9 +59,9 @@ def read_arguments(given: list[str]) -> Order:
     )
     for name, field in Order.model_fields.items():
         option = name if field.is_required() else f"--{name.replace('_', '-')}"
-        how = {"action": "store_true"} if field.annotation is bool else {}
-        parser.add_argument(option, help=field.description, default=None, **how)  # type: ignore[arg-type]
-    return read_order({name: value for name, value in vars(parser.parse_args(given)).items() if value})
+        parser.add_argument(option, help=field.description, default=None, **ACTIONS.get(field.annotation, {}))
+    arguments = vars(parser.parse_args(given)).items()
+    return read_order({name: value for name, value in arguments if value not in (None, "")})
 
 
 def follow(batches: Batches, batch_id: str) -> BatchAnswer:

@@ -86,6 +86,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         scaling=settings.scaling,
         batch_share=settings.batch_share,
         dollars_per_hour=settings.price_per_hour,
+        spot=settings.market == "spot",
     )
     request_ids = RequestIds(state, journal.shard)
     batches = make_batches(settings, clients, request_ids, wake_autoscaler.set, notices.tell)

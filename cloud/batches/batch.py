@@ -43,6 +43,8 @@ class Batch(BaseModel, frozen=True):
     """Dollars that it may cost, about."""
     requester_pays: bool = False
     """Whether the caller pays for the calls, as some buckets demand."""
+    spot: bool | None = None
+    """Whether the instances that are launched for it should be spot instances. None: MARKET decides."""
     created_at: datetime = Field(default_factory=now)
 
     @property

@@ -286,13 +286,17 @@ class Autoscaler:
     def _launch(self, run: Run, lease: Lease) -> None:
         """Starts stopped instances, and launches the rest of what is planned."""
         request_id = next(iter(run.observed.waiting.requests), "")
-        run.started = self.pool.start(
-            run.plan.launch, request_id, run.observed, lease.state, run.reasons, run.unserved_since
-        )
+        asks_for_spot = run.plan.spot and not self.fleet.plan.is_spot(None)
+        if not asks_for_spot:  # stopped instances are on-demand ones
+            run.started = self.pool.start(
+                run.plan.launch, request_id, run.observed, lease.state, run.reasons, run.unserved_since
+            )
         missing = run.plan.launch - len(run.started)
         try:
             if missing and lease.may_act():
-                run.launched = self.launcher.launch(missing, request_id, lease, run.unserved_since)
+                run.launched = self.launcher.launch(
+                    missing, request_id, lease, run.unserved_since, run.plan.spot
+                )
             elif missing:
                 run.reasons.append(TOO_LATE)
         except LaunchFailed as error:

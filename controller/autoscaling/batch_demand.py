@@ -39,9 +39,14 @@ class Means:
 
 @dataclass(frozen=True)
 class BatchDemand:
-    instances: int = 0
-    """How many instances batches call for."""
+    spot: tuple[bool | None, ...] = ()
+    """Of each instance that batches call for, whether it should be a spot instance. None: MARKET decides."""
     reasons: tuple[str, ...] = ()
+
+    @property
+    def instances(self) -> int:
+        """How many instances batches call for."""
+        return len(self.spot)
 
 
 def demand_of_batches(loads: Sequence[BatchLoad], means: Means) -> BatchDemand:
@@ -54,16 +59,18 @@ def demand_of_batches(loads: Sequence[BatchLoad], means: Means) -> BatchDemand:
     urgent = sorted((load for load in waiting if load.deadline is not None), key=end_of)
     limited = [load for load in waiting if load.deadline is None and load.budget_left is not None]
     others = [load for load in waiting if load.deadline is None and load.budget_left is None]
-    left, total, reasons = sorted(means.until_ready), 0, []
+    left, reasons = sorted(means.until_ready), []
+    spot: list[bool | None] = []
     for load in [*urgent, *limited]:
         count, reason = instances_for_one(load, left, means)
-        left, total = left[count:], total + count
+        left = left[count:]
+        spot += [load.spot] * count
         reasons.append(reason)
     if others:
-        count = instances_for_others(others, left, means)
-        total += count
-        reasons.append(f"{images_of(others)} left: {calls_for(count)}")
-    return BatchDemand(min(means.maximum, total), tuple(reasons))
+        count, wish = instances_for_others(others, left, means), spot_of(others)
+        spot += [wish] * count
+        reasons.append(f"{images_of(others)} left: {calls_for(count, wish)}")
+    return BatchDemand(tuple(spot[: means.maximum]), tuple(reasons))
 
 
 def instances_for_one(load: BatchLoad, there: Sequence[float], means: Means) -> tuple[int, str]:
@@ -75,7 +82,7 @@ def instances_for_one(load: BatchLoad, there: Sequence[float], means: Means) -> 
     if load.budget_left is not None and load.budget_left <= 0:
         return 0, f"{subject}, but its budget is used up"
     if means.images_per_second is None:
-        return 1, f"{subject}, and the speed of a worker is not known yet: {calls_for(1)}"
+        return 1, f"{subject}, and the speed of a worker is not known yet: {calls_for(1, load.spot)}"
     work = load.images / means.images_per_second
     count, at_most, misses = useful_instances(work, there, means), inf, ""
     if load.deadline is not None:
@@ -90,7 +97,7 @@ def instances_for_one(load: BatchLoad, there: Sequence[float], means: Means) -> 
         if load.deadline is not None and at_most < min(count, means.maximum):
             misses = ", which is all that the budget pays for, and too few to make it"
     count = int(min(count, at_most, means.maximum))
-    return count, f"{subject}: {calls_for(count)}{misses}"
+    return count, f"{subject}: {calls_for(count, load.spot)}{misses}"
 
 
 def instances_for_others(loads: Sequence[BatchLoad], there: Sequence[float], means: Means) -> int:
@@ -138,9 +145,21 @@ def end_of(load: BatchLoad) -> float:
 
 def images_of(loads: Sequence[BatchLoad]) -> str:
     number = some(sum(load.images for load in loads), "image", "images")
+    if any(load.listing for load in loads):
+        number = f"at least {number}"
     verb = "is" if sum(load.images for load in loads) == 1 else "are"
     return f"{number} of {'a batch' if len(loads) == 1 else f'{len(loads)} batches'} {verb}"
 
 
-def calls_for(count: int) -> str:
-    return f"that calls for {some(count, 'instance', 'instances')}"
+def spot_of(loads: Sequence[BatchLoad]) -> bool | None:
+    """Returns whether batches that share their instances should have spot instances. None: MARKET decides.
+
+    If one asks for on-demand instances, they have these.
+    """
+    wishes = [load.spot for load in loads if load.spot is not None]
+    return all(wishes) if wishes else None
+
+
+def calls_for(count: int, spot: bool | None) -> str:
+    market = {True: "spot ", False: "on-demand ", None: ""}[spot]
+    return f"that calls for {some(count, f'{market}instance', f'{market}instances')}"

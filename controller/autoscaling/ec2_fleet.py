@@ -62,7 +62,7 @@ class LaunchPlan:
     instance_types: Sequence[str]
     """The instance types in order of preference. If there is no capacity for one, the next is tried."""
     market: Literal["on-demand", "spot"]
-    """`spot` falls back to on-demand."""
+    """That of launches for which nobody asks for another. `spot` falls back to on-demand."""
     subnet_ids: Sequence[str]
     security_group_ids: Sequence[str]
     instance_profile: str
@@ -76,9 +76,16 @@ class LaunchPlan:
         """What changes whenever one of the parameters does."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
-    def choices(self) -> Iterator[tuple[str, str, str]]:
-        """Returns the combinations of market, instance type and subnet, the best first."""
-        markets = ["spot", "on-demand"] if self.market == "spot" else ["on-demand"]
+    def is_spot(self, wish: bool | None) -> bool:
+        """Returns whether spot instances are launched. Without a wish, the market of the plan decides."""
+        return self.market == "spot" if wish is None else wish
+
+    def choices(self, spot: bool | None = None) -> Iterator[tuple[str, str, str]]:
+        """Returns the combinations of market, instance type and subnet, the best first.
+
+        `spot` is whether spot instances are asked for, or None to let the market of the plan decide.
+        """
+        markets = ["spot", "on-demand"] if self.is_spot(spot) else ["on-demand"]
         return product(markets, self.instance_types, self.subnet_ids or [""])
 
     def arguments(self, market: str, instance_type: str, subnet_id: str) -> dict[str, Any]:
@@ -123,6 +130,7 @@ class Fleet:
         token: str,
         may_launch: Callable[[], bool] = lambda: True,
         walk: Walk | None = None,
+        spot: bool | None = None,
     ) -> list[str]:
         """Launches up to `count` instances with one call of RunInstances. Returns their ids.
 
@@ -133,7 +141,7 @@ class Fleet:
         if the quota of each choice is 0.
         """
         walk = walk or Walk()
-        choices = list(self.plan.choices())
+        choices = list(self.plan.choices(spot))
         walk.keep_within(len(choices))
         while True:
             market, instance_type, subnet_id = choices[walk.next]

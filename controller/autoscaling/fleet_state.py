@@ -94,6 +94,8 @@ class Launched(BaseModel):
     """Whether its worker has reported since then."""
     choice: int | None = None
     """The number of the choice of market, type and subnet that it was launched with, if it is known."""
+    spot: bool = False
+    """Whether a spot instance was asked for, and thus which walk went through the choices."""
 
 
 class Stopped(BaseModel):
@@ -125,10 +127,16 @@ class OpenBatches(BaseModel):
     """How many there are."""
     images_left: int = 0
     """The images of them that are listed and not answered."""
+    listing: bool = False
+    """Whether more images may be found."""
 
     @classmethod
     def of(cls, loads: Sequence[BatchLoad]) -> Self:
-        return cls(open=len(loads), images_left=sum(load.images for load in loads))
+        return cls(
+            open=len(loads),
+            images_left=sum(load.images for load in loads),
+            listing=any(load.listing for load in loads),
+        )
 
 
 class UnansweredLaunch(BaseModel):
@@ -136,6 +144,8 @@ class UnansweredLaunch(BaseModel):
     """The time of the last try."""
     count: int
     request_id: str
+    spot: bool | None = None
+    """Whether spot instances were asked for. None: MARKET decides."""
 
 
 def new_token() -> str:
@@ -166,6 +176,9 @@ class FleetState(BaseModel):
     failing_since: datetime | None = None
     """The time of the first of them."""
     walk: Walk = Field(default_factory=Walk)
+    """That of launches of on-demand instances."""
+    spot_walk: Walk = Field(default_factory=Walk)
+    """That of launches of spot instances."""
     cannot_launch: str = ""
     """Why waiting images are answered `failed` until the next try to launch, or "" to let them wait."""
     no_capacity: str = ""
@@ -220,6 +233,9 @@ class FleetState(BaseModel):
     def first_images_per_second(self) -> float | None:
         """The speed as soon as anything is known, which is enough for an estimate."""
         return self.ended_images / self.ended_busy_seconds if self.ended_busy_seconds > 0 else None
+
+    def walk_of(self, spot: bool) -> Walk:
+        return self.spot_walk if spot else self.walk
 
     def settle_launch(self) -> None:
         """Notes that what became of the last launch is known, so that the next one is another."""

@@ -104,8 +104,9 @@ class InstanceLedger:
                 if taken_by_aws and instance_id not in reported:  # EC2 had no capacity after all
                     state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
                     state.no_capacity = terminated[instance_id].reason
-                    if launched.choice == state.walk.next:
-                        state.walk.pass_by(hope=True)
+                    walk = state.walk_of(launched.spot)
+                    if launched.choice == walk.next:
+                        walk.pass_by(hope=True)
                 self._note_end(state, instance_id, launched.ending or taken_by_aws, reported)
             elif instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS:
                 last_seen = reported.get(instance_id, launched.at)  # it may be gone since long ago
@@ -163,6 +164,7 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
         ending=launched.ending,
         protected=launched.protected,
         request_id=launched.request_id,
+        spot=instance.market == "spot",
     )
 
 

@@ -6,6 +6,8 @@ that is not named here is taken for an outage of EC2, which passes.
 
 from cloud.errors import CloudError
 
+NO_SPOT_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
+"""The account has no service-linked role for spot instances, and the controller may not create it."""
 # Another choice of market, type and subnet may be had, or the same one later.
 NO_CAPACITY = {
     "InsufficientInstanceCapacity",
@@ -18,6 +20,7 @@ NO_CAPACITY = {
     "MaxSpotInstanceCountExceeded",
     "SpotMaxPriceTooLow",
     "Unsupported",
+    NO_SPOT_ROLE,
 }
 QUOTA_OF_NOTHING = "limit of 0 "  # in the message of VcpuLimitExceeded
 WRONG_SETTINGS = {

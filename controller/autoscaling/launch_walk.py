@@ -10,6 +10,8 @@ BEST_CHOICE_AGAIN_SECONDS = 600  # capacity comes back
 
 
 class Walk(BaseModel):
+    """That of launches of one market: those of spot instances come to on-demand instances at last."""
+
     next: int = 0
     """The number of the choice that the next launch tries first. The best one is 0."""
     began: datetime | None = None

@@ -11,6 +11,7 @@ from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
 from controller.autoscaling.fleet_state import FleetState, Launched, Lease, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
 from controller.autoscaling.launch_errors import setting_to_blame
+from controller.autoscaling.launch_walk import Walk
 
 log = logging.getLogger(__name__)
 
@@ -29,31 +30,50 @@ class Launcher:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
 
-    def launch(self, count: int, request_id: str, lease: Lease, sent_at: datetime | None = None) -> list[str]:
+    def launch(
+        self,
+        count: int,
+        request_id: str,
+        lease: Lease,
+        sent_at: datetime | None = None,
+        spot: bool | None = None,
+    ) -> list[str]:
         """Launches up to `count` instances for a request. Returns their ids.
 
-        `sent_at` is when the message was sent that waits for the first of them, if this is known. If EC2 may
-        have carried out an earlier launch whose answer was lost, that launch is repeated instead.
+        `sent_at` is when the message was sent that waits for the first of them, if this is known. `spot` is
+        whether spot instances are asked for, or None to let MARKET decide. If EC2 may have carried out an
+        earlier launch whose answer was lost, that launch is repeated instead.
         Raises LaunchFailed when EC2 refuses or does not answer.
         """
         state = lease.state
-        asked = next_launch(state, count, request_id)
+        asked = next_launch(state, count, request_id, spot)
+        is_spot = self.fleet.plan.is_spot(asked.spot)
+        walk = state.walk_of(is_spot)
         called_at = now()
         try:
             launched = self.fleet.launch(
-                asked.count, asked.request_id, state.launch_token, lambda: may_go_on(lease), state.walk
+                asked.count,
+                asked.request_id,
+                state.launch_token,
+                lambda: may_go_on(lease),
+                walk,
+                asked.spot,
             )
         except CloudError as error:
             metrics.LAUNCH_ERRORS.inc()
             log.warning("%s", error)
-            raise LaunchFailed(note_failure(state, asked, error)) from error
+            raise LaunchFailed(note_failure(state, asked, walk, error)) from error
         metrics.LAUNCHED.inc(len(launched))
         state.settle_launch()
         note_no_trouble(state)
         call = Call(sent_at=sent_at, called_at=called_at, answered_at=now())
         for instance_id in launched:
             new = Launched(
-                at=call.answered_at, request_id=asked.request_id, call=call, choice=state.walk.next
+                at=call.answered_at,
+                request_id=asked.request_id,
+                call=call,
+                choice=walk.next,
+                spot=is_spot,
             )
             state.launched.setdefault(instance_id, new)
         return launched
@@ -73,7 +93,7 @@ def may_go_on(lease: Lease) -> bool:
     return lease.may_act()
 
 
-def next_launch(state: FleetState, count: int, request_id: str) -> UnansweredLaunch:
+def next_launch(state: FleetState, count: int, request_id: str, spot: bool | None) -> UnansweredLaunch:
     """Returns the launch whose answer was lost, or else a new one.
 
     After LAUNCH_LAG_SECONDS, DescribeInstances shows what it has launched, so it need not be repeated.
@@ -82,17 +102,18 @@ def next_launch(state: FleetState, count: int, request_id: str) -> UnansweredLau
         return state.unanswered
     if state.unanswered:
         state.settle_launch()
-    state.walk.end_if_late()
-    return UnansweredLaunch(at=now(), count=count, request_id=request_id)
+    for walk in (state.walk, state.spot_walk):
+        walk.end_if_late()
+    return UnansweredLaunch(at=now(), count=count, request_id=request_id, spot=spot)
 
 
-def note_failure(state: FleetState, asked: UnansweredLaunch, error: CloudError) -> str:
+def note_failure(state: FleetState, asked: UnansweredLaunch, walk: Walk, error: CloudError) -> str:
     """Notes in the state what follows from a launch that failed. Returns the reason for any client."""
     if isinstance(error, NoCapacity):
         state.settle_launch()
         note_no_trouble(state)
         state.no_capacity = error.public
-        if not state.walk.next:  # all choices were tried; if not, the next run goes on with them
+        if not walk.next:  # all choices were tried; if not, the next run goes on with them
             state.no_launch_before = now() + timedelta(seconds=CAPACITY_AGAIN_SECONDS)
         return f"no capacity: {error.public}"
     if error.code == USED_TOKEN:

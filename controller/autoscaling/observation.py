@@ -52,6 +52,8 @@ class ObservedInstance:
     """Whether EC2 has refused to terminate it."""
     request_id: str = ""
     """The request that it was launched for."""
+    spot: bool = False
+    """Whether it is a spot instance."""
 
     @property
     def stays(self) -> bool:

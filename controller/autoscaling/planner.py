@@ -4,9 +4,11 @@ The autoscaler calls it with what it observes of the real fleet, and bench/simul
 a simulated one.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Literal
 
 from cloud.prices import INSTANCE_HOUR
@@ -51,6 +53,8 @@ class Policy:
     """Percent of the maximum that batches with neither deadline nor budget may call for."""
     dollars_per_hour: float = INSTANCE_HOUR
     """What one instance costs, for the budgets of batches."""
+    spot: bool = False
+    """Whether spot instances are launched unless a batch asks for others."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Plan:
     """The same, or the number that the rate of arrivals calls for, if it is greater."""
     launch: int = 0
     """The number of instances to launch."""
+    spot: bool | None = None
+    """Whether these should be spot instances, as a batch asks for. None: MARKET decides."""
     terminate: tuple[str, ...] = ()
     """The ids of the instances to terminate."""
     late: tuple[str, ...] = ()
@@ -100,7 +106,7 @@ def plan(observation: Observation, policy: Policy) -> Plan:
     if reason:
         found = Plan(fail=reason) if backlog else Plan(pause=reason, reasons=(reason,))
     elif by_rate:
-        found = scale_by_rate(observation, waiting, batches)
+        found = scale_by_rate(observation, waiting, batches, policy)
     elif not backlog and not batches.instances:
         found = scale_in(observation, policy)
     else:
@@ -223,8 +229,7 @@ def scale_out(
             f"{called} for {some(waiting, 'instance', 'instances')}: one for each"
             f" {policy.max_images_per_instance}, at most {policy.max_instances}"
         )
-    wanted = max(waiting, batches.instances)
-    count = instances_to_launch(wanted, len(observation.instances) + observation.unseen)
+    count, spot = missing_instances(observation, waiting, batches, policy)
     if count and (obstacle := launch_obstacle(observation)):
         reasons.append(obstacle)
         count = 0
@@ -234,7 +239,7 @@ def scale_out(
     if needless:
         number = some(len(needless), "instance", "instances")
         reasons.append(f"{number} more than the load has called for lately")
-    return Plan(launch=count, terminate=needless, reasons=tuple(reasons))
+    return Plan(launch=count, spot=spot, terminate=needless, reasons=tuple(reasons))
 
 
 def demand_by_rate(observation: Observation, policy: Policy) -> int:
@@ -254,7 +259,7 @@ def demand_by_rate(observation: Observation, policy: Policy) -> int:
     return min(policy.max_instances, instances_for_load(load))
 
 
-def scale_by_rate(observation: Observation, demand: int, batches: BatchDemand) -> Plan:
+def scale_by_rate(observation: Observation, demand: int, batches: BatchDemand, policy: Policy) -> Plan:
     """Launches what the demand calls for, or terminates what it has not called for while a boot takes.
 
     `demand` is that of arrivals and backlog. Without a backlog, only batches call for launches.
@@ -265,8 +270,7 @@ def scale_by_rate(observation: Observation, demand: int, batches: BatchDemand) -
         waits, arriving = some(backlog, "image waits", "images wait"), arriving_now(observation.arrivals)
         calls = f"that calls for {some(demand, 'instance', 'instances')}"
         reasons = [f"{waits}, and {arriving:.2g} arrive a second: {calls}"]
-    wanted = max(demand if backlog else 0, batches.instances)
-    count = instances_to_launch(wanted, len(instances) + observation.unseen)
+    count, spot = missing_instances(observation, demand if backlog else 0, batches, policy)
     if count and (obstacle := launch_obstacle(observation)):
         reasons.append(obstacle)
         count = 0
@@ -281,7 +285,30 @@ def scale_by_rate(observation: Observation, demand: int, batches: BatchDemand) -
         reasons.append(f"{number} not called for in the time that a boot takes")
     elif len(instances) > demand:
         reasons.append(f"{some(len(instances), 'instance stays', 'instances stay')} while that may pay")
-    return Plan(launch=count, terminate=needless, reasons=tuple(reasons))
+    return Plan(launch=count, spot=spot, terminate=needless, reasons=tuple(reasons))
+
+
+def missing_instances(
+    observation: Observation, waiting: int, batches: BatchDemand, policy: Policy
+) -> tuple[int, bool | None]:
+    """Returns how many instances to launch, and whether they should be spot instances. None: MARKET decides.
+
+    `waiting` instances are for requests, and those that batches call for beyond them are as these ask. The
+    instances that there are count first for what asks for their market. If instances of both markets are
+    missing, the next run launches the others.
+    """
+    instances, unseen = observation.instances, observation.unseen
+    wishes = [*[None] * waiting, *batches.spot[waiting:]]
+    there, missing = Counter(i.spot for i in instances), []
+    for wish in wishes:
+        spot = policy.spot if wish is None else wish
+        if there[spot]:
+            there[spot] -= 1
+        else:
+            missing.append((spot, wish))
+    missing = missing[unseen:][: instances_to_launch(len(wishes), len(instances) + unseen)]
+    alike = list(takewhile(lambda one: one[0] == missing[0][0], missing))
+    return len(alike), alike[0][1] if alike else None
 
 
 def launch_obstacle(observation: Observation) -> str:

@@ -53,7 +53,7 @@ class BatchAnswer(BaseModel):
     created_at: datetime
     finished_at: datetime | None
     images: int
-    """The images that are listed."""
+    """The images that are listed. While they are being listed, there are at least so many."""
     listed: bool
     """Whether that is all of them."""
     answered: int
@@ -67,6 +67,8 @@ class BatchAnswer(BaseModel):
     dollars: Dollars
     deadline: datetime | None
     budget: float | None
+    spot: bool | None
+    """Whether instances that are launched for it should be spot instances. None: MARKET decides."""
     failures: list[FailureCount]
     """By their codes. While it runs, `failures`, `labels` and `sample` are those of the newest results."""
     labels: list[LabelCount]
@@ -101,6 +103,7 @@ def describe(progress: Progress, findings: Findings, output_bucket: str) -> Batc
         dollars=Dollars(so_far=progress.dollars, expected=expected),
         deadline=batch.deadline,
         budget=batch.budget,
+        spot=batch.spot,
         failures=findings.failures,
         labels=findings.labels,
         sample=[

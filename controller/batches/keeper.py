@@ -116,6 +116,7 @@ class Keeper:
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
         self.hurry()
+        self.wake_autoscaler()  # it knows only now how many images there are
 
     def _keep(self, one: OpenRound) -> int:
         """Does what one batch needs. Returns the number of its result objects."""
@@ -125,6 +126,7 @@ class Keeper:
             if now() - one.since > FORGOTTEN_AFTER:  # it was never written what to do
                 self.store.close(one.batch_id, one.round)
             return 0
+        self.repair.note(progress)
         if progress.summary or one.round < progress.round:
             self._close(one.batch_id, one.round)
         elif progress.at_end:
@@ -153,7 +155,6 @@ class Keeper:
         )
         if put_once(self._summaries, summary_key(batch_id, progress.round), summary):
             self._close(batch_id, progress.round)  # otherwise another process does, or a later look
-        self.repair.forget(batch_id)
         watched.forget()
         self.wake_autoscaler()
         log.info("the batch is finished", extra={"batch_id": batch_id})
@@ -163,3 +164,4 @@ class Keeper:
         if summary := self._summaries.get(summary_key(batch_id, round)):
             self.tell(notice_of(batch_id, summary))
         self.store.close(batch_id, round)
+        self.repair.forget(batch_id)

@@ -15,3 +15,5 @@ class BatchLoad:
     """When it should be finished, in seconds since 1970, or None."""
     budget_left: float | None
     """The dollars that it may still cost, or None without a budget."""
+    spot: bool | None = None
+    """Whether instances that are launched for it should be spot instances. None: MARKET decides."""

@@ -65,4 +65,5 @@ def load_of(progress: Progress) -> BatchLoad:
         listing=progress.listed is None,
         deadline=batch.deadline.timestamp() if batch.deadline else None,
         budget_left=max(0.0, batch.budget - progress.dollars) if batch.budget is not None else None,
+        spot=batch.spot,
     )

@@ -56,6 +56,10 @@ class Order(BaseModel, extra="forbid"):
         None, gt=0, allow_inf_nan=False, description="Dollars that it may cost, about; then it stops."
     )
     requester_pays: bool = Field(False, description="Whether you pay for the calls of S3.")
+    spot: bool | None = Field(
+        None,
+        description="Whether spot instances are launched for it. Unless it is said, MARKET decides.",
+    )
 
     @field_validator("suffixes")
     @classmethod
@@ -85,6 +89,7 @@ RIGHT = {
     "deadline": 'it should be in the future, such as "in 30 minutes", "30m" or "2026-12-01T18:00Z"',
     "budget": 'it should be a number of dollars, such as 2 or "$2"',
     "requester_pays": "it should be true or false",
+    "spot": "it should be true or false",
 }
 
 

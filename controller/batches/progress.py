@@ -82,7 +82,7 @@ class Progress:
     manifest_at: datetime
     """When the newest manifest was written or, if there is none, when the batch was asked for."""
     images: int
-    """The images that are listed. While the listing goes on, those of full manifests."""
+    """The images that are listed. While the listing goes on, there are at least so many."""
     asked: int
     """The images of the later rounds together."""
     cancelled: str | None
@@ -132,7 +132,7 @@ class Progress:
     def expected_dollars(self) -> float | None:
         """What all listed images will cost, or None before the first answer."""
         done = sum(self.tally.rows.values())
-        return self.dollars * (self.images + self.asked) / done if done else None
+        return self.dollars * max(done, self.images + self.asked) / done if done else None
 
 
 def read_progress(
@@ -167,7 +167,9 @@ def read_progress(
         listed=listed,
         manifests=manifests,
         manifest_at=manifest_at,
-        images=listed.images if listed else MANIFEST_IMAGES * manifests,
+        images=listed.images
+        if listed
+        else MANIFEST_IMAGES * max(0, manifests - 1),  # the last may not be full
         asked=sum(one.images for one in rounds.values()),
         cancelled=store.cancelled(batch_id) if "cancelled" in notes else None,
         summary=summary,

@@ -1,4 +1,9 @@
-"""Sends the slices again of which nobody knows what became, so that a lost message does not hang a batch."""
+"""Sends the slices again of which nobody knows what became, so that a lost message does not hang a batch.
+
+The slices of a batch without a new row may only wait behind those of others. They are lost if the queue is
+empty, or if as many slices of any batches have ended since then as it had: SQS delivers messages about in the
+order in which they were sent. To send a slice that is not lost does no harm.
+"""
 
 import logging
 import time
@@ -24,6 +29,8 @@ class Quiet(NamedTuple):
     since: float
     empty: bool = False
     """Whether the queue was empty when it was counted last."""
+    turn: int | None = None
+    """How many slices will have ended when all have that were in the queue, or None before it is counted."""
 
 
 class Repair:
@@ -32,23 +39,40 @@ class Repair:
     ) -> None:
         self.store, self.queue, self.clock = store, queue, clock
         self._quiet: dict[str, Quiet] = {}
+        self._objects: dict[str, int] = {}
+        self._ended = 0
+        """The slices of any batches that have ended, as far as this process has seen that."""
 
     def forget(self, batch_id: str) -> None:
         self._quiet.pop(batch_id, None)
+        self._objects.pop(batch_id, None)
+
+    def note(self, progress: Progress) -> None:
+        """Notes how many slices of a batch have ended since the last time."""
+        batch_id, objects = progress.batch.batch_id, progress.tally.objects
+        self._ended += max(0, objects - self._objects.get(batch_id, objects))
+        self._objects[batch_id] = objects
 
     def look(self, watched: WatchedBatch, progress: Progress) -> None:
-        """Sends the slices of images without a row again, if the queue has been empty for long enough."""
+        """Sends the slices of images without a row again, if the batch has been quiet until they are lost."""
         batch_id, rows = progress.batch.batch_id, sum(progress.tally.rows.values())
         quiet = self._quiet.get(batch_id)
-        if quiet and quiet.rows == rows:
-            if self.clock() - quiet.since < QUIET_SECONDS:
-                return
-            if not self.queue.counts().backlog:
-                if not quiet.empty:  # the counts are approximate, so one alone says little
-                    self._quiet[batch_id] = quiet._replace(empty=True)
-                    return
-                self._send_missing(watched, progress)
-        self._quiet[batch_id] = Quiet(rows, self.clock())
+        if quiet is None or quiet.rows != rows:
+            self._quiet[batch_id] = Quiet(rows, self.clock())
+            return
+        if self.clock() - quiet.since < QUIET_SECONDS:
+            return
+        backlog = self.queue.counts().backlog
+        had_their_turn = quiet.turn is not None and self._ended >= quiet.turn
+        lost = had_their_turn if backlog else quiet.empty
+        if lost:
+            self._send_missing(watched, progress)
+            self._quiet[batch_id] = Quiet(rows, self.clock())
+        elif not backlog:  # the counts are approximate, so one alone says little
+            self._quiet[batch_id] = quiet._replace(empty=True)
+        else:
+            turn = self._ended + backlog
+            self._quiet[batch_id] = Quiet(rows, self.clock(), turn=min(turn, quiet.turn or turn))
 
     def _send_missing(self, watched: WatchedBatch, progress: Progress) -> None:
         batch_id, round = progress.batch.batch_id, progress.round

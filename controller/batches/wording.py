@@ -20,7 +20,8 @@ def message(progress: Progress) -> str:
         return progress.cancelled
     listed, source = progress.listed, progress.batch.source
     if listed is None:
-        return f"The images under {source} are being listed: {progress.images:,} so far."
+        so_far = f": at least {progress.images:,} so far" if progress.images else ""
+        return f"The images under {source} are being listed{so_far}."
     if listed.failure:
         before = f" {images(listed.images)} had been listed before." if listed.images else ""
         return listed.failure + before

@@ -6,6 +6,9 @@ from controller.autoscaling.wording import some
 from controller.batches.answer import BatchAnswer
 from controller.batches.findings import LabelCount
 
+MARKETS = {"": "As the fleet is set up", "true": "Spot instances", "false": "On-demand instances"}
+"""What a batch may ask for, in words, by the values of the form."""
+
 
 def headline(answer: BatchAnswer) -> str:
     images = some(answer.images, "image", "images")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.autoscaling.boots import Boot, medians
-from controller.autoscaling.fleet_state import Decision
+from controller.autoscaling.fleet_state import Decision, OpenBatches
 from controller.autoscaling.wording import some
 from controller.dashboard.bill import Bill, BillItem
 from controller.dashboard.fleet_view import FleetAnswer, InstanceView
@@ -39,9 +39,14 @@ def headline(answer: FleetAnswer) -> str:
     images = [some(backlog, "image waits", "images wait") if backlog else "Nothing waits"]
     if batches.open:
         left = some(batches.images_left, "image", "images")
-        images.append(f"{left} left of {some(batches.open, 'batch', 'batches')}")
+        images.append(f"{at_least(batches)}{left} left of {some(batches.open, 'batch', 'batches')}")
     nothing = "no instance up" if backlog or batches.open else "nothing runs"
     return f"{', '.join(images)}, {instances_up(answer) or nothing}"
+
+
+def at_least(batches: OpenBatches) -> str:
+    """Returns what is said before the number of images that are left."""
+    return "at least " if batches.listing else ""
 
 
 def instances_up(answer: FleetAnswer) -> str:
@@ -175,7 +180,9 @@ def as_text(answer: FleetAnswer) -> str:
         f"cost       {cost}",
     ]
     if (batches := answer.batches).open:
-        lines.insert(2, f"batches    {batches.open:,} open, {batches.images_left:,} images left")
+        lines.insert(
+            2, f"batches    {batches.open:,} open, {at_least(batches)}{batches.images_left:,} images left"
+        )
     for item in money.items:
         about = [item.name, amount(item), dollars(item.dollars), percent(item.share)]
         lines.append("           " + "  ".join(about))

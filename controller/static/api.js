@@ -47,10 +47,10 @@ function tellWhy(reply) {
   };
 }
 
-/** Fills the id of a new request, and the name of its first picture, into all forms that ask for them. */
-function carryOn({ request_id: id, images }) {
-  if (!id || !images?.length) return;
-  const known = { request_id: id, name: images[0].image_id.slice(id.length + 1) };
+/** Fills the id of a new request, with the name of its first picture, or of a batch into all forms that ask for it. */
+function carryOn({ request_id: id, images, batch_id }) {
+  const known = batch_id ? { batch_id } : {};
+  if (id && images?.length) Object.assign(known, { request_id: id, name: images[0].image_id.slice(id.length + 1) });
   for (const [name, value] of Object.entries(known)) {
     for (const field of document.querySelectorAll(`[data-in="path"][data-name="${name}"] input`)) {
       field.value = value;
@@ -59,31 +59,37 @@ function carryOn({ request_id: id, images }) {
   }
 }
 
-/** Returns the request of the form. Headers are [name, value], files are [field, File], and content is a File. */
+/**
+ * Returns the request of the form. Headers are [name, value], files are [field, File], content is a File, and json is
+ * text.
+ */
 function filledIn(form) {
   const asked = { method: form.dataset.method, path: form.dataset.path, headers: [], files: [] };
   const query = new URLSearchParams();
   for (const part of form.querySelectorAll(".parameter")) {
     const { in: where, name } = part.dataset;
-    const { value, files } = part.querySelector("input, select");
+    const { value, files } = part.querySelector("input, select, textarea");
     if (where === "files") asked.files = (files.length ? [...files] : [{ name: "cat.jpg" }]).map((file) => [name, file]);
     else if (where === "body") asked.content = files[0] ?? { name: "cat.jpg" };
     else if (value === "") continue;
+    else if (where === "json") asked.json = value;
     else if (where === "path") asked.path = asked.path.replace(`{${name}}`, encodeURIComponent(value));
     else if (where === "query") query.set(name, value);
     else asked.headers.push([name, value]);
   }
+  if (asked.json) asked.headers.push(["Content-Type", "application/json"]);
   if (query.size) asked.path += `?${query}`;
   return asked;
 }
 
-async function send({ method, path, headers, files, content }, reply, onAnswer) {
-  const body = files.length ? new FormData() : content;
+async function send({ method, path, headers, files, content, json }, reply, onAnswer) {
+  const body = files.length ? new FormData() : (content ?? json);
   for (const [name, file] of files) body.append(name, file);
   const answer = await fetch(path, { method, headers, body, cache: "no-store" });
   onAnswer();
   const head = document.createElement("pre");
   head.textContent = [`${answer.status} ${answer.statusText}`, ...[...answer.headers].map((h) => h.join(": "))].join("\n");
+  head.tabIndex = 0; // it may have to be scrolled
   reply.replaceChildren(head);
   const type = answer.headers.get("Content-Type") ?? "";
   if (type.startsWith("image/")) return reply.append(picture(await answer.blob()));
@@ -94,6 +100,10 @@ async function send({ method, path, headers, files, content }, reply, onAnswer) 
     const found = await answer.json();
     text.textContent = JSON.stringify(found, null, 2);
     carryOn(found);
+    return;
+  }
+  if (!/^text\/|json/.test(type)) {
+    text.textContent = `${(await answer.blob()).size} bytes that are no text.`;
     return;
   }
   const decoder = new TextDecoder();

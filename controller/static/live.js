@@ -1,6 +1,6 @@
 /**
- * Keeps a page up to date: fetches it again and again, and replaces the parts that have changed. It ends when
- * the page says that it is complete.
+ * Keeps a page up to date: fetches it again and again, and replaces the parts that have changed. The page says how
+ * many seconds lie in between. It ends when the page says that it is complete.
  */
 
 const LONGEST_PAUSE = 30000; // milliseconds
@@ -8,7 +8,7 @@ const PATIENCE = 15000; // the server needs some seconds to read a large fleet
 
 const ROOT = "[data-address]";
 const page = document.querySelector(ROOT);
-const { address, seconds, subject } = page.dataset;
+const { address, subject } = page.dataset;
 const problem = document.querySelector("#problem");
 const spoken = document.querySelector("#spoken");
 const pace = document.querySelector("#pace");
@@ -16,6 +16,7 @@ const parts = [...page.querySelectorAll("[data-live]")];
 const shown = new Map(parts.map((part) => [part, part.cloneNode(true)]));
 
 let complete = page.dataset.complete === "true";
+let seconds = page.dataset.seconds;
 let failures = 0;
 let timer;
 
@@ -40,6 +41,7 @@ function show(found) {
   const now = found.querySelector(ROOT).dataset;
   if (now.say !== page.dataset.say) spoken.textContent = page.dataset.say = now.say;
   complete = now.complete === "true";
+  seconds = now.seconds;
 }
 
 /** What had the focus is gone then, so the headline gets it. */
@@ -66,6 +68,7 @@ async function update() {
 }
 
 function goOn() {
+  clearTimeout(timer);
   pace.textContent = complete ? "" : `This page updates itself every ${seconds} seconds while it is visible.`;
   if (!complete) timer = setTimeout(update, Math.min(seconds * 1000 * 2 ** failures, LONGEST_PAUSE));
 }
@@ -77,6 +80,6 @@ function tell(error) {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && timer === undefined && !complete) update();
+  if (!document.hidden && !complete) update();
 });
 goOn();

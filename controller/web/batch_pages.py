@@ -54,6 +54,7 @@ def list_page(
         at=now(),
         suffixes=", ".join(DEFAULT_SUFFIXES),
         most_top_k=MOST_TOP_K,
+        markets=batch_text.MARKETS,
         text=batch_text,
         words=fleet_text,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from cloud.clients import Client, EC2Client
 from cloud.settings import ControllerSettings
 from controller.autoscaling.ec2_fleet import LaunchPlan
-from controller.autoscaling.launch_errors import WRONG_SETTINGS
+from controller.autoscaling.launch_errors import NO_SPOT_ROLE, WRONG_SETTINGS
 from deploy.doctor.findings import Finding, attempt, denied, ok, unknown, wrong
 
 WOULD_SUCCEED = "DryRunOperation"  # EC2's error code for a dry run of an allowed call
@@ -75,13 +75,25 @@ def find_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) ->
     return None
 
 
-def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str) -> Finding:
+def check_launches(ec2: EC2Client, plan: LaunchPlan, settings: ControllerSettings) -> Iterator[Finding]:
+    """Checks by dry runs that workers can be launched, in each market in which they may be."""
+    yield check_launch(ec2, plan, settings.worker_name)
+    if settings.batch_sources:  # a batch may ask for the other market
+        yield check_launch(ec2, plan, settings.worker_name, spot=not plan.is_spot(None))
+
+
+def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str, *, spot: bool | None = None) -> Finding:
     """Checks by a dry run that a worker can be launched."""
-    market, instance_type, subnet = next(plan.choices())
+    market, instance_type, subnet = next(plan.choices(spot))
     arguments = plan.arguments(market, instance_type, subnet)
     reply = attempt(ec2.run_instances, **launch(arguments, worker_name))
     if reply.code == WOULD_SUCCEED or not reply.code:
         return ok(f"launch: {instance_type}, {market}")
+    if reply.code == NO_SPOT_ROLE:
+        return wrong(
+            "this account has never had a spot instance, and this role may not prepare it for one",
+            "run `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com` once",
+        )
     if reply.denied:
         if "IamInstanceProfile" in arguments:
             without = {k: v for k, v in arguments.items() if k != "IamInstanceProfile"}

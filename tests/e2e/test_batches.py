@@ -45,3 +45,16 @@ def test_a_batch_has_a_row_for_each_image_and_leaves_no_instance(system: System,
     for name, (_, right) in PHOTOS.items():
         assert {rows[f"zoo/{name}/{n}.jpg"]["label"] for n in range(COPIES)} <= right
     eventually(lambda: not system.active(), 10)
+
+
+def test_a_batch_may_ask_for_spot_instances_whatever_market_says(system: System):
+    eventually(lambda: not system.active(), 60)
+    s3 = system.client("s3")
+    s3.put_object(Bucket="photos", Key="spotted/1.jpg", Body=next(iter(PHOTOS.values()))[0])
+    asked = requests.post(
+        f"{system.url}batches", json={"source": "s3://photos/spotted/", "spot": True}, timeout=10
+    )
+    place = system.url.rstrip("/") + asked.headers["Location"]
+    [instance] = eventually(system.active, 10)
+    assert instance["InstanceLifecycle"] == "spot"
+    eventually(lambda: requests.get(place, timeout=10).json()["complete"], 60, every=0.5)

@@ -153,8 +153,9 @@ class World:
                 lease.state.given_up.until -= ago
             if lease.state.unanswered:
                 lease.state.unanswered.at -= ago
-            if lease.state.walk.began:
-                lease.state.walk.began -= ago
+            for walk in (lease.state.walk, lease.state.spot_walk):
+                if walk.began:
+                    walk.began -= ago
             if lease.state.failing_since:
                 lease.state.failing_since -= ago
             for noted in (*lease.state.demand.sent, *lease.state.demand.called_for):

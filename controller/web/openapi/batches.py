@@ -43,6 +43,7 @@ FORM = {
         "deadline": {**FIELD["deadline"], "pattern": DURATION_PATTERN},
         "budget": {**FIELD["budget"], "pattern": r"^\$?[1-9][0-9]{0,5}$"},
         "requester_pays": {**FIELD["requester_pays"], "enum": ["true", "false"]},
+        "spot": {**FIELD["spot"], "enum": ["true", "false"]},
     },
     "required": ["source"],
     "additionalProperties": False,

@@ -26,6 +26,11 @@ def test_the_options_are_the_fields_of_the_post():
     assert (order.budget, order.requester_pays, order.limit) == (2.0, True, None)
 
 
+@pytest.mark.parametrize(("option", "spot"), [(["--spot"], True), (["--no-spot"], False), ([], None)])
+def test_a_batch_may_ask_for_spot_instances_or_for_none_of_them(option, spot):
+    assert read_arguments(["s3://lab-photos", *option]).spot is spot
+
+
 def test_a_wrong_option_is_explained():
     with pytest.raises(BadBatch, match="top_k is '99', but it should be a whole number from 1 to 20"):
         read_arguments(["s3://lab-photos", "--top-k", "99"])

@@ -308,6 +308,19 @@ def test_what_ec2_would_not_launch_is_told_with_the_setting_that_is_wrong(
     assert words in finding
 
 
+@pytest.mark.parametrize("sources", [(), ("s3://lab",)])
+def test_with_batches_both_markets_are_tried(aws, settings, plan, sources):
+    changed = settings.model_copy(update={"batch_sources": sources})
+    said = [finding.what for finding in fleet.check_launches(aws.ec2, plan, changed)]
+    assert [line.rpartition(", ")[2] for line in said] == ["on-demand", "spot"][: 1 + len(sources)]
+
+
+def test_an_account_that_cannot_have_spot_instances_yet_is_told_how(aws, settings, plan, deny):
+    deny(aws.ec2, "RunInstances", "AuthFailure.ServiceLinkedRoleCreationNotPermitted")
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name, spot=True))
+    assert "create-service-linked-role" in finding
+
+
 def test_a_launch_that_is_not_allowed_is_told(aws, settings, plan, deny):
     deny(aws.ec2, "RunInstances", "UnauthorizedOperation")
     [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name))

@@ -33,6 +33,13 @@ def test_a_controller_launches_workers_as_they_are_meant_to_be():
     assert may("controller", "ec2:CreateTags", f"{EC2}:instance/i-1", TAGS)
 
 
+def test_a_controller_may_launch_them_in_either_market():
+    for market in ("spot", "on-demand"):
+        assert may(
+            "controller", "ec2:RunInstances", f"{EC2}:instance/*", LAUNCH | {"ec2:InstanceMarketType": market}
+        )
+
+
 @pytest.mark.parametrize(
     "change",
     [

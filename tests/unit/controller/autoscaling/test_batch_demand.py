@@ -59,6 +59,37 @@ def test_instances_that_there_are_stay_until_little_is_left():
     assert instances(batch(10_000), until_ready=(0.0,) * 10) == 8, "the share"
 
 
+def test_each_batch_with_a_deadline_or_a_budget_asks_for_its_market():
+    loads = [
+        replace(batch(3000, seconds=200), spot=True),
+        replace(batch(1000, seconds=200), spot=False),
+        batch(1, budget=1.0),
+    ]
+    demand = demand_of_batches(loads, MEANS)
+    assert demand.spot == (True, True, True, False, None)
+    assert "that calls for 3 spot instances" in demand.reasons[0]
+    assert "that calls for 1 on-demand instance" in demand.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "wish"),
+    [
+        ([None, None], None),
+        ([None, True], True),
+        ([None, False], False),
+        ([True, True], True),
+        ([True, False], False),
+    ],
+)
+def test_batches_that_share_have_on_demand_instances_if_one_of_them_asks_for_these(wishes, wish):
+    loads = [replace(batch(1000), spot=one) for one in wishes]
+    assert demand_of_batches(loads, MEANS).spot == (wish, wish)
+
+
+def test_while_a_batch_is_listed_there_are_at_least_so_many_images():
+    assert why(replace(batch(2000), listing=True)).startswith("at least 2,000 images of a batch are left")
+
+
 def test_batches_with_neither_deadline_nor_budget_share():
     assert instances(batch(1000), batch(1000), batch(2000)) == 4
     assert instances(batch(100_000), batch(100_000)) == 8

@@ -64,6 +64,50 @@ def test_of_waiting_images_and_batches_whichever_calls_for_more_counts(policy):
 
 
 @both
+@pytest.mark.parametrize(
+    ("seen_of", "launch"),
+    [
+        ({}, (4, True)),
+        ({"counts": 1}, (1, None)),
+        ({"counts": 1, "on_demand": 1}, (3, True)),
+        ({"counts": 1, "spot": 4}, (0, None)),
+        ({"on_demand": 3}, (1, True)),
+        ({"unseen": 3}, (1, True)),
+        ({"counts": 1, "unseen": 1}, (3, True)),
+    ],
+)
+def test_a_batch_decides_the_market_of_the_instances_beyond_those_of_requests(policy, seen_of, launch):
+    fleet = there(seen_of.get("on_demand", 0)) + there(seen_of.get("spot", 0), spot=True)
+    counts, unseen = seen(seen_of.get("counts", 0)), seen_of.get("unseen", 0)
+    made = plan(observed(replace(LARGE, spot=True), counts=counts, instances=fleet, unseen=unseen), policy)
+    assert (made.launch, made.spot) == launch
+
+
+@both
+def test_an_instance_that_is_gone_is_replaced_by_one_of_its_market(policy):
+    spot, on_demand = (
+        BatchLoad(30_000, False, deadline=5000.0, budget_left=None, spot=wish) for wish in (True, False)
+    )
+    made = plan(observed(spot, on_demand), policy)
+    assert (made.launch, made.spot) == (1, True)
+    left = plan(observed(spot, on_demand, instances=there(1)), policy)
+    assert (left.launch, left.spot) == (1, True)
+    left = plan(observed(spot, on_demand, instances=there(1, spot=True)), policy)
+    assert (left.launch, left.spot) == (1, False)
+
+
+@both
+def test_where_market_is_spot_a_batch_may_ask_for_on_demand_instances(policy):
+    of_spot = replace(policy, spot=True)
+    made = plan(observed(replace(LARGE, spot=False), counts=seen(1)), of_spot)
+    assert (made.launch, made.spot) == (1, None)
+    made = plan(observed(replace(LARGE, spot=False), counts=seen(1), instances=there(1, spot=True)), of_spot)
+    assert (made.launch, made.spot) == (3, False)
+    made = plan(observed(replace(LARGE, spot=True), counts=seen(1)), of_spot)
+    assert made.launch == 4, "they are of one market, so one launch has them all"
+
+
+@both
 def test_a_batch_keeps_what_it_calls_for_however_quiet_the_queue_is(policy):
     made = plan(observed(LARGE, running=4, quiet=True), policy)
     assert (made.launch, made.terminate) == (0, ())

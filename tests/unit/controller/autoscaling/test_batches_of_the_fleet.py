@@ -139,10 +139,67 @@ def test_without_capacity_a_batch_waits_for_the_next_try(world, controller, aws,
     assert world.shared.peek().given_up is None
 
 
+def markets(world) -> list[str]:
+    return sorted(i.market for i in world.fleet.instances() if i.active)
+
+
+def test_a_batch_has_the_market_that_it_asks_for_and_requests_have_their_own(world, controller):
+    speed_is(world, 10.0)
+    controller.batches = [replace(LARGE, spot=True)]
+    world.ask(1)
+    for _ in range(3):
+        world.reconcile()
+    assert markets(world) == ["on-demand", "spot", "spot", "spot"]
+    gone = next(i.instance_id for i in world.fleet.instances() if i.market == "spot")
+    world.fleet.terminate([gone])
+    for _ in range(2):
+        world.reconcile()
+    assert markets(world) == ["on-demand", "spot", "spot", "spot"]
+
+
+def test_without_spot_capacity_a_batch_has_on_demand_instances(world, controller, aws, on_call):
+    """An account that has no role for spot instances counts as one without capacity: requests go on."""
+    asked = []
+
+    def refuse_spot(params):
+        asked.append(bool(params.get("InstanceMarketOptions")))
+        if asked[-1]:
+            raise refusal("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "RunInstances")
+
+    on_call(aws.ec2, "RunInstances", refuse_spot)
+    controller.batches = [replace(LARGE, spot=True)]
+    world.reconcile()
+    assert (asked, markets(world)) == ([True, False], ["on-demand"])
+    state = world.shared.peek()
+    assert (state.walk.next, state.spot_walk.next, state.cannot_launch) == (0, 1, "")
+    world.ask(50)
+    world.reconcile()
+    assert asked == [True, False, False]
+    assert set(markets(world)) == {"on-demand"}
+
+
+def test_a_launch_whose_answer_was_lost_is_repeated_in_its_market(world, controller, aws, on_call):
+    asked = []
+
+    def lose_the_first(params):
+        asked.append((bool(params.get("InstanceMarketOptions")), params["ClientToken"]))
+        if len(asked) == 1:
+            raise refusal("InternalError", "RunInstances")
+
+    on_call(aws.ec2, "RunInstances", lose_the_first)
+    controller.batches = [replace(LARGE, spot=True)]
+    world.reconcile()
+    controller.batches = [LARGE]
+    world.pass_seconds(10)
+    world.reconcile()
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+
+
 def test_the_state_tells_how_much_of_the_batches_is_left(world, controller):
     controller.batches = [replace(LARGE, images=700), replace(LARGE, images=0, listing=True)]
     world.reconcile()
-    assert world.shared.peek().batches == OpenBatches(open=2, images_left=700)
+    assert world.shared.peek().batches == OpenBatches(open=2, images_left=700, listing=True)
     controller.batches = []
     world.reconcile()
     assert world.shared.peek().batches == OpenBatches()

@@ -14,6 +14,7 @@ from controller.autoscaling.fleet_state import LEASE_SECONDS, UnansweredLaunch
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.warm_pool import LONGEST_STOPPED
+from controller.batches.load import BatchLoad
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
 from tests.support.world import MAXIMUM, PER_INSTANCE, SILENT_AFTER, World
@@ -135,6 +136,14 @@ def test_only_on_demand_instances_are_stopped(aws, world, burst):
     burst(world)
     world.reconcile()
     assert len(ids(world, "terminated")) == 1
+
+
+@pytest.mark.parametrize("spot", [True, None])
+def test_a_batch_that_asks_for_spot_instances_leaves_stopped_ones_to_requests(world, stopped, spot):
+    world.controllers[0].batches = [BatchLoad(10, False, None, None, spot=spot)]
+    world.reconcile()
+    assert (stopped in world.active) == (not spot)
+    assert [i.market for i in world.fleet.instances() if i.active] == ["spot" if spot else "on-demand"]
 
 
 def test_an_instance_whose_worker_was_never_ready_is_terminated(world, burst):

@@ -14,7 +14,7 @@ from controller.batches.repair import QUIET_SECONDS
 from controller.batches.retry import retry
 from controller.batches.watch import Watch
 from controller.image_requests.errors import InvalidState
-from tests.support.batch_work import BATCH, batch_of, failure, photos, positions, slices_in, work_off
+from tests.support.batch_work import BATCH, batch_of, failure, photos, positions, slices_in, work_off, work_on
 from tests.support.clocks import Clock
 from tests.support.threads import join_threads
 
@@ -166,6 +166,33 @@ def test_nothing_is_sent_again_while_slices_wait_in_the_queue(store, slices, kee
     assert len(slices_in(slices)) == 1
 
 
+def test_a_lost_message_is_sent_again_though_another_batch_keeps_the_queue_busy(
+    store, slices, keeper, begin, clock
+):
+    begin("small/1.jpg", prefix="small/")
+    (lost,) = slices_in(slices)
+    begin(*[f"large/{n:02}.jpg" for n in range(80)], prefix="large/", batch_id="f" * 32)
+    *first, later, last = slices_in(slices)
+
+    def sent_again(ended, wait):
+        """Whether the slice is sent in a minute in which others end, while others wait."""
+        slices_in(slices)
+        slices.send(part.model_dump_json() for part in wait)
+        for part in ended:
+            work_on(store, part)
+        keeper.look()
+        clock.now += QUIET_SECONDS
+        keeper.look()
+        return lost in slices_in(slices)
+
+    keeper.look()
+    assert not sent_again([], first), "it may be behind the six that wait"
+    assert not sent_again(first[:4], [*first[4:], later])
+    assert not sent_again([], [*first[4:], later, last]), "those that came meanwhile are behind it"
+    assert sent_again(first[4:], [later, last])
+    assert not sent_again([later], [last]), "it is not sent again at once"
+
+
 def test_at_its_budget_a_batch_stops(store, slices, keeper, begin):
     begin(*[f"{n:02}.jpg" for n in range(25)], budget=1.0)
     first = slices_in(slices)[0]
@@ -288,6 +315,17 @@ def test_the_fleet_is_told_what_is_left(store, slices, keeper, begin):
     (load,) = keeper.loads.get()
     assert load == BatchLoad(15, False, deadline.timestamp(), load.budget_left)
     assert load.budget_left == pytest.approx(99, abs=0.01)
+
+
+def test_the_fleet_is_woken_once_the_listing_knows_how_many_images_there_are(store, keeper, aws):
+    photos(aws.s3, "1.jpg")
+    woken, batch = [], batch_of()
+    keeper.wake_autoscaler = lambda: woken.append([load.images for load in keeper.loads.get()])
+    store.put(batch)
+    assert [load.images for load in keeper.loads.get()] == [0]
+    keeper.list(batch)
+    join_threads("list-batch")
+    assert woken == [[1]]
 
 
 def test_the_fleet_is_told_without_a_call_while_the_keeper_looks_anyway(

@@ -3,14 +3,24 @@ from datetime import timedelta
 import pytest
 
 from bench.large_batch import AT
-from cloud.batches.batch import Listed
+from cloud.batches.batch import Listed, Manifest
 from cloud.batches.slice import Slice
 from cloud.batches.store import Result
 from cloud.clock import now
 from cloud.failure_code import FailureCode
 from controller.batches.missing import Answered
 from controller.batches.progress import NEWEST, Tally, cost, last_round, read_progress
-from tests.support.batch_work import BATCH, batch_of, failure, photos, slices_in, work_off, work_on
+from tests.support.batch_work import (
+    BATCH,
+    batch_of,
+    failure,
+    listed_images,
+    photos,
+    slices_in,
+    tabby,
+    work_off,
+    work_on,
+)
 
 MINUTE = timedelta(minutes=1)
 
@@ -70,14 +80,25 @@ def read(store, batch, before=None):
     return read_progress(store, batch, Answered(store), 0.1, before)
 
 
-def test_while_it_is_listed_the_images_are_those_of_the_manifests(store, aws, slices, lister):
+def test_while_it_is_listed_the_images_are_those_of_the_manifests_but_the_last(store, aws, slices, lister):
+    """The last one may not be full."""
     batch = batch_of()
     assert (read(store, batch).images, read(store, batch).listed) == (0, None)
-    photos(aws.s3, "1.jpg")
-    lister.list(batch)
+    images = listed_images("1.jpg")
+    store.put_manifest(BATCH, 0, Manifest(images=images))
+    store.put_rows(Slice.of(BATCH, 0, [0]), [tabby(0, "1.jpg")], 1.0)
     progress = read(store, batch)
+    assert (progress.images, progress.waiting, progress.answered, progress.manifests) == (0, 0, 0, 1)
+    assert progress.expected_dollars == progress.dollars
+    store.put_manifest(BATCH, 1, Manifest(images=images))
+    assert read(store, batch).images == 1000
+
+
+def test_once_it_is_listed_all_images_are_known(store, aws, slices, lister):
+    photos(aws.s3, "1.jpg")
+    lister.list(batch_of())
+    progress = read(store, batch_of())
     assert (progress.images, progress.waiting, progress.seconds_left) == (1, 1, None)
-    assert progress.manifests == 1
 
 
 def test_the_time_left_follows_from_the_last_minute(store, aws, slices, lister, on_reply):

@@ -94,11 +94,15 @@ def test_the_queue_and_the_policy_are_shown(view, queue):
 def test_what_is_left_of_batches_is_shown(view, shared):
     assert view.read().batches == OpenBatches()
     with shared.hold(0) as lease:
-        lease.state.batches = OpenBatches(open=2, images_left=1200)
+        lease.state.batches = OpenBatches(open=2, images_left=1200, listing=True)
     shown = view.read()
-    assert shown.model_dump(mode="json")["batches"] == {"open": 2, "images_left": 1200}
-    assert headline(shown) == "Nothing waits, 1,200 images left of 2 batches, no instance up"
-    assert "batches    2 open, 1,200 images left" in as_text(shown).splitlines()
+    assert shown.model_dump(mode="json")["batches"] == {
+        "open": 2,
+        "images_left": 1200,
+        "listing": True,
+    }
+    assert headline(shown) == "Nothing waits, at least 1,200 images left of 2 batches, no instance up"
+    assert "batches    2 open, at least 1,200 images left" in as_text(shown).splitlines()
 
 
 def test_each_instance_is_shown_with_what_it_did_and_for_whom(view, fleet, report):

@@ -5,11 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from cloud.batches.batch import Manifest
 from cloud.batches.store import queue_name
 from cloud.failure_code import FailureCode
 from cloud.provision import make_queue
 from controller.app import create_app
-from tests.support.batch_work import SOURCE, failure, photos, slices_in, tabby, work_off, work_on
+from tests.support.batch_work import (
+    SOURCE,
+    batch_of,
+    failure,
+    listed_images,
+    photos,
+    slices_in,
+    tabby,
+    work_off,
+    work_on,
+)
 from tests.support.page import HTML, Page
 from tests.support.threads import join_threads
 
@@ -101,6 +112,33 @@ def test_the_form_leads_to_the_page_of_the_batch(client, listed):
     assert (progress["value"], progress["max"]) == ("0", "4")
 
 
+@pytest.mark.parametrize(
+    ("typed", "spot", "said"),
+    [("true", True, "Spot instances"), ("false", False, "On-demand instances"), ("", None, None)],
+)
+def test_the_form_asks_for_a_market_if_one_is_chosen(client, send, typed, spot, said):
+    assert [option["value"] for option in get(client).all("option")][-3:] == ["", "true", "false"]
+    address = send(source=ALLOWED, spot=typed).headers["Location"]
+    assert client.get(address).json["spot"] is spot
+    text = get(client, address).text
+    assert f"Launched for it {said}" in text if said else "Launched for it" not in text
+    refused = Page(send(source="lab", spot=typed).text)
+    assert [option["value"] for option in refused.all("option", selected=None)] == [typed]
+
+
+def test_while_a_batch_is_listed_its_page_does_not_guess_how_many_images_there_are(client, services, look):
+    batches = services.batches
+    batch = batch_of(batch_id=batches.ids.new(), source=ALLOWED)
+    batches.store.put(batch)
+    for number, images, said in [(0, "0", ""), (1, "1,000", ": at least 1,000 so far")]:
+        batches.store.put_manifest(batch.batch_id, number, Manifest(images=listed_images("cats/1.jpg")))
+        look()
+        page = get(client, f"/batches/{batch.batch_id}")
+        assert f"Listing the images The images under {ALLOWED} are being listed{said}. As of" in page.text
+        assert ("max" in page.one("progress")) == bool(said)
+        assert f"listing 0 of at least {images} " in get(client).text
+
+
 def test_while_it_runs_the_page_shows_the_newest_results(client, services, listed, look):
     part, *_ = slices_in(services.batches.queue)
     work_on(services.batches.store, part.with_only([0, 1, 2]), of_number(tabby, failure(FailureCode.BROKEN)))
@@ -163,6 +201,19 @@ def test_only_while_a_batch_goes_on_its_page_loads_itself_again(client, listed, 
     assert "refresh" not in html
     assert 'data-complete="true"' in html
     assert "live.js" not in html
+
+
+def test_the_page_of_a_finished_batch_looks_for_a_retry_that_is_made_elsewhere(client, listed, finish):
+    finish(failure(FailureCode.GAVE_UP))
+    html = client.get(listed, headers=HTML).text
+    assert "live.js" in html
+    assert "refresh" not in html
+    board = Page(html).one("div", **{"class": "board"})
+    assert (board["data-complete"], board["data-seconds"]) == ("false", "30")
+    assert client.post(f"{listed}/retry").status_code == 202
+    page = get(client, listed)
+    assert page.one("div", **{"class": "board"})["data-seconds"] == "2"
+    assert page.one("dl", **{"data-live": "facts"})
 
 
 def test_a_batch_is_cancelled_after_a_second_look(client, listed, look):

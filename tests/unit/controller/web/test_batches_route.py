@@ -122,6 +122,7 @@ def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, other
         ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be in the future"),
         ({"deadline": f"in {'9' * 99} days"}, "deadline is 'in 9999"),
         ({"deadline": "2020-01-01T00:00Z"}, "deadline is '2020-01-01T00:00Z', but"),
+        ({"spot": "maybe"}, "spot is 'maybe', but it should be true or false."),
         ({"colour": "red"}, "'colour' is no field of a batch; there are source, name,"),
     ],
 )

@@ -97,6 +97,8 @@ def test_the_page_says_how_many_images_are_left_of_batches_while_one_is_open(cli
     assert "Images left of batches" not in page(client).text
     view.shown = answer(batches=OpenBatches(open=1, images_left=1200))
     assert "Images left of batches 1,200" in page(client).text
+    view.shown = answer(batches=OpenBatches(open=1, images_left=1000, listing=True))
+    assert "Images left of batches at least 1,000" in page(client).text
 
 
 def test_the_page_says_what_there_is(client, view):

@@ -8,11 +8,13 @@ from openapi_spec_validator import validate
 
 from cloud.tokens import ApiToken
 from controller.app import create_app
+from controller.batches.order import Order
 from controller.web.authentication import KnownTokens
 from controller.web.dependencies import Dependencies
 from controller.web.openapi.document import document
 from controller.web.openapi.operations import OPERATIONS
 from controller.web.token_guard import OPEN
+from tests.support.page import Page
 
 TOKEN = ApiToken("ci", "ci-0123456789abcdef")
 
@@ -83,6 +85,19 @@ def test_it_is_served_as_a_document_and_as_a_page():
     assert "upload_classify" in contents
     assert "sign_in" not in page
     assert not re.search(r"<script(?![^>]*src=)|style=|onclick", page), "the policy would not let them run"
+
+
+def test_batches_can_be_tried_where_there_are_some():
+    app = made()
+    assert "batches_ask" not in app.test_client().get("/api").text
+    app.jinja_env.globals["settings"].batch_sources = ("s3://lab/",)
+    page = Page(app.test_client().get("/api").text)
+    assert page.one("section", id="batches_ask")
+    assert page.one("textarea", id="batches_ask-body")
+    assert '"source": "s3://lab/"' in page.text
+    assert "curl -H 'Content-Type: application/json' -d '{" in page.text
+    for field in Order.model_fields:
+        assert f"{field} " in page.text
 
 
 def test_the_page_shows_the_token_in_its_commands_only_where_one_is_needed():
