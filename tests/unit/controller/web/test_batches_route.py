@@ -310,7 +310,7 @@ def test_without_pyarrow_the_other_forms_are_named(ask, client, monkeypatch):
 
 def test_an_unknown_form_is_refused(ask, client):
     reply = client.get(f"{url_of(ask())}?format=xml")
-    assert "json or csv or jsonl or parquet" in message(reply)
+    assert "json, csv, jsonl or parquet" in message(reply)
 
 
 def test_a_batch_can_be_cancelled_once(ask, client, finish, aws, batch_queue):
