@@ -178,3 +178,13 @@ def test_an_address_that_could_be_a_file_name_exists_only_for_put(client, method
     response = client.open("/nowhere", method=method)
     assert response.status_code == 404
     assert response.json["error"]["message"] == "There is nothing at /nowhere."
+
+
+@pytest.mark.parametrize(
+    ("address", "elsewhere"),
+    [("/fleet/", ", but at /fleet"), ("/requests/x/", ", but at /requests/x"), ("/nowhere/", "")],
+)
+def test_an_address_with_a_slash_too_many_gets_the_one_without(client, address, elsewhere):
+    response = client.get(address)
+    assert response.status_code == 404
+    assert response.json["error"]["message"] == f"There is nothing at {address}{elsewhere}."
