@@ -23,13 +23,44 @@ ModelName = Literal[
     "wide_resnet101_2",
     "efficientnet_lite0",
 ]
-BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
-QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
-ListedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+$")]
-NamePart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
-SourceUrl = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
+IN_WORDS: dict[str, str] = {}
+"""What a setting should be, by the pattern that it should match."""
+
+
+def like(pattern: str, words: str) -> StringConstraints:
+    """Returns the constraint that a text matches `pattern`, which `words` explain to people."""
+    IN_WORDS[pattern] = words
+    return StringConstraints(pattern=pattern)
+
+
+BucketName = Annotated[
+    str,
+    like(
+        r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        "the name of a bucket: 3 to 63 small letters, digits, dots and hyphens",
+    ),
+]
+QueueName = Annotated[
+    str,
+    like(
+        r"^[A-Za-z0-9_-]{1,80}$",
+        "the name of a standard queue: 1 to 80 letters, digits, hyphens and underscores",
+    ),
+]
+AmiId = Annotated[str, like(r"^(ami-[0-9a-f]+)?$", "the id of an AMI, such as ami-0123456789abcdef0")]
+ListedName = Annotated[str, like(r"^[A-Za-z0-9.-]+$", "a name of letters, digits, dots and hyphens")]
+NamePart = Annotated[
+    str, like(r"^[A-Za-z0-9._-]{1,100}$", "1 to 100 letters, digits, dots, hyphens and underscores")
+]
+SourceUrl = Annotated[
+    str, like(r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$", "s3://bucket or s3://bucket/prefix")
+]
 TopicArn = Annotated[
-    str, StringConstraints(pattern=r"^(arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?$")
+    str,
+    like(
+        r"^(arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?$",
+        "the ARN of a standard topic, such as arn:aws:sns:us-east-1:123456789012:done",
+    ),
 ]
 
 LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost|\[::1\])(:\d+)?")
@@ -85,9 +116,8 @@ class WorkerSettings(BaseSettings):
     request_queue: QueueName = Field(
         "image-requests", description="SQS queue of image-ids; `-dead` is appended for its dead-letter queue"
     )
-    ami_id: str = Field(
+    ami_id: AmiId = Field(
         "",
-        pattern=r"^(ami-[0-9a-f]+)?$",
         description="AMI that the workers are launched from; the controller needs it",
     )
     model: ModelName = Field("resnet18", description="a ResNet of torchvision (or `efficientnet_lite0`)")
@@ -300,7 +330,19 @@ def explain(cls: type[BaseSettings], item: Any) -> str:
     name = str(item["loc"][0]).lower()
     if item["type"] == "missing":
         return f"{describe(cls, name)} is not set"
-    reason = item["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("Value error, ")
+    reason = what_is_right(item)
     if cls.model_fields[name].annotation is SecretStr:
         return f"{describe(cls, name)} is refused: {reason}"
     return f"{describe(cls, name)} is {item['input']!r}, but it {reason}"
+
+
+def what_is_right(item: Any) -> str:
+    """Returns the end of a sentence about `item`, such as "should be a whole number"."""
+    match item["type"]:
+        case "int_parsing":
+            return "should be a whole number"
+        case "float_parsing":
+            return "should be a number"
+        case "string_pattern_mismatch":
+            return f"should be {IN_WORDS[item['ctx']['pattern']]}"
+    return str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")

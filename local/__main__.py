@@ -67,6 +67,8 @@ def main() -> int:
 
 def run(stop: Event) -> None:
     port, cloud_port = port_from("PORT", 8000), port_from("CLOUD_PORT", 4566)
+    if port == cloud_port:
+        raise CannotStart(f"PORT and CLOUD_PORT are both {port}, but each needs a port of its own")
     where = listening()
     key = AccessKey.new()
     os.environ.update(local_environment(cloud_port, key, where))
@@ -288,17 +290,20 @@ def announce(
     page: str, restricted: bool, endpoint: str, logs: Path, aws_env: Path, sources: Sequence[str]
 ) -> None:
     token = '-H "Authorization: Bearer $TOKEN" ' if restricted else ""
+    access = f". {aws_env.relative_to(HERE)}"
     batches = ""
     if sources:
-        ask = f"""curl {token}--json '{{"source": "{sources[0]}"}}' {page}batches"""
-        batches = f"  a batch      aws s3 sync FOLDER {sources[0]}; {ask}\n"
+        batches = f"""\
+  a batch      ({access}; aws s3 sync FOLDER {sources[0]})
+               curl {token}-d source={sources[0]} {page}batches
+"""
     print(
         f"""
   The image classifier is running. Ctrl-C stops it.
 
   page         {page}
   with curl    curl {token}-F image_file=@deploy/cat.jpg {page}
-  local AWS    {endpoint}  (S3, SQS, EC2); for the AWS CLI: . {aws_env.relative_to(HERE)}
+  local AWS    {endpoint}  (S3, SQS, EC2); for the AWS CLI: {access}
 {batches}  logs         {logs}
 """,
         flush=True,

@@ -4,7 +4,9 @@ RunInstances launches as many instances as possible, up to MaxCount (moto: MinCo
 once per client token (moto: each time), uses everything in a launch template, and gives each instance the
 instance profile (moto: only the first). StopInstances and StartInstances refuse instances in a state in which
 they cannot be stopped or started, StopInstances also spot instances, and StartInstances needs capacity.
-GetConsoleOutput returns what the instance has printed.
+GetConsoleOutput returns what the instance has printed. DeleteLaunchTemplate says that an id
+is unknown (moto: that a name is), from which Terraform learns, when it repeats the call, that the first one
+succeeded.
 
 Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html,
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StopInstances.html,
@@ -24,6 +26,7 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError, OperationNotPermitted4
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instances import Instance, InstanceState, Reservation
+from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
 from werkzeug.exceptions import HTTPException
 
@@ -185,6 +188,11 @@ class LocalEC2(EC2Backend):
         for instance in stopped:
             self.instances.start(instance)
         return found
+
+    def delete_launch_template(self, name: str, tid: str | None) -> LaunchTemplate:
+        if tid and not name:
+            self.get_launch_template(tid)
+        return super().delete_launch_template(name, tid)
 
     def _with_state(self, instance_ids: list[str]) -> Changes:
         return [

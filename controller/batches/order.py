@@ -86,7 +86,7 @@ RIGHT = {
     "suffixes": 'it should be a list such as [".jpg", ".png"]',
     "limit": "it should be a whole number from 1",
     "top_k": f"it should be a whole number from 1 to {MOST_TOP_K}",
-    "deadline": 'it should be in the future, such as "in 30 minutes", "30m" or "2026-12-01T18:00Z"',
+    "deadline": 'it should be a time to come, such as "in 30 minutes", "30m" or "2026-12-01T18:00Z"',
     "budget": 'it should be a number of dollars, such as 2 or "$2"',
     "requester_pays": "it should be true or false",
     "spot": "it should be true or false",
@@ -112,7 +112,7 @@ def read_form(given: Mapping[str, Sequence[str]]) -> Order:
 def explain(item: Any) -> str:
     name = str(item["loc"][0])
     if name not in RIGHT:
-        return f"{name[:50]!r} is no field of a batch; there are {', '.join(RIGHT)}."
+        return f"{name[:50]!r} is not a field of a batch; its fields are {', '.join(RIGHT)}."
     if item["type"] == "missing":
         return f"{name} is missing: {RIGHT[name]}."
     return f"{name} is {str(item['input'])[:100]!r}, but {RIGHT[name]}."

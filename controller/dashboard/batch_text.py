@@ -19,7 +19,7 @@ def headline(answer: BatchAnswer) -> str:
         return f"Cancelled: {of_all}" if answer.status == "cancelled" else of_all
     if answer.status == "listing":
         return "Listing the images"
-    return f"{percent(answer)} % of {images} answered"
+    return f"{percent(answer)}% of {images} answered"
 
 
 def percent(answer: BatchAnswer) -> int:
@@ -31,7 +31,7 @@ def said(answer: BatchAnswer) -> str:
     """Returns what a screen reader says of a batch when it changes: the headline, in steps of 10 %."""
     if answer.status != "running":
         return headline(answer)
-    return f"{percent(answer) // 10 * 10} % answered"
+    return f"{percent(answer) // 10 * 10}% answered"
 
 
 def may_be_tried_again(answer: BatchAnswer) -> int:

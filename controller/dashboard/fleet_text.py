@@ -148,7 +148,7 @@ def image_count(money: Bill) -> str:
 
 def percent(share: float | None) -> str:
     """Returns a share in percent, or a dash if it is not known."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return "–" if share is None else f"{100 * share:.1f}%"
 
 
 def clock(at: datetime, today: datetime) -> str:

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 
 from cloud.buckets import OutputBucket
 from cloud.clients import S3Client
-from cloud.errors import CloudError
+from cloud.errors import CloudError, NotFound
 from cloud.image_id import ImageId
 from cloud.model_version import model_choice
 from cloud.prediction import Prediction
@@ -49,12 +49,29 @@ class Deduplication:
             return None
 
     def find(self, uploads: Sequence[Upload]) -> list[Prediction]:
-        """Returns a prediction for each image whose bytes the present model has classified before."""
+        """Returns a prediction for each image whose bytes the present model has classified before.
+
+        An image whose preview was deleted since is left out, so that a worker makes a new one.
+        """
         if (choice := self.choice()) is None:
             return []
         self.cache.read(choice)
-        found = ((upload, self.cache.get(choice, upload.sha256)) for upload in uploads if not upload.refusal)
-        return [prediction.of(upload.image_id) for upload, prediction in found if prediction]
+        cached = ((upload, self.cache.get(choice, upload.sha256)) for upload in uploads if not upload.refusal)
+        found = [prediction.of(upload.image_id) for upload, prediction in cached if prediction]
+        whole = self.pool.map(self._has_its_preview, found)
+        return [prediction for prediction, has in zip(found, whole, strict=True) if has]
+
+    def _has_its_preview(self, prediction: Prediction) -> bool:
+        """Returns whether the preview of a cached prediction is still stored, or it never had one."""
+        if prediction.preview_of is None:
+            return True
+        try:
+            self.outputs.etag(prediction.preview_of)
+        except NotFound:
+            return False
+        except CloudError as error:
+            log.warning("%s", error)
+        return True
 
     def learn(self, watched: WatchedRequest, predictions: Iterable[Prediction]) -> None:
         """Keeps new predictions, so that the next request with the same bytes gets them."""

@@ -50,6 +50,11 @@ class KnownTokens:
         return signer(token).sign("").decode()
 
 
+def not_known(token: str) -> str:
+    """Returns a sentence about a token that is not known. Some people send all of `name:token`."""
+    return "This token is not known here" + (": leave out its name and the colon." if ":" in token else ".")
+
+
 def digest(token: str) -> bytes:
     return sha256(token.encode()).digest()
 

@@ -25,6 +25,8 @@ def read_body() -> tuple[Order, object]:
         if is_form():
             fields = request.form.to_dict(flat=False)
             fields.pop(KEY_FIELD, None)
+            if any(name.lstrip().startswith("{") for name in fields):
+                raise BadBatch("This JSON came as a form. Add the header 'Content-Type: application/json'.")
             return read_form(fields), fields
         if not request.is_json:
             raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")
@@ -32,7 +34,7 @@ def read_body() -> tuple[Order, object]:
     except RequestEntityTooLarge:
         raise BadBatch(f"This is too long: a batch is asked for in at most {MOST_BYTES:,} bytes.") from None
     except BadRequest:
-        raise BadBatch("This is no valid JSON.") from None
+        raise BadBatch("This is not valid JSON.") from None
     return read_order(asked), asked
 
 

@@ -3,7 +3,7 @@
 import errno
 import logging
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from cloud.errors import CloudError
@@ -66,13 +66,21 @@ def refuse_full_disk(error: OSError) -> Response:
     return response
 
 
+def without_slash() -> str:
+    """Returns ", but at" the address without the slash at its end if there is something, else ""."""
+    path = request.path.removesuffix("/")
+    if path in ("", request.path) or not current_app.url_map.bind("").test(path, request.method):
+        return ""
+    return f", but at {path}"
+
+
 def refuse_http(error: HTTPException) -> Response:
     message = error.description or error.name
     if isinstance(error, MethodNotAllowed) and error.valid_methods == ["PUT"]:
         error = NotFound()  # a file may be put here, but there is nothing yet
         message = error.description or error.name
     if isinstance(error, NotFound) and message == NotFound.description:
-        message = f"There is nothing at {request.path}."
+        message = f"There is nothing at {request.path}{without_slash()}."
     elif isinstance(error, MethodNotAllowed):
         known = ", ".join(sorted(error.valid_methods or []))
         message = f"{request.path} does not take {request.method}, only {known}."

@@ -46,7 +46,7 @@ def wanted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
     formats = [name for name, form in LINKED.items() if form in types.values()]
     if "format" in request.args:
         if (format := request.args["format"]) not in formats:
-            known = " or ".join(formats)
+            known = " or ".join(", ".join(formats).rsplit(", ", 1))
             raise BadRequest(
                 f"The format is {format!r}, but can only be {known}. For others, send an Accept header."
             )

@@ -91,8 +91,8 @@ class Quota:
             if images > bucket.images + ROUNDING:
                 wait = max(1, math.ceil(self._seconds(images - bucket.images) - ROUNDING))
                 raise OverQuota(
-                    f"{images:,} images are more than you may send now: of {most} in a minute"
-                    f" {math.floor(bucket.images):,} are left. Try again in {wait} seconds.",
+                    f"You may send {most} images a minute, and {math.floor(bucket.images):,} now."
+                    f" For {images:,}, try again in {wait} seconds.",
                     wait,
                 )
             bucket.images -= images

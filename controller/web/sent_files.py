@@ -14,6 +14,7 @@ FORM = "multipart/form-data"
 NO_FILES = ("application/x-www-form-urlencoded", "application/json")
 """The content types whose bodies are never taken as files. curl states the first one unless it is told."""
 CHUNK_BYTES = 65536
+ADDRESSES = ("http://", "https://", "s3://")
 FILE_NAME = re.compile(r"[^\n'\"]{1,250}\.[A-Za-z]{3,4}")
 
 
@@ -46,8 +47,10 @@ def body(request: Request) -> tuple[IO[bytes], int]:
 
 
 def hint(form: MultiDict[str, str]) -> str:
-    """Returns what to do about a form with a file's name in place of the file, or "" if it has none."""
+    """Returns what to do about a form with a file's name or address in place of the file, or ""."""
     for field, text in form.items(multi=True):
+        if text.startswith(ADDRESSES):
+            return "No file came with the request, only its address. Download the file, and send it."
         if FILE_NAME.fullmatch(text):
             return (
                 f"No file came with the request, only its name. Put @ before the file name:"
@@ -57,8 +60,9 @@ def hint(form: MultiDict[str, str]) -> str:
 
 
 def no_file(request: Request) -> str:
+    taken_as = f": a body of the type {request.mimetype} is none" if request.mimetype in NO_FILES else ""
     return (
-        "No file came with the request. Send one image as the body, as with"
+        f"No file came with the request{taken_as}. Send one image as the body, as with"
         f" `curl -T cat.jpg {request.url_root}`, or several as multipart/form-data, as with"
         f" `curl -F image_file=@cat.jpg -F image_file=@dog.jpg {request.url_root}`."
     )

@@ -3,7 +3,7 @@
 from flask import Response, g, request, url_for
 from werkzeug.datastructures import WWWAuthenticate
 
-from controller.web.authentication import KnownTokens
+from controller.web.authentication import KnownTokens, not_known
 from controller.web.negotiation import Form, accepted_form
 from controller.web.replies import refuse, see_other
 from controller.web.return_address import asked_for
@@ -50,14 +50,14 @@ def is_navigation() -> bool:
 def refuse_unknown() -> Response:
     wrong = "Authorization" in request.headers
     code, what = (
-        ("invalid_token", "This API token is not known here")
+        ("invalid_token", not_known(request.headers["Authorization"]))
         if wrong
-        else ("unauthorized", "This needs an API token")
+        else ("unauthorized", "This needs an API token.")
     )
     how = (
         "Programs send it as the header 'Authorization: Bearer <token>';"
         f" in a browser, sign in at {url_for('sign_in.show_form')}."
     )
-    response = refuse(401, code, f"{what}. {how}", accepted_form(request))
+    response = refuse(401, code, f"{what} {how}", accepted_form(request))
     response.www_authenticate = WWWAuthenticate("bearer", {"error": code} if wrong else {"realm": "api"})
     return response

@@ -86,7 +86,8 @@ def test_a_taken_port_is_one_clear_line():
 @pytest.mark.parametrize(
     ("name", "value", "right"),
     [
-        ("MAX_INSTANCES", "many", "integer"),
+        ("MAX_INSTANCES", "many", "a whole number"),
+        ("PORT", "4566", "PORT and CLOUD_PORT are both 4566, but each needs a port of its own"),
         ("WEIGHTS", "/nowhere/birds.pt", "there is no such file"),
         ("PHOTOS", "/nowhere/birds", "there is no such folder"),
         ("HOST", "0.0.0.0", "Set API_TOKENS, or ALLOW_ANONYMOUS=on"),

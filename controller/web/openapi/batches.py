@@ -25,7 +25,7 @@ BATCH_ID = {
 }
 BATCH_FORMAT = {
     **FORMAT,
-    "description": "Whatever `Accept` says, for links.",
+    "description": "Overrides `Accept`, for links.",
     "schema": {"type": "string", "enum": ["json", "csv", "jsonl", "parquet"]},
 }
 ORDER = {"$ref": "#/components/schemas/Order"}

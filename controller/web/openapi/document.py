@@ -17,7 +17,7 @@ from controller.web.token_guard import COOKIE, OPEN
 
 MODELS = (RequestAnswer, BatchAnswer, FleetAnswer, Readiness, Refusal)
 ABOUT = """\
-Send photos, get back what is on them. Answers are JSON; `Accept: text/plain` gives a line for each image,
+Send photos, get back what is in them. Answers are JSON; `Accept: text/plain` gives a line for each image,
 `text/csv` a table, and `text/html` the page that a browser shows. Refusals are JSON, text or a page as well.
 """
 

@@ -12,12 +12,12 @@ REQUEST_ID = {
 FORMAT = {
     "name": "format",
     "in": "query",
-    "description": "Whatever `Accept` says, for links.",
+    "description": "Overrides `Accept`, for links.",
     "schema": {"type": "string", "enum": ["json"]},
 }
 ANSWER_FORMAT = {
     **FORMAT,
-    "description": "Whatever `Accept` says, for links. `csv` has a byte order mark, for Excel.",
+    "description": "Overrides `Accept`, for links. `csv` then begins with a byte order mark, for Excel.",
     "schema": {"type": "string", "enum": ["json", "csv"]},
 }
 PREFER = {

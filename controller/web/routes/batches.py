@@ -184,6 +184,6 @@ def summary_of(batch: Batch, is_open: bool) -> dict[str, object]:
         "url": url_for("batches.show_batch", batch_id=batch.batch_id),
         "name": batch.name,
         "source": batch.source,
-        "created_at": batch.created_at.isoformat(),
+        "created_at": batch.created_at.isoformat().replace("+00:00", "Z"),
         "open": is_open,
     }

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, render_template, request, url_for
 
-from controller.web.authentication import COOKIE_SECONDS
+from controller.web.authentication import COOKIE_SECONDS, not_known
 from controller.web.replies import see_other
 from controller.web.return_address import safe
 from controller.web.services import services
@@ -30,7 +30,7 @@ def enter() -> Response:
     token, wanted = request.form.get("token", "").strip(), safe(request.form.get("next", "/"))
     access = services().tokens
     if not access.by_token(token):
-        response = page(401, wanted, "This token is not known here." if token else "Enter your token.")
+        response = page(401, wanted, not_known(token) if token else "Enter your token.")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
     response = see_other(wanted)

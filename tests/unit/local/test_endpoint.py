@@ -278,6 +278,14 @@ def test_a_terminated_instance_stays_terminated(ec2: Any) -> None:
     assert states(ec2) == ["terminated"]
 
 
+def test_a_launch_template_that_is_deleted_twice_is_unknown_by_its_id(ec2: Any) -> None:
+    made = ec2.create_launch_template(LaunchTemplateName="workers", LaunchTemplateData={"ImageId": "ami-1"})
+    template = {"LaunchTemplateId": made["LaunchTemplate"]["LaunchTemplateId"]}
+    ec2.delete_launch_template(**template)
+    with pytest.raises(ClientError, match=r"InvalidLaunchTemplateId\.NotFound"):
+        ec2.delete_launch_template(**template)
+
+
 @pytest.mark.usefixtures("slow_machines")
 def test_an_instance_can_be_started_only_once_it_is_stopped_and_stopped_only_once_it_runs(
     ec2: Any, endpoint: Endpoint

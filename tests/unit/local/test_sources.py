@@ -120,7 +120,7 @@ def test_what_is_printed_has_the_lines_that_sync_a_folder_and_ask_for_a_batch(ca
     system = "http://127.0.0.1:8000/", False, "http://127.0.0.1:4566", Path("logs"), HERE / "aws.env"
     announce(*system, ["s3://photos"])
     said = capsys.readouterr().out
-    assert "aws s3 sync FOLDER s3://photos;" in said
-    assert """curl --json '{"source": "s3://photos"}' http://127.0.0.1:8000/batches""" in said
+    assert "(. aws.env; aws s3 sync FOLDER s3://photos)\n" in said
+    assert "curl -d source=s3://photos http://127.0.0.1:8000/batches\n" in said
     announce(*system, [])
     assert "batch" not in capsys.readouterr().out

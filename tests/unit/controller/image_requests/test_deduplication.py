@@ -121,6 +121,16 @@ def test_a_preview_is_that_of_the_first_image_with_the_same_bytes_until_it_is_de
     assert client.get(image["preview"]).status_code == 404
 
 
+def test_an_image_whose_preview_was_deleted_is_classified_again(app, client, classify, runs):
+    app.extensions["services"].polling.wake_autoscaler = partial(classify, preview=picture("JPEG"))
+    assert client.delete(post(client, photo(0, "a.heic")).json["url"]).status_code == 204
+    for cached in (False, True):
+        [image] = post(client, photo(0, "a.heic")).json["images"]
+        assert image["cached"] is cached
+        assert client.get(image["preview"]).data == picture("JPEG")
+    assert len(runs) == 2
+
+
 def test_without_a_preview_none_is_named_or_shown(client):
     answer = post(client, photo(0)).json
     assert answer["images"][0]["preview"] is None

@@ -96,7 +96,7 @@ def test_the_form_leads_to_the_page_of_the_batch(client, listed):
     page = get(client, listed)
     assert page.one("h1", id="headline")
     for words in (
-        "0 % of 4 images answered",
+        "0% of 4 images answered",
         "4 images wait for the first instance to take them.",
         "Batches / My cats",
         "Images a second 0.0 Instances 0 Time left, about – Cost so far $",
@@ -145,14 +145,14 @@ def test_while_it_runs_the_page_shows_the_newest_results(client, services, liste
     look()
     page = get(client, listed)
     for words in (
-        "75 % of 4 images answered",
+        "75% of 4 images answered",
         "Classified 2 Failed 1",
         "It failed: broken. broken 1",
         "Until the batch has ended, this is about the newest results.",
         "tabby 75%",
     ):
         assert words in page.text
-    assert page.one("div", **{"class": "board"})["data-say"] == "70 % answered"
+    assert page.one("div", **{"class": "board"})["data-say"] == "70% answered"
 
 
 def test_a_finished_batch_shows_what_came_of_it(client, listed, finish):
@@ -162,7 +162,7 @@ def test_a_finished_batch_shows_what_came_of_it(client, listed, finish):
         "3 of 4 images classified",
         "All 4 images are answered. 1 of them failed.",
         "Time taken",
-        "tabby 3 100.0 %",
+        "tabby 3 100.0%",
         "It failed: broken. broken 1",
         "Ended at",
     ):
@@ -178,7 +178,7 @@ def test_the_bars_are_as_long_as_their_labels_are_frequent(client, listed, finis
     lynx = lambda position, key: tabby(position, key).model_copy(update={"label": "lynx"})  # noqa: E731
     finish(of_number(tabby, tabby, tabby, lynx))
     page = get(client, listed)
-    assert "tabby 3 75.0 % lynx 1 25.0 %" in page.text
+    assert "tabby 3 75.0% lynx 1 25.0%" in page.text
     assert [bar["width"] for bar in page.all("rect", height="100%")][:2] == ["100.0%", "33.3%"]
 
 

@@ -119,11 +119,11 @@ def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, other
         ({"top_k": 0}, "top_k is '0', but it should be a whole number from 1 to 20."),
         ({"limit": "many"}, "limit is 'many', but"),
         ({"budget": "-1"}, "budget is '-1', but it should be a number of dollars"),
-        ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be in the future"),
+        ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be a time to come"),
         ({"deadline": f"in {'9' * 99} days"}, "deadline is 'in 9999"),
         ({"deadline": "2020-01-01T00:00Z"}, "deadline is '2020-01-01T00:00Z', but"),
         ({"spot": "maybe"}, "spot is 'maybe', but it should be true or false."),
-        ({"colour": "red"}, "'colour' is no field of a batch; there are source, name,"),
+        ({"colour": "red"}, "'colour' is not a field of a batch; its fields are source, name,"),
     ],
 )
 def test_each_field_that_is_wrong_is_named(ask, asked, says):
@@ -147,6 +147,14 @@ def test_what_is_no_object_of_json_is_refused(client, body):
 def test_a_body_without_its_type_is_refused_with_what_would_be_right(client):
     reply = client.post("/batches", data="{}", content_type="text/plain")
     assert "Content-Type: application/json" in message(reply)
+
+
+def test_json_that_is_sent_as_a_form_gets_the_header_that_is_missing(client):
+    """`curl -d '{"source": …}' …/batches`"""
+    form = "application/x-www-form-urlencoded"
+    reply = client.post("/batches", data='{"source": "s3://photos/"}', content_type=form)
+    assert reply.status_code == 400
+    assert message(reply) == "This JSON came as a form. Add the header 'Content-Type: application/json'."
 
 
 def test_a_body_that_is_too_large_is_not_read(client):
@@ -303,7 +311,7 @@ def test_without_pyarrow_the_other_forms_are_named(ask, client, monkeypatch):
 
 def test_an_unknown_form_is_refused(ask, client):
     reply = client.get(f"{url_of(ask())}?format=xml")
-    assert "json or csv or jsonl or parquet" in message(reply)
+    assert "json, csv, jsonl or parquet" in message(reply)
 
 
 def test_a_batch_can_be_cancelled_once(ask, client, finish, aws, batch_queue):

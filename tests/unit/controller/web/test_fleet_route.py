@@ -110,11 +110,11 @@ def test_the_page_says_what_there_is(client, view):
         "worker-1 i-00000000000000001 ready 1 min 15 s 1 m in int8 with openvino c7i.large, spot 6b05",
         "Launched 1 instance. <b>why</b>.",
         "Cost so far $0.1000 Per 1,000 images $0.1111",
-        "Instances 1 h 0 min $0.0900 90.0 % $0.1000",
-        "S3 PUT and LIST 1,960 calls $0.0098 9.8 % $0.0109",
-        "S3 GET 1 call $0.000000 0.0 % $0.000000",
-        "SQS 500 calls $0.000200 0.2 % $0.000222",
-        "Total 900 images $0.1000 100.0 % $0.1111",
+        "Instances 1 h 0 min $0.0900 90.0% $0.1000",
+        "S3 PUT and LIST 1,960 calls $0.0098 9.8% $0.0109",
+        "S3 GET 1 call $0.000000 0.0% $0.000000",
+        "SQS 500 calls $0.000200 0.2% $0.000222",
+        "Total 900 images $0.1000 100.0% $0.1111",
         "An instance costs $0.09 an hour, and each start counts as at least one minute.",
         "at the list prices of us-east-1, November 2026.",
     ):
@@ -231,7 +231,7 @@ def test_the_text_is_for_a_shell(client, view):
     assert lines[0] == "4 images wait, 1 instance up"
     assert lines[1] == "queue      3 visible, 1 in flight, 0 delayed"
     assert lines[2] == "cost       $0.1000 for 900 images, $0.1111 per 1,000"
-    assert lines[3] == "           Instances  1 h 0 min  $0.0900  90.0 %"
+    assert lines[3] == "           Instances  1 h 0 min  $0.0900  90.0%"
     assert lines[7] == "instance   i-00000000000000000  ready  1 min 15 s  0 images  m in int8 with openvino"
     assert lines[8].endswith("Launched 1 instance. <b>why</b>.")
 

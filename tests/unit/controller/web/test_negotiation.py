@@ -142,5 +142,5 @@ def test_a_link_can_say_its_form(path, form):
 
 def test_what_has_no_rows_has_no_csv():
     assert wanted_form(request("text/csv"), PAGE) is Form.JSON
-    with pytest.raises(BadRequest, match="can only be json"):
+    with pytest.raises(BadRequest, match=r"can only be json\."):
         wanted_form(request(path="/?format=csv"), PAGE)

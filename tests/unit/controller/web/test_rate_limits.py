@@ -45,7 +45,7 @@ def test_a_minutes_worth_may_be_sent_at_once_and_then_comes_back_evenly(quota, c
 def test_it_says_what_was_asked_what_is_allowed_and_when_to_try_again(quota):
     send(quota, "anna", 53)
     assert refused(quota, "anna", 20).message == (
-        "20 images are more than you may send now: of 60 in a minute 7 are left. Try again in 13 seconds."
+        "You may send 60 images a minute, and 7 now. For 20, try again in 13 seconds."
     )
 
 
@@ -133,7 +133,7 @@ def test_what_is_over_the_quota_is_refused_and_nothing_of_it_stays(start, photo,
     assert 1 <= int(second.headers["Retry-After"]) <= 20
     assert second.headers["RateLimit"].startswith('"images";r=1;t=')
     assert second.json["error"]["code"] == "over_quota"
-    assert second.json["error"]["message"].startswith("2 images are more than you may send now: of 3")
+    assert second.json["error"]["message"].startswith("You may send 3 images a minute, and 1 now.")
     fourth = post(client, *[photo() for _ in range(4)], headers=BROWSER)
     assert fourth.status_code == 413
     assert "Send at most 3 in one request" in page(fourth)

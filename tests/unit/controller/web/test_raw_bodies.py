@@ -123,7 +123,9 @@ def test_a_photo_that_is_sent_as_a_form_gets_the_right_command(client, size):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     response = client.post("/", data=os.urandom(size), headers=form)
     assert (response.status_code, response.json["error"]["code"]) == (400, "no_file")
-    assert "curl -T cat.jpg http://localhost/" in response.json["error"]["message"]
+    message = response.json["error"]["message"]
+    assert "a body of the type application/x-www-form-urlencoded is none" in message
+    assert "curl -T cat.jpg http://localhost/" in message
 
 
 def test_a_file_name_without_its_at_sign_gets_a_hint(client):
@@ -132,6 +134,14 @@ def test_a_file_name_without_its_at_sign_gets_a_hint(client):
     assert (response.status_code, response.json["error"]["code"]) == (400, "no_file")
     message = response.json["error"]["message"]
     assert "Put @ before the file name: -F 'image_file=@photos/my cat.jpg'" in message
+
+
+@pytest.mark.parametrize("address", ["https://example.org/cat.jpg", "s3://photos/cat.jpg"])
+def test_the_address_of_a_file_is_not_taken_for_its_name(client, address):
+    """`curl -F image_file=https://example.org/cat.jpg …/`"""
+    form = {"image_file": address}
+    message = client.post("/", data=form, content_type="multipart/form-data").json["error"]["message"]
+    assert message == "No file came with the request, only its address. Download the file, and send it."
 
 
 @pytest.mark.parametrize("text", ["hello", "two\nlines.jpg", "x" * 300 + ".jpg", "'; rm.jpg"])
@@ -168,3 +178,13 @@ def test_an_address_that_could_be_a_file_name_exists_only_for_put(client, method
     response = client.open("/nowhere", method=method)
     assert response.status_code == 404
     assert response.json["error"]["message"] == "There is nothing at /nowhere."
+
+
+@pytest.mark.parametrize(
+    ("address", "elsewhere"),
+    [("/fleet/", ", but at /fleet"), ("/requests/x/", ", but at /requests/x"), ("/nowhere/", "")],
+)
+def test_an_address_with_a_slash_too_many_gets_the_one_without(client, address, elsewhere):
+    response = client.get(address)
+    assert response.status_code == 404
+    assert response.json["error"]["message"] == f"There is nothing at {address}{elsewhere}."

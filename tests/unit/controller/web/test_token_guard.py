@@ -106,6 +106,12 @@ def test_no_way_of_writing_an_address_leads_around_it(client, address, method):
     assert '"queue"' not in response.text
 
 
+def test_a_program_that_sends_the_name_with_its_token_is_told_to_leave_it_out(client):
+    error = refused(client.get("/fleet", headers={"Authorization": f"Bearer anna:{TOKEN}"}))
+    assert error["code"] == "invalid_token"
+    assert "not known here: leave out its name and the colon. Programs send it as" in error["message"]
+
+
 def test_a_program_without_a_token_is_told_how_to_send_one(client):
     error = refused(client.get("/fleet"))
     assert error["code"] == "unauthorized"
@@ -180,7 +186,8 @@ def test_the_cookie_is_kept_from_scripts_other_sites_and_plain_connections(clien
 
 def test_a_wrong_token_in_the_form_is_said_and_nothing_is_set(client):
     for token, said in (
-        ("wrong", "not known here"),
+        ("wrong", "not known here."),
+        (f"anna:{TOKEN}", "not known here: leave out its name and the colon."),
         ("", "Enter your token"),
         ("é\x00'<b>", "not known here"),
     ):
