@@ -86,7 +86,7 @@ RIGHT = {
     "suffixes": 'it should be a list such as [".jpg", ".png"]',
     "limit": "it should be a whole number from 1",
     "top_k": f"it should be a whole number from 1 to {MOST_TOP_K}",
-    "deadline": 'it should be a time to come, such as "in 30 minutes", "30m" or "2026-12-01T18:00Z"',
+    "deadline": 'it should be a time in the future, such as "in 30 minutes", "30m" or "2026-12-01T18:00Z"',
     "budget": 'it should be a number of dollars, such as 2 or "$2"',
     "requester_pays": "it should be true or false",
     "spot": "it should be true or false",

@@ -60,9 +60,10 @@ def hint(form: MultiDict[str, str]) -> str:
 
 
 def no_file(request: Request) -> str:
-    taken_as = f": a body of the type {request.mimetype} is none" if request.mimetype in NO_FILES else ""
+    wrong = request.mimetype in NO_FILES
+    why = f": a body of the type {request.mimetype} is not taken for one" if wrong else ""
     return (
-        f"No file came with the request{taken_as}. Send one image as the body, as with"
+        f"No file came with the request{why}. Send one image as the body, as with"
         f" `curl -T cat.jpg {request.url_root}`, or several as multipart/form-data, as with"
         f" `curl -F image_file=@cat.jpg -F image_file=@dog.jpg {request.url_root}`."
     )

@@ -119,7 +119,7 @@ def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, other
         ({"top_k": 0}, "top_k is '0', but it should be a whole number from 1 to 20."),
         ({"limit": "many"}, "limit is 'many', but"),
         ({"budget": "-1"}, "budget is '-1', but it should be a number of dollars"),
-        ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be a time to come"),
+        ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be a time in the future"),
         ({"deadline": f"in {'9' * 99} days"}, "deadline is 'in 9999"),
         ({"deadline": "2020-01-01T00:00Z"}, "deadline is '2020-01-01T00:00Z', but"),
         ({"spot": "maybe"}, "spot is 'maybe', but it should be true or false."),

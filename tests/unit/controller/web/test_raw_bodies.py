@@ -124,7 +124,7 @@ def test_a_photo_that_is_sent_as_a_form_gets_the_right_command(client, size):
     response = client.post("/", data=os.urandom(size), headers=form)
     assert (response.status_code, response.json["error"]["code"]) == (400, "no_file")
     message = response.json["error"]["message"]
-    assert "a body of the type application/x-www-form-urlencoded is none" in message
+    assert "a body of the type application/x-www-form-urlencoded is not taken for one" in message
     assert "curl -T cat.jpg http://localhost/" in message
 
 
