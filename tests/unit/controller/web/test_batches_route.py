@@ -122,6 +122,11 @@ def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, other
         ({"deadline": "yesterday"}, "deadline is 'yesterday', but it should be in the future"),
         ({"deadline": f"in {'9' * 99} days"}, "deadline is 'in 9999"),
         ({"deadline": "2020-01-01T00:00Z"}, "deadline is '2020-01-01T00:00Z', but"),
+        ({"deadline": "9999-12-31T23:59:59-14:00"}, "deadline is '9999-12-31T23:59:59-14:00', but"),
+        ({"budget": 1e308}, "budget is '1e+308', but it should be a number of dollars"),
+        ({"limit": 10**12}, "limit is '1000000000000', but"),
+        ({"suffixes": [".jpg"] * 101}, "suffixes is "),
+        ({"source": CATS + "x" * 1024}, "source is "),
         ({"colour": "red"}, "'colour' is no field of a batch; there are source, name,"),
     ],
 )
@@ -129,6 +134,13 @@ def test_each_field_that_is_wrong_is_named(ask, asked, says):
     reply = ask(**asked)
     assert reply.status_code == 400
     assert message(reply).startswith(says)
+
+
+@pytest.mark.parametrize("asked", [{"suffixes": ["\ud800"]}, {"\ud800": 1}])
+def test_half_a_character_is_refused(client, services, asked):
+    body = json.dumps({"source": CATS, **asked})
+    assert client.post("/batches", data=body, content_type="application/json").status_code == 400
+    assert services.batches.store.open() == []
 
 
 def test_all_wrong_fields_are_named_at_once(ask):
