@@ -27,6 +27,16 @@ class TooLarge(Exception):
     """An object is larger than whoever wrote it makes them."""
 
 
+def at_most(size: int | None) -> Callable[[int], None]:
+    """Returns what raises TooLarge for an object of more than `size` bytes, and allows any without a size."""
+
+    def admit(found: int) -> None:
+        if size is not None and found > size:
+            raise TooLarge(f"it has {found:,} bytes")
+
+    return admit
+
+
 class Bucket:
     def __init__(self, s3: S3Client, name: str) -> None:
         self.s3, self.name = s3, name
@@ -168,7 +178,7 @@ class JsonObjects(Generic[T]):
     def get(self, key: str) -> T | None:
         """Returns None when there is no such object."""
         try:
-            body, _ = self.bucket.read(key, self._admit)
+            body, _ = self.bucket.read(key, at_most(self.largest))
         except NotFound:
             return None
         except TooLarge as error:
@@ -193,10 +203,6 @@ class JsonObjects(Generic[T]):
             return self._kind.validate_json(body)
         except (ValidationError, RecursionError) as error:
             return self._broken(key, error)
-
-    def _admit(self, size: int) -> None:
-        if self.largest is not None and size > self.largest:
-            raise TooLarge(f"it has {size:,} bytes")
 
     def _broken(self, key: str, error: Exception) -> T:
         message = f"s3://{self.bucket.name}/{key} is broken: {error}"
@@ -273,10 +279,11 @@ class OutputBucket(Bucket):
     def get_prediction(self, image_id: ImageId) -> Prediction | None:
         """Returns None while the image has no prediction.
 
-        In place of an object that is no valid prediction, returns a failed one, so that no client waits
-        forever.
+        In place of an object that is no valid prediction of this image, returns a failed one, so that no
+        client waits forever.
         """
-        return self._predictions.get(image_id)
+        found = self._predictions.get(image_id)
+        return found if found is None or found.image_id == image_id else unreadable_prediction(image_id)
 
     def get_preview(self, image_id: ImageId) -> bytes | None:
         """Returns the preview of an image as a JPEG file, or None when it has none, or has it no more.

@@ -68,6 +68,8 @@ class Keeper:
                 seconds = self.look()
             except CloudError as error:
                 log.warning("the open batches could not be looked at: %s", error)
+            except Exception:
+                log.exception("the open batches could not be looked at")
             stop.wait(SPACING_SECONDS)
             self.wake.wait(seconds)
             self.wake.clear()

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloud.batches.batch import MANIFEST_IMAGES, Batch, Listed, ListedImage, Manifest
+from cloud.batches.batch import Batch, Listed, ListedImage, Manifest
+from cloud.batches.slice import MANIFEST_IMAGES
 from cloud.batches.store import BatchStore
 from cloud.request_queue import RequestQueue
 from controller.batches.missing import Answered, all_of, missing

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from cloud.batches.batch import MANIFEST_IMAGES, Batch, Listed, Round
+from cloud.batches.batch import Batch, Listed, Round
+from cloud.batches.slice import MANIFEST_IMAGES
 from cloud.batches.store import BatchStore, Result, summary_key
 from cloud.buckets import JsonObjects
 from cloud.clock import now
