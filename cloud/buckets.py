@@ -10,7 +10,7 @@ from typing import IO, Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from cloud.clients import S3Client
-from cloud.errors import CloudError, Conflict, NotFound, calling
+from cloud.errors import Broken, CloudError, Conflict, NotFound, calling
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction, Preview
@@ -160,7 +160,7 @@ class JsonObjects(Generic[T]):
     """Reads and writes values of one type as JSON objects in a bucket.
 
     `kind` is that type, which pydantic must know how to validate. Reading an object that is not valid raises
-    CloudError. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
+    Broken. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
     called with the object's key and returns the value to use. If there is a `largest` size in bytes, `get`
     takes larger objects for broken, and does not read them.
     """
@@ -207,7 +207,7 @@ class JsonObjects(Generic[T]):
     def _broken(self, key: str, error: Exception) -> T:
         message = f"s3://{self.bucket.name}/{key} is broken: {error}"
         if self.in_place_of_broken is None:
-            raise CloudError(message) from error
+            raise Broken(message) from error
         log.error("%s", message)
         return self.in_place_of_broken(key)
 
