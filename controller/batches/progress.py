@@ -161,7 +161,9 @@ def read_progress(
     if not listed:
         for number, written_at in store.manifests(batch_id):
             manifests, manifest_at = number + 1, written_at
-    tally = Tally() if summary else Tally.of(store.results(batch_id), answered, at - RATE_WINDOW)
+    # A worker that was taken over might write rows of rounds that nobody has asked for.
+    results = (one for one in store.results(batch_id) if one.round <= round)
+    tally = Tally() if summary else Tally.of(results, answered, at - RATE_WINDOW)
     return Progress(
         batch=batch,
         round=round,
