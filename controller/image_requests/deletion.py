@@ -14,6 +14,8 @@ from controller.image_requests.stored_requests import StoredRequests
 
 HELD_FOR = 2  # visibility timeouts after which no worker still has an image: one that hangs has ended itself
 
+SKEW = timedelta(minutes=1)  # of the clocks of controllers
+
 
 class Deletion:
     def __init__(
@@ -63,4 +65,7 @@ class Deletion:
         cancelled = prediction.error and prediction.error.code is FailureCode.CANCELLED
         if not (cancelled and prediction.answered_at):
             return 0
-        return math.ceil((prediction.answered_at + self.held_for - self.clock()).total_seconds())
+        passed = self.clock() - prediction.answered_at
+        if passed < -SKEW:  # it is none of a controller's, which alone cancel
+            return 0
+        return math.ceil((self.held_for - passed).total_seconds())

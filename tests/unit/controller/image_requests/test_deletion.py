@@ -1,5 +1,5 @@
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -60,6 +60,18 @@ def test_what_was_cancelled_stays_until_no_worker_can_have_it(controller, output
     stored, journal = controller.polling.stored, controller.polling.journal
     Deletion(stored, journal, settings.visibility_timeout, lambda: later).delete(watched.request_id)
     assert outputs.answered(watched.request_id) == []
+
+
+@pytest.mark.parametrize("year", [2100, 9999])
+def test_an_answer_of_the_future_holds_nothing_up(controller, outputs, inputs, year):
+    """A worker that was taken over might write it."""
+    watched = submit(controller, "a.png")
+    at = datetime(year, 12, 31, 23, 59, tzinfo=UTC)
+    forged = Prediction.failed(watched.image_ids[0], "cancelled", "It was cancelled.", answered_at=at)
+    outputs.put_prediction(forged)
+    assert watched.finished.wait(20)
+    controller.deletion.delete(watched.request_id)
+    assert list(inputs.keys("")) == list(outputs.keys("")) == []
 
 
 def test_what_s3_did_not_delete_is_deleted_next_time(controller, complete, aws, on_call, inputs, outputs):
