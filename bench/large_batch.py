@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from cloud.batches.batch import MANIFEST_IMAGES, ListedImage, Manifest, Row
-from cloud.batches.slice import Slice
+from cloud.batches.batch import ListedImage, Manifest, Row
+from cloud.batches.slice import MANIFEST_IMAGES, Slice
 from cloud.batches.store import Result
 from cloud.errors import NotFound
 from cloud.prediction import Label, Status

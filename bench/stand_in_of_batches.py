@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bench.stand_in import StandIn, main, response
-from cloud.batches.batch import MANIFEST_IMAGES, SLICE_IMAGES, Batch, ListedImage, Manifest
-from cloud.batches.slice import Slice
+from cloud.batches.batch import SLICE_IMAGES, Batch, ListedImage, Manifest
+from cloud.batches.slice import MANIFEST_IMAGES, Slice
 from cloud.batches.store import queue_name
 from cloud.image_id import new_request_id
 

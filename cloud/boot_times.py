@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 MACHINE_STARTED = "MACHINE_STARTED"
 """An environment variable: the seconds on the kernel's clock (CLOCK_BOOTTIME) when the machine started.
@@ -20,9 +20,9 @@ Without it, that is 0. The local AWS sets it, because its machines share the ker
 
 
 class BootTimes(BaseModel):
-    kernel_at: datetime
+    kernel_at: AwareDatetime
     """When the kernel of the machine started."""
-    process_at: datetime
+    process_at: AwareDatetime
     """When the process of the worker started."""
 
     @classmethod

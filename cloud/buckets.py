@@ -10,7 +10,7 @@ from typing import IO, Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from cloud.clients import S3Client
-from cloud.errors import CloudError, Conflict, NotFound, calling
+from cloud.errors import Broken, CloudError, Conflict, NotFound, calling
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction, Preview
@@ -25,6 +25,16 @@ LARGEST_PREDICTION = 1_000_000
 
 class TooLarge(Exception):
     """An object is larger than whoever wrote it makes them."""
+
+
+def at_most(size: int | None) -> Callable[[int], None]:
+    """Returns what raises TooLarge for an object of more than `size` bytes, and allows any without a size."""
+
+    def admit(found: int) -> None:
+        if size is not None and found > size:
+            raise TooLarge(f"it has {found:,} bytes")
+
+    return admit
 
 
 class Bucket:
@@ -150,7 +160,7 @@ class JsonObjects(Generic[T]):
     """Reads and writes values of one type as JSON objects in a bucket.
 
     `kind` is that type, which pydantic must know how to validate. Reading an object that is not valid raises
-    CloudError. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
+    Broken. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
     called with the object's key and returns the value to use. If there is a `largest` size in bytes, `get`
     takes larger objects for broken, and does not read them.
     """
@@ -168,7 +178,7 @@ class JsonObjects(Generic[T]):
     def get(self, key: str) -> T | None:
         """Returns None when there is no such object."""
         try:
-            body, _ = self.bucket.read(key, self._admit)
+            body, _ = self.bucket.read(key, at_most(self.largest))
         except NotFound:
             return None
         except TooLarge as error:
@@ -194,14 +204,10 @@ class JsonObjects(Generic[T]):
         except (ValidationError, RecursionError) as error:
             return self._broken(key, error)
 
-    def _admit(self, size: int) -> None:
-        if self.largest is not None and size > self.largest:
-            raise TooLarge(f"it has {size:,} bytes")
-
     def _broken(self, key: str, error: Exception) -> T:
         message = f"s3://{self.bucket.name}/{key} is broken: {error}"
         if self.in_place_of_broken is None:
-            raise CloudError(message) from error
+            raise Broken(message) from error
         log.error("%s", message)
         return self.in_place_of_broken(key)
 
@@ -273,10 +279,11 @@ class OutputBucket(Bucket):
     def get_prediction(self, image_id: ImageId) -> Prediction | None:
         """Returns None while the image has no prediction.
 
-        In place of an object that is no valid prediction, returns a failed one, so that no client waits
-        forever.
+        In place of an object that is no valid prediction of this image, returns a failed one, so that no
+        client waits forever.
         """
-        return self._predictions.get(image_id)
+        found = self._predictions.get(image_id)
+        return found if found is None or found.image_id == image_id else unreadable_prediction(image_id)
 
     def get_preview(self, image_id: ImageId) -> bytes | None:
         """Returns the preview of an image as a JPEG file, or None when it has none, or has it no more.

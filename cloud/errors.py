@@ -26,6 +26,10 @@ class NotFound(CloudError):
     """The object, bucket, queue or instance does not exist."""
 
 
+class Broken(CloudError):
+    """An object is not what whoever should have written it writes."""
+
+
 class Conflict(CloudError):
     """A conditional write was refused because its condition does not hold: another write came first."""
 

@@ -1,10 +1,17 @@
 """The prediction: what is known for good about an image."""
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    computed_field,
+    model_validator,
+)
 
 from cloud.clock import now
 from cloud.failure_code import FailureCode
@@ -56,22 +63,34 @@ class Failure(BaseModel):
         return self.code.retryable
 
 
-class Prediction(BaseModel):
+class Answer(BaseModel):
+    """The label of an image, or why it has none. Anything else is invalid."""
+
+    status: Literal[Status.CLASSIFIED, Status.FAILED]
+    label: str | None = None
+    """The label with the highest confidence, or None for a failed image."""
+    confidence: float | None = Field(None, ge=0, le=1)
+    """The confidence of `label`, from 0 to 1."""
+    error: Failure | None = None
+    """Why the image has no label, or None for a classified image."""
+
+    @model_validator(mode="after")
+    def _is_as_its_status_says(self) -> Self:
+        expected = (True, True, False) if self.status is Status.CLASSIFIED else (False, False, True)
+        if (self.label is not None, self.confidence is not None, self.error is not None) != expected:
+            raise ValueError("what is classified has a label and a confidence, and what failed has an error")
+        return self
+
+
+class Prediction(Answer):
     """The final result for an image: either labels with confidences, or a failure.
 
     It is stored as JSON in the output bucket, with the image-id as its key.
     """
 
     image_id: ImageId
-    status: Literal[Status.CLASSIFIED, Status.FAILED]
-    label: str | None = None
-    """The label with the highest confidence, or None for a failed image."""
-    confidence: float | None = None
-    """The confidence of `label`, from 0 to 1."""
     predictions: list[Label] = []
     """The five labels with the highest confidences, in descending order."""
-    error: Failure | None = None
-    """Why the image has no label, or None for a classified image."""
     model: str | None = None
     engine: str | None = None
     """What ran the model: `openvino` or `torch`."""
@@ -79,7 +98,7 @@ class Prediction(BaseModel):
     """The number format of the model: `fp32`, `bf16` or `int8`."""
     model_version: str | None = None
     """The version of the model (see cloud/model_version.py), or None if its predictions are not cached."""
-    timings: dict[str, float] = {}
+    timings: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
     """Seconds by step: `fetch`, `decode` and `classify`. The last one is the time of the whole batch."""
     instance_id: str | None = None
     preview_of: ImageId | None = None
@@ -92,7 +111,7 @@ class Prediction(BaseModel):
 
     Everything but the image-id is then that of the earlier image.
     """
-    answered_at: datetime | None = Field(default_factory=now)
+    answered_at: AwareDatetime | None = Field(default_factory=now)
     """When the prediction was made, or None if that is unknown."""
 
     def of(self, image_id: ImageId) -> Self:

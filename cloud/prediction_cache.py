@@ -13,11 +13,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from threading import Lock
 
 from cloud.buckets import Bucket, JsonObjects
+from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.model_version import choice_of
 from cloud.prediction import Prediction, Status
@@ -31,6 +32,9 @@ WRITE_PREDICTIONS = 100  # the number of predictions that are written together
 READ_SECONDS = 5.0  # the shortest time between two listings of a process
 LISTED = 1000  # the newest batches, which are those that a process reads
 KEPT = 50_000  # the predictions that a process keeps in memory, some 500 bytes each
+LARGEST_KEPT = 5000  # bytes of a prediction; a larger one is not kept
+LARGEST_BATCH = 2_000_000  # bytes of a batch that is read
+SKEW = timedelta(minutes=1)  # of the clocks of workers; a prediction that is made later than that is not kept
 
 
 class CacheWriter:
@@ -81,7 +85,7 @@ class PredictionCache:
 
     def __init__(self, state: Bucket, pool: Executor, clock: Callable[[], float] = time.monotonic) -> None:
         self.state, self.pool, self.clock = state, pool, clock
-        self._batches = JsonObjects(state, dict[str, Prediction])
+        self._batches = JsonObjects(state, dict[str, Prediction], largest=LARGEST_BATCH)
         self._known: OrderedDict[tuple[str, str], bytes] = OrderedDict()  # by version and SHA-256
         self._newest: dict[str, tuple[datetime, str]] = {}
         """The time of the newest prediction and its version, by choice."""
@@ -101,16 +105,20 @@ class PredictionCache:
     def put(self, sha256: str, prediction: Prediction) -> None:
         """Keeps the prediction in memory, and forgets those that were not asked for the longest.
 
-        A failure is not kept, and neither is a prediction whose model's version or time is unknown.
+        A failure is not kept, and neither is a prediction whose model's version or time is unknown, or that
+        no worker makes: it is too large, or was made in the future.
         """
         version, answered_at = prediction.model_version, prediction.answered_at
         if prediction.status is not Status.CLASSIFIED or not version or not answered_at:
+            return
+        kept = prediction.model_dump_json(exclude_defaults=True).encode()
+        if len(kept) + len(sha256) > LARGEST_KEPT or answered_at > now() + SKEW:
             return
         with self._lock:
             newest = self._newest.get(choice_of(version))
             if newest is None or newest[0] <= answered_at:
                 self._newest[choice_of(version)] = answered_at, version
-            self._known[version, sha256] = prediction.model_dump_json(exclude_defaults=True).encode()
+            self._known[version, sha256] = kept
             self._known.move_to_end((version, sha256))
             if len(self._known) > KEPT:
                 self._known.popitem(last=False)

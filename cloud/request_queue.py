@@ -27,6 +27,10 @@ TRIED = "Tried"
 """The name of the message attribute with the number of receives that counted before it was replaced."""
 
 
+MOST_DIGITS = 9
+"""Of a number in a message attribute."""
+
+
 @dataclass(frozen=True)
 class Message:
     body: str
@@ -247,7 +251,7 @@ def number(value: int) -> dict[str, str]:
 def number_in(attributes: Mapping[str, Any], name: str) -> int:
     """Returns a number among the message attributes. Anyone who may send can write anything there."""
     value = attributes.get(name, {}).get("StringValue", "")
-    return int(value) if value.isdecimal() else 0
+    return int(value) if value.isdecimal() and len(value) <= MOST_DIGITS else 0
 
 
 def entries(messages: Sequence[Message], **more: int) -> list[Any]:

@@ -127,7 +127,7 @@ def assemble(settings: ControllerSettings, clients: Clients) -> Services:
         fleet_view,
         forecast,
         CancelRetry(queue, stored, journal, polling, recovery, notices),
-        Deletion(stored, settings.visibility_timeout),
+        Deletion(stored, journal, settings.visibility_timeout),
         Follower(polling, stored),
         EventStreams(forecast),
         WaitLimits(settings.web_threads),

@@ -1,16 +1,13 @@
 """A batch, its manifests and its rows: what is stored about images that lie in a bucket of the user."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from cloud.batches.slice import Slice
 from cloud.clock import now
-from cloud.prediction import Failure, Label, Status
+from cloud.prediction import Answer, Label
 
-MANIFEST_IMAGES = 1000
-"""The most images in one manifest, as many as ListObjectsV2 returns in one call."""
 SLICE_IMAGES = 250
 """The most images in one slice."""
 SLICES = 100
@@ -107,15 +104,11 @@ class Round(BaseModel, frozen=True):
     asked_at: datetime = Field(default_factory=now)
 
 
-class Row(BaseModel, frozen=True):
+class Row(Answer, frozen=True):
     """The result for one image of a batch: one line of JSON in a result object."""
 
-    position: int
+    position: int = Field(ge=0)
     """The position of the image in its manifest."""
     key: str
-    status: Literal[Status.CLASSIFIED, Status.FAILED]
-    label: str | None = None
-    confidence: float | None = None
     predictions: tuple[Label, ...] = ()
     """The `top_k` labels with the highest confidences, in descending order."""
-    error: Failure | None = None

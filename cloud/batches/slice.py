@@ -6,16 +6,20 @@ from typing import Self
 
 from pydantic import BaseModel, Field, ValidationError
 
+MANIFEST_IMAGES = 1000
+"""The most images in one manifest, as many as ListObjectsV2 returns in one call."""
+MOST_MANIFESTS, MOST_ROUNDS = 10_000_000, 10_000
+
 
 class Slice(BaseModel, frozen=True):
     """Some images of one manifest of a batch. As JSON, it is the body of a message in the batch queue."""
 
     batch_id: str = Field(pattern=r"^[0-9a-f]{32}$")
-    manifest: int = Field(ge=0)
+    manifest: int = Field(ge=0, lt=MOST_MANIFESTS)
     """The number of the manifest that has the images."""
     ranges: tuple[tuple[int, int], ...] = Field(min_length=1)
     """The positions of the images in the manifest: from the first number of each pair, up to the second."""
-    round: int = Field(1, ge=1)
+    round: int = Field(1, ge=1, le=MOST_ROUNDS)
     """1 when the images are tried for the first time, and one more for each retry of those that failed."""
 
     @classmethod
@@ -33,6 +37,8 @@ class Slice(BaseModel, frozen=True):
         ascend = all(end <= start for (_, end), (start, _) in pairwise(found.ranges))
         if not ascend or any(start < 0 or start >= end for start, end in found.ranges):
             raise ValueError(f"{body[:100]!r} is no slice of a batch: its ranges do not ascend")
+        if found.ranges[-1][1] > MANIFEST_IMAGES:
+            raise ValueError(f"{body[:100]!r} is no slice of a batch: no manifest has so many images")
         return found
 
     @property

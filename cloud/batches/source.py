@@ -1,11 +1,15 @@
 """Lists and reads the objects of a user's bucket. The functions raise CloudError when S3 fails."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
 from typing import Any
 
 from cloud.batches.batch import Batch, ListedImage
 from cloud.clients import S3Client
-from cloud.errors import calling
+from cloud.errors import NotFound, calling
+from cloud.image_file import BadImage, check_header
 
 ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 
@@ -27,14 +31,29 @@ def pages(s3: S3Client, batch: Batch, after: str = "") -> Iterator[list[ListedIm
             ]
 
 
-def open_object(s3: S3Client, batch: Batch, key: str) -> tuple[Iterator[bytes], int]:
-    """Returns an object of a batch's bucket in chunks of at most 64 KiB, and its size in bytes.
+@dataclass(frozen=True)
+class Picture:
+    """An object of a batch's bucket that begins as a picture does."""
 
-    Raises NotFound when there is no such object. Reading the chunks raises BotoCoreError when S3 fails.
-    """
+    chunks: Iterator[bytes]
+    """At most 64 KiB each. Reading them raises BotoCoreError when S3 fails."""
+    size: int
+    """Bytes."""
+    content_type: str
+
+
+def open_picture(s3: S3Client, batch: Batch, key: str) -> Picture:
+    """Raises NotFound when there is no such object, or when it is no picture."""
     with calling(f"read s3://{batch.bucket}/{key}"):
         reply = s3.get_object(Bucket=batch.bucket, Key=key, **payer(batch))
-    return reply["Body"].iter_chunks(65536), reply["ContentLength"]
+        chunks = reply["Body"].iter_chunks(65536)
+        first = next(chunks, b"")
+    try:
+        content_type = check_header(BytesIO(first))
+    except BadImage as error:
+        reply["Body"].close()
+        raise NotFound(f"s3://{batch.bucket}/{key} is not shown: {error}") from error
+    return Picture(chain([first], chunks), reply["ContentLength"], content_type)
 
 
 def payer(batch: Batch) -> dict[str, Any]:

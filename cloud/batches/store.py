@@ -16,25 +16,32 @@ Several result objects may have the same row, because SQS delivers a message at 
 that was written first, in the last round that has one.
 """
 
+import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import NamedTuple, Self, TypeVar
 
 from cloud.batches.batch import Batch, Listed, Manifest, Round, Row
-from cloud.batches.slice import Slice
-from cloud.buckets import Bucket, JsonObjects
+from cloud.batches.slice import MANIFEST_IMAGES, MOST_ROUNDS, Slice
+from cloud.buckets import Bucket, JsonObjects, TooLarge, at_most
 from cloud.errors import Conflict, NotFound
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 BATCHES, OPEN = "batches/", "open-batches/"
 RESULT_NAME = re.compile(
-    r"batches/(?P<batch_id>[0-9a-f]{32})/results/(?P<manifest>\d{5,})/"
-    r"r(?P<round>\d+)-(?P<start>\d+)-(?P<end>\d+)-n(?P<rows>\d+)-f(?P<failures>\d+)-ms(?P<ms>\d+)\.jsonl"
+    r"batches/(?P<batch_id>[0-9a-f]{32})/results/(?P<manifest>\d{5,9})/"
+    r"r(?P<round>\d{1,9})-(?P<start>\d{1,9})-(?P<end>\d{1,9})-n(?P<rows>\d{1,9})-f(?P<failures>\d{1,9})"
+    r"-ms(?P<ms>\d{1,9})\.jsonl"
 )
+LARGEST_RESULT = 10_000_000
+"""The most bytes of a result object that are read. Those of 250 images have some 200 KB."""
 
 
 def queue_name(request_queue: str) -> str:
@@ -76,12 +83,30 @@ class Result:
 
     @classmethod
     def read(cls, key: str, written_at: datetime | None = None) -> Self | None:
-        """Returns None when the key is not that of a result object."""
+        """Returns None when the key is not that of a result object, such as a worker writes it."""
         if not (found := RESULT_NAME.fullmatch(key)):
             return None
         numbers = {name: int(value) for name, value in found.groupdict().items() if name != "batch_id"}
         numbers["milliseconds"] = numbers.pop("ms")
-        return cls(batch_id=found["batch_id"], **numbers, written_at=written_at)
+        result = cls(batch_id=found["batch_id"], **numbers, written_at=written_at)
+        return result if result.key == key and result.is_possible else None
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there can be an object with so many rows."""
+        return (
+            0 < self.rows <= self.end - self.start
+            and self.end <= MANIFEST_IMAGES
+            and self.failures <= self.rows
+            and 0 < self.round <= MOST_ROUNDS
+        )
+
+    def is_of(self, rows: Sequence[Row]) -> bool:
+        """Returns whether these can be its rows."""
+        positions = [row.position for row in rows]
+        if len(positions) != self.rows or any(after <= before for before, after in pairwise(positions)):
+            return False
+        return (positions[0], positions[-1] + 1) == (self.start, self.end)
 
     @property
     def key(self) -> str:
@@ -207,9 +232,19 @@ class BatchStore:
         return result
 
     def rows(self, result: Result) -> list[Row]:
-        """Returns the rows of a result object. Raises NotFound when it has expired."""
-        body, _ = self.outputs.read(result.key)
-        return [Row.model_validate_json(line) for line in body.splitlines()]
+        """Returns the rows of a result object. Raises NotFound when it has expired.
+
+        An object that is not what its name says has none: a worker that was taken over may write anything.
+        """
+        try:
+            body, _ = self.outputs.read(result.key, at_most(LARGEST_RESULT))
+            rows = [Row.model_validate_json(line) for line in body.splitlines()]
+            if not result.is_of(rows):
+                raise ValueError("it has other rows than its name says")
+        except (ValueError, RecursionError, TooLarge) as error:
+            log.error("s3://%s/%s is broken: %s", self.outputs.name, result.key, error)
+            return []
+        return rows
 
 
 def marker(batch_id: str, round: int) -> str:

@@ -136,7 +136,8 @@ def instances_paid_for(dollars: float, work: float, there: Sequence[float], mean
     if not price:
         return inf
     spare = dollars / price - work - sum(there)
-    return max(1, len(there) + max(0, int(spare / max(1.0, means.boot_seconds))))
+    boots = min(means.maximum, spare / max(1.0, means.boot_seconds))  # a float, which may be infinite
+    return max(1, len(there) + max(0, int(boots)))
 
 
 def end_of(load: BatchLoad) -> float:

@@ -88,7 +88,7 @@ class InstanceLedger:
             if instance_id in reported and not launched.ready and (report := self.reports.get(instance_id)):
                 launched.ready = True
                 seconds = max(0.0, (report.ready_at - launched.at).total_seconds())
-                state.note_boot(seconds, started=launched.started)
+                state.note_boot(min(seconds, age(launched)), started=launched.started)
                 if boot := boot_of(report, launched.at, launched.call, started=launched.started):
                     state.note_stages(boot)
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from threading import Event
 
 from cloud.batches.batch import Batch
-from cloud.batches.source import open_object
+from cloud.batches.source import Picture, open_picture
 from cloud.batches.store import BatchStore
 from cloud.clients import S3Client
 from cloud.errors import Conflict, NotFound
@@ -117,9 +117,14 @@ class Batches:
         return self._changed(watched)
 
     def retry(self, batch_id: str) -> BatchAnswer | None:
-        """Tries again what failed. Raises InvalidState when that is not possible, and says why."""
+        """Tries again what failed.
+
+        Raises InvalidState when that is not possible, and says why, and SourceNotAllowed when the source is
+        not allowed any more.
+        """
         if (watched := self.find(batch_id)) is None:
             return None
+        self.check(watched.batch)
         retry(self.store, self.queue, watched.read())
         return self._changed(watched)
 
@@ -134,23 +139,27 @@ class Batches:
             cancelled=progress.cancelled is not None,
         )
 
-    def open_image(self, batch: Batch, key: str) -> tuple[Iterator[bytes], int]:
-        """Returns an image of a batch in chunks, and its size. Raises NotFound when it is none."""
+    def open_image(self, batch: Batch, key: str) -> Picture:
+        """Returns an image of a batch.
+
+        Raises NotFound when it is none, and SourceNotAllowed when the source is not allowed any more.
+        """
+        self.check(batch)
         if not key.startswith(batch.prefix) or not is_image(batch, key):
             raise NotFound(f"{key!r} is no image of the batch {batch.batch_id}")
-        return open_object(self.s3, batch, key)
+        return open_picture(self.s3, batch, key)
 
     def find(self, batch_id: str) -> WatchedBatch | None:
         """Returns None when there is no batch with this id. A guess costs no call of AWS."""
         self.need_sources()
         return self.watch.of(batch_id) if self.ids.genuine(batch_id) else None
 
-    def check(self, order: Order) -> None:
+    def check(self, asked: Order | Batch) -> None:
         """Raises SourceNotAllowed when the source is not among BATCH_SOURCES."""
         self.need_sources()
-        if not any(is_under(order.source, source) for source in self.sources):
+        if not any(is_under(asked.source, source) for source in self.sources):
             raise SourceNotAllowed(
-                f"{order.source} is not among the sources that batches may read (BATCH_SOURCES). Whoever runs"
+                f"{asked.source} is not among the sources that batches may read (BATCH_SOURCES). Whoever runs"
                 " this service can add it."
             )
 

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from threading import BoundedSemaphore, Event, Thread
+from threading import Event
 
 from cloud.batches.batch import Batch
 from cloud.batches.store import BatchStore, OpenRound, put_once, summary_key
@@ -19,6 +19,7 @@ from cloud.notices import Notice
 from cloud.request_queue import RequestQueue
 from controller.batches.answer import notice_of
 from controller.batches.lister import Lister
+from controller.batches.listers import Listers
 from controller.batches.loads import Loads
 from controller.batches.progress import Progress
 from controller.batches.repair import Repair
@@ -34,7 +35,6 @@ LONGEST_BUSY_SECONDS = 30.0
 SPACING_SECONDS = 0.5  # between two looks, however often the keeper is woken
 TAKEN_OVER_AFTER = timedelta(seconds=60)  # the process that lists may have died
 FORGOTTEN_AFTER = timedelta(minutes=10)  # a process must have died between two writes
-MOST_LISTINGS = 4  # at the same time; others wait
 
 
 class Keeper:
@@ -57,8 +57,7 @@ class Keeper:
         self.loads = Loads(store, watch, clock)
         self.wake = Event()
         """Set to look at once."""
-        self._listing: dict[str, Thread] = {}
-        self._slots = BoundedSemaphore(MOST_LISTINGS)
+        self._listers = Listers(self._list)
 
     def run(self, stop: Event) -> None:
         """Looks from time to time, and when woken, until `stop` is set. Set `wake` too to end it at once."""
@@ -68,6 +67,8 @@ class Keeper:
                 seconds = self.look()
             except CloudError as error:
                 log.warning("the open batches could not be looked at: %s", error)
+            except Exception:
+                log.exception("the open batches could not be looked at")
             stop.wait(SPACING_SECONDS)
             self.wake.wait(seconds)
             self.wake.clear()
@@ -92,12 +93,8 @@ class Keeper:
         return pause
 
     def list(self, batch: Batch) -> None:
-        """Lists a batch in a thread of its own."""
-        self._listing = {batch_id: thread for batch_id, thread in self._listing.items() if thread.is_alive()}
-        if batch.batch_id not in self._listing:
-            thread = Thread(target=self._list, args=[batch], name="list-batch", daemon=True)
-            self._listing[batch.batch_id] = thread
-            thread.start()
+        """Lists a batch in another thread."""
+        self._listers.list(batch)
         self.hurry()
 
     def hurry(self) -> None:
@@ -107,12 +104,9 @@ class Keeper:
 
     def _list(self, batch: Batch) -> None:
         try:
-            with self._slots:
-                self.lister.list(batch)
+            self.lister.list(batch)
         except CloudError as error:
             log.warning("%s; the listing goes on in a minute", error, extra={"batch_id": batch.batch_id})
-        except Exception:
-            log.exception("the batch could not be listed", extra={"batch_id": batch.batch_id})
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
         self.hurry()

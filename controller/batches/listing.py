@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloud.batches.batch import MANIFEST_IMAGES, Batch, Listed, ListedImage, Manifest
+from cloud.batches.batch import Batch, Listed, ListedImage, Manifest
+from cloud.batches.slice import MANIFEST_IMAGES
 from cloud.batches.store import BatchStore
 from cloud.request_queue import RequestQueue
 from controller.batches.missing import Answered, all_of, missing
@@ -58,8 +59,12 @@ class Listing:
         self._spoke_at = self.clock()
 
     def note_life(self) -> None:
-        """Tells other processes from time to time that this one lists, even if it finds no images."""
+        """Tells other processes from time to time that this one lists, even if it finds no images.
+
+        Raises Stopped when the batch is cancelled.
+        """
         if self.clock() - self._spoke_at >= SILENT_SECONDS:
+            self._stop_if_cancelled()
             self.store.touch(self.batch.batch_id)
             self._spoke_at = self.clock()
 
@@ -110,9 +115,12 @@ class Listing:
         self._others_noted = self.others
         self.last_key = manifest.images[-1].key
 
-    def _write(self) -> None:
+    def _stop_if_cancelled(self) -> None:
         if self.store.cancelled(self.batch.batch_id) is not None:
             raise Stopped("the batch is cancelled, so no more of it is listed")
+
+    def _write(self) -> None:
+        self._stop_if_cancelled()
         manifest = Manifest(images=tuple(self._waiting), others=self.others - self._others_noted)
         if not self.store.put_manifest(self.batch.batch_id, self.manifests, manifest):
             raise Stopped("another process lists the batch")

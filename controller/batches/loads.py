@@ -48,8 +48,9 @@ class Loads:
             try:
                 watched = self.watch.of(batch_id)
                 progress = watched.progress() if watched else None
-            except CloudError as error:
-                log.warning("%s", error, extra={"batch_id": batch_id})
+            except Exception as error:
+                known = isinstance(error, CloudError)
+                log.warning("%s", error, extra={"batch_id": batch_id}, exc_info=not known)
                 if batch_id in before:
                     self._loads[batch_id] = before[batch_id]
                 continue

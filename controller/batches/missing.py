@@ -8,8 +8,7 @@ but only where another one overlaps with it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from cloud.batches.batch import MANIFEST_IMAGES
-from cloud.batches.slice import Slice
+from cloud.batches.slice import MANIFEST_IMAGES, Slice
 from cloud.batches.store import BatchStore, Result
 from cloud.errors import NotFound
 from controller.batches.slicing import cut

@@ -7,12 +7,25 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from cloud.batches.batch import DEFAULT_SUFFIXES, MOST_TOP_K, Batch
 from cloud.clock import now
 from cloud.settings import SourceUrl, split_at_commas
 from controller.batches.errors import BadBatch
+
+MOST_DOLLARS, MOST_IMAGES = 1_000_000, 1_000_000_000
+MOST_SUFFIXES = 100
+LONGEST_SOURCE = LONGEST_SUFFIX = 1024  # characters; S3's keys have at most as many bytes
+Suffix = Annotated[str, StringConstraints(max_length=LONGEST_SUFFIX)]
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(
@@ -40,20 +53,22 @@ class Order(BaseModel, extra="forbid"):
     """The fields of the POST that asks for a batch."""
 
     source: SourceUrl = Field(
-        description="`s3://bucket/prefix`: all objects whose keys begin with the prefix."
+        max_length=LONGEST_SOURCE,
+        description="`s3://bucket/prefix`: all objects whose keys begin with the prefix.",
     )
     name: str = Field("", max_length=200, description="For people.")
-    suffixes: Annotated[tuple[str, ...], BeforeValidator(split_at_commas)] = Field(
+    suffixes: Annotated[tuple[Suffix, ...], BeforeValidator(split_at_commas)] = Field(
         DEFAULT_SUFFIXES,
+        max_length=MOST_SUFFIXES,
         description="How the keys of images end, in any case, as a list or with commas. Empty: any.",
     )
-    limit: int | None = Field(None, ge=1, description="The most images.")
+    limit: int | None = Field(None, ge=1, le=MOST_IMAGES, description="The most images.")
     top_k: int = Field(5, ge=1, le=MOST_TOP_K, description="How many labels each image gets.")
     deadline: Annotated[datetime | None, BeforeValidator(read_deadline), WithJsonSchema(DEADLINE_SCHEMA)] = (
         Field(None, description="`in 30 minutes`, `30m`, or a time in ISO 8601.")
     )
     budget: Annotated[float | None, BeforeValidator(read_dollars)] = Field(
-        None, gt=0, allow_inf_nan=False, description="Dollars that it may cost, about; then it stops."
+        None, gt=0, le=MOST_DOLLARS, description="Dollars that it may cost, about; then it stops."
     )
     requester_pays: bool = Field(False, description="Whether you pay for the calls of S3.")
     spot: bool | None = Field(
@@ -71,7 +86,10 @@ class Order(BaseModel, extra="forbid"):
     def in_the_future(cls, deadline: datetime | None) -> datetime | None:
         if deadline is None:
             return None
-        deadline = deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)
+        try:
+            deadline = deadline.astimezone(UTC) if deadline.tzinfo else deadline.replace(tzinfo=UTC)
+        except OverflowError:
+            raise ValueError("it is after the last year that there is") from None
         if deadline <= now():
             raise ValueError("it has passed")
         return deadline
@@ -83,11 +101,11 @@ class Order(BaseModel, extra="forbid"):
 RIGHT = {
     "source": "it should be s3://bucket/prefix",
     "name": "it should be text of at most 200 characters",
-    "suffixes": 'it should be a list such as [".jpg", ".png"]',
-    "limit": "it should be a whole number from 1",
+    "suffixes": f'it should be a list such as [".jpg", ".png"], of at most {MOST_SUFFIXES}',
+    "limit": f"it should be a whole number from 1 to {MOST_IMAGES:,}",
     "top_k": f"it should be a whole number from 1 to {MOST_TOP_K}",
     "deadline": 'it should be a time in the future, such as "in 30 minutes", "30m" or "2026-12-01T18:00Z"',
-    "budget": 'it should be a number of dollars, such as 2 or "$2"',
+    "budget": f'it should be a number of dollars, such as 2 or "$2", and at most {MOST_DOLLARS:,}',
     "requester_pays": "it should be true or false",
     "spot": "it should be true or false",
 }
@@ -110,7 +128,7 @@ def read_form(given: Mapping[str, Sequence[str]]) -> Order:
 
 
 def explain(item: Any) -> str:
-    name = str(item["loc"][0])
+    name = str(next(iter(item["loc"]), ""))
     if name not in RIGHT:
         return f"{name[:50]!r} is not a field of a batch; its fields are {', '.join(RIGHT)}."
     if item["type"] == "missing":

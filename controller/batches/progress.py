@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from cloud.batches.batch import MANIFEST_IMAGES, Batch, Listed, Round
+from cloud.batches.batch import Batch, Listed, Round
+from cloud.batches.slice import MANIFEST_IMAGES
 from cloud.batches.store import BatchStore, Result, summary_key
 from cloud.buckets import JsonObjects
 from cloud.clock import now
@@ -160,7 +161,9 @@ def read_progress(
     if not listed:
         for number, written_at in store.manifests(batch_id):
             manifests, manifest_at = number + 1, written_at
-    tally = Tally() if summary else Tally.of(store.results(batch_id), answered, at - RATE_WINDOW)
+    # A worker that was taken over might write rows of rounds that nobody has asked for.
+    results = (one for one in store.results(batch_id) if one.round <= round)
+    tally = Tally() if summary else Tally.of(results, answered, at - RATE_WINDOW)
     return Progress(
         batch=batch,
         round=round,

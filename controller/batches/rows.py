@@ -1,12 +1,14 @@
 """Reads the results of a batch: one outcome for each of its images, in the order of the keys.
 
-The row that counts is that of the last round that has one. Within a round, it is the one written first.
+The row that counts is that of the last round in which the image was tried: a later round tries only failures
+that may pass. Within a round, it is the one written first.
 At most a few manifests are in memory at a time, however large the batch is.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
@@ -64,12 +66,18 @@ def outcomes(
 def counting_rows(store: BatchStore, results: list[Result]) -> dict[int, Row]:
     """Returns the rows of one manifest that count, by position."""
     rows: dict[int, Row] = {}
-    for one in sorted(sorted(results, key=written, reverse=True), key=lambda one: one.round):
-        try:
-            rows.update((row.position, row) for row in store.rows(one))
-        except NotFound:  # it has expired
-            continue
+    for _, found in groupby(sorted(results, key=lambda one: one.round), key=lambda one: one.round):
+        of_round: dict[int, Row] = {}
+        for one in sorted(found, key=written, reverse=True):
+            with suppress(NotFound):  # it has expired
+                of_round.update((row.position, row) for row in store.rows(one))
+        rows.update((n, row) for n, row in of_round.items() if n not in rows or is_tried_again(rows[n]))
     return rows
+
+
+def is_tried_again(row: Row) -> bool:
+    """Returns whether a later round may have another row for this image. All other rows are final."""
+    return row.error is not None and row.error.retryable
 
 
 def with_results(manifests: Iterable[int], results: Iterable[Result]) -> Iterator[tuple[int, list[Result]]]:

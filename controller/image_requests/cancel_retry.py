@@ -86,11 +86,15 @@ class CancelRetry:
         with charge(len(failed)):
             return self._send_again(found, failed)
 
-    def _send_again(self, found: WatchedRequest, failed: Sequence[ImageId]) -> RequestResult:
+    def _send_again(self, found: WatchedRequest, failed: Sequence[ImageId]) -> RequestResult | None:
+        """Returns None when the request was deleted in the meantime."""
         try:
             self.journal.hold(found.request_id, IfNoneMatch="*")
         except Conflict:
             raise waits() from None
+        if not self.inputs.image_ids(found.request_id):
+            self.journal.release(found.request_id)
+            return None
         still = self.stored.fetch(failed)
         failed = [i for i in failed if i not in still or still[i].status is Status.FAILED]
         list(self.pool.map(self.outputs.delete, failed))

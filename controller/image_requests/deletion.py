@@ -9,16 +9,23 @@ from cloud.failure_code import FailureCode
 from cloud.prediction import Prediction
 from controller.image_requests.errors import InvalidState
 from controller.image_requests.fair_pool import finish
+from controller.image_requests.journal import Journal
 from controller.image_requests.stored_requests import StoredRequests
 
 HELD_FOR = 2  # visibility timeouts after which no worker still has an image: one that hangs has ended itself
 
+SKEW = timedelta(minutes=1)  # of the clocks of controllers
+
 
 class Deletion:
     def __init__(
-        self, stored: StoredRequests, visibility_timeout: float, clock: Callable[[], datetime] = now
+        self,
+        stored: StoredRequests,
+        journal: Journal,
+        visibility_timeout: float,
+        clock: Callable[[], datetime] = now,
     ) -> None:
-        self.stored, self.clock = stored, clock
+        self.stored, self.journal, self.clock = stored, journal, clock
         self.held_for = timedelta(seconds=HELD_FOR * visibility_timeout)
 
     def delete(self, request_id: str) -> None:
@@ -26,8 +33,8 @@ class Deletion:
 
         A message that is left is deleted by the worker that receives it, because the images of its request
         are gone. Raises InvalidState while the request waits, or while a worker may still have an image that
-        was cancelled: that worker would write a prediction that nobody deletes. Raises CloudError when S3
-        fails; the next call then deletes the rest.
+        was cancelled or sent again: that worker would write a prediction that nobody deletes. Raises
+        CloudError when S3 fails; the next call then deletes the rest.
         """
         found = self.stored.load(request_id)
         if found is None:
@@ -44,10 +51,21 @@ class Deletion:
         # Without a prediction, an image that is still stored would be sent to the workers again.
         for bucket in (self.stored.inputs, self.stored.outputs):
             finish([self.stored.pool.submit(bucket.delete, image_id) for image_id in found.image_ids])
+        # Whoever sends images again writes the marker first, and then looks whether they are still stored.
+        if self.journal.holds(request_id):
+            seconds = math.ceil(self.held_for.total_seconds())
+            raise InvalidState(
+                "Images of this request may have been sent again while it was deleted. Delete it once more in"
+                f" {seconds} seconds.",
+                seconds,
+            )
 
     def _seconds_held(self, prediction: Prediction) -> int:
         """Returns the seconds for which a worker may still have the image."""
         cancelled = prediction.error and prediction.error.code is FailureCode.CANCELLED
         if not (cancelled and prediction.answered_at):
             return 0
-        return math.ceil((prediction.answered_at + self.held_for - self.clock()).total_seconds())
+        passed = self.clock() - prediction.answered_at
+        if passed < -SKEW:  # it is none of a controller's, which alone cancel
+            return 0
+        return math.ceil((self.held_for - passed).total_seconds())

@@ -114,6 +114,10 @@ class Journal:
         """Writes a marker for one request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
         self.state.write(PREFIX + request_id, secrets.token_bytes(8), **condition)
 
+    def holds(self, request_id: str) -> bool:
+        """Returns whether there is a marker for this one request. Raises CloudError when S3 fails."""
+        return any(self.state.keys(PREFIX + request_id))
+
     def release(self, request_id: str) -> None:
         """Deletes the marker of one request, if there is one. Raises CloudError when S3 fails."""
         self.state.delete(PREFIX + request_id)

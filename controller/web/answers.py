@@ -45,7 +45,8 @@ def as_text(answer: RequestResult, *, with_stem: bool) -> str:
 COLUMNS = ("filename", "status", "label", "confidence", "error", "model", "image_id", "engine", "precision")
 # Spreadsheets evaluate a cell as a formula if it starts with one of the characters in the last brackets.
 # One that separates fields with a semicolon, as Excel does in many countries, may begin a cell within a text.
-FORMULA = re.compile(r"(^|[;,|\t\r\n])(?=\s*[=+\-@＝＋－＠\t\r\n])")
+# What is between is searched once: a cell of nothing but tabs takes no longer than any other.
+FORMULA = re.compile(r"(^|[;,|\t\r\n])(?=[^\S\t\r\n]*[=+\-@＝＋－＠\t\r\n])")
 
 
 def as_csv(answer: RequestResult, *, for_excel: bool) -> str:

@@ -4,6 +4,8 @@ Browsers say in Sec-Fetch-Site where a request comes from (https://www.w3.org/TR
 HTTP only some browsers send this header, but all of them send Origin with a POST. Requests with neither
 header are allowed: they come from programs, which another site's page cannot control.
 
+Nobody's token has been asked for yet, so what is refused here is not read.
+
 A site whose name leads to this controller's address (DNS rebinding) counts as the same site to browsers. Only
 the Host that they send gives it away, so a controller that knows its own names accepts no others.
 """
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 from flask import Response, request
 from werkzeug.sansio.utils import host_is_trusted
 
+from controller.web.negotiation import accepted_form
 from controller.web.replies import refuse
 from controller.web.services import services
 
@@ -30,9 +33,8 @@ def refuse_foreign_host() -> Response | None:
         return None
     if host_is_trusted(request.headers.get("Host"), [*trusted, *THIS_MACHINE]):
         return None
-    return refuse(
-        421, "unknown_host", "This is not the name of this service. Use the address you were given."
-    )
+    message = "This is not the name of this service. Use the address you were given."
+    return refuse(421, "unknown_host", message, accepted_form(request))
 
 
 def refuse_cross_site() -> Response | None:
@@ -43,7 +45,7 @@ def refuse_cross_site() -> Response | None:
     if (is_link() if request.method in SAFE_METHODS else from_own_site()) or request.endpoint == "static":
         return None
     message = "A page of another site has sent this. Send it from this site's own page, or from a program."
-    return refuse(403, "cross_site", message)
+    return refuse(403, "cross_site", message, accepted_form(request))
 
 
 def is_link() -> bool:

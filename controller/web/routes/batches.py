@@ -1,6 +1,5 @@
 """Asks for batches, shows, cancels and retries them, and serves their results and pictures."""
 
-import mimetypes
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from urllib.parse import quote
@@ -106,26 +105,25 @@ def stream_batch(batch_id: str) -> Response:
 def show_batch_image(batch_id: str) -> Response:
     """Returns a picture of the batch as it lies in its bucket. `?key=` is its key.
 
-    Raises NotFound when the batch has no such image. The headers keep browsers from executing it.
+    Raises NotFound when the batch has no such image, or when it is none by its first bytes. The headers keep
+    browsers from executing it.
     """
     key = request.args.get("key", "")
     try:
-        chunks_of_it, size = services().batches.open_image(watched(batch_id).batch, key)
+        picture = services().batches.open_image(watched(batch_id).batch, key)
     except NoSuchObject:
         raise NotFound(f"The batch has no image {key!r}.") from None
     except CloudError as error:
         if error.code not in ("AccessDenied", "InvalidObjectState"):
             raise
         raise NotFound(f"The image {key!r} cannot be read: {error.public}.") from None
-    kind = mimetypes.guess_type(key)[0] or ""
     headers = {
         "Cache-Control": "private, max-age=3600",
-        "Content-Length": str(size),
+        "Content-Length": str(picture.size),
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }
-    content_type = kind if kind.startswith("image/") else "application/octet-stream"
-    return Response(chunks_of_it, content_type=content_type, headers=headers)
+    return Response(picture.chunks, content_type=picture.content_type, headers=headers)
 
 
 def client() -> str:

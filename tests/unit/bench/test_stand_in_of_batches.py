@@ -39,7 +39,8 @@ def test_a_worker_s_calls_for_a_batch_are_answered_and_recorded(tmp_path: Path):
             sizes.append(len(part))
             last = manifest.images[part.positions[-1]]
             assert Bucket(s3, batch.bucket).read(last.key, IfMatch=last.etag)[0] == photos[1]
-            row = Row(position=part.positions[-1], key=last.key, status=Status.CLASSIFIED, label="tabby")
+            answer = {"status": Status.CLASSIFIED, "label": "tabby", "confidence": 0.9}
+            row = Row(position=part.positions[-1], key=last.key, **answer)
             store.put_rows(part, [row], 1)
             queue.delete(messages)
         assert RequestQueue(sqs, "image-requests").receive(10, 0) == []

@@ -73,6 +73,30 @@ def test_an_image_without_answer_has_no_prediction(outputs):
     assert outputs.answered(REQUEST) == []
 
 
+def test_the_prediction_of_another_image_is_none_of_this_one(outputs):
+    other = ImageId(f"{REQUEST}/0001-b.jpg")
+    outputs.write(IMAGE, Prediction.classified(other, [("forged", 0.9)]).model_dump_json().encode())
+    found = outputs.get_prediction(IMAGE)
+    assert (found.image_id, found.error.code) == (IMAGE, "broken_answer")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": None},
+        {"confidence": None},
+        {"confidence": 2},
+        {"status": "failed"},
+        {"error": {"code": "broken", "message": "…"}},
+        {"answered_at": "2026-11-27T12:00:00"},
+    ],
+)
+def test_a_prediction_that_no_worker_makes_is_broken(outputs, change):
+    made = Prediction.classified(IMAGE, [("tabby", 0.9)]).model_dump(mode="json")
+    outputs.write(IMAGE, json.dumps({**made, **change}).encode())
+    assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
+
+
 def test_the_first_answer_stays(outputs):
     first = Prediction.classified(IMAGE, [("tabby", 0.9)])
     assert outputs.put_prediction(first)

@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -6,6 +7,8 @@ import pytest
 from cloud import prediction_cache
 from cloud.prediction import Prediction, PreviewedPrediction
 from cloud.prediction_cache import (
+    LARGEST_BATCH,
+    LARGEST_KEPT,
     PREFIX,
     READ_SECONDS,
     WRITE_PREDICTIONS,
@@ -159,7 +162,22 @@ def test_the_newest_batches_are_listed_first_and_their_predictions_are_kept_the_
     assert [bool(cache.get(CHOICE, digit * 64)) for digit in "123"] == [False, False, True]
 
 
-@pytest.mark.parametrize("body", [b"", b"\x80\x04 pickle", b"[]", b'{"ab": {"status": "classified"}}'])
+def forged(**change) -> bytes:
+    """A batch of a prediction with a change that no worker makes."""
+    return json.dumps({OTHER: {**CAT.model_dump(mode="json"), **change}}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x80\x04 pickle",
+        b"[]",
+        b'{"ab": {"status": "classified"}}',
+        forged(answered_at="2026-11-27T12:00:00"),
+        forged(label="x" * LARGEST_BATCH),
+    ],
+)
 def test_a_broken_batch_is_not_used_and_does_not_hide_the_others(writer, cache, state, body, caplog):
     state.write(f"{PREFIX}{CHOICE}/0000000000-broken", body)
     writer.add(HASH, CAT)
@@ -167,6 +185,20 @@ def test_a_broken_batch_is_not_used_and_does_not_hide_the_others(writer, cache, 
     cache.read(CHOICE)
     assert cache.get(CHOICE, HASH) == CAT
     assert "0000000000-broken is broken" in caplog.text
+    assert cache.get(CHOICE, OTHER) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"label": "x" * LARGEST_KEPT}, {"answered_at": "2999-01-01T00:00:00Z", "model_version": INT8}],
+)
+def test_a_prediction_that_no_worker_makes_is_not_kept(writer, cache, state, change):
+    state.write(f"{PREFIX}{CHOICE}/0000000000-forged", forged(**change))
+    writer.add(HASH, CAT)
+    writer.write()
+    cache.read(CHOICE)
+    assert cache.get(CHOICE, HASH) == CAT
+    assert cache.get(CHOICE, OTHER) is None
 
 
 @pytest.mark.parametrize("operation", ["PutObject", "ListObjectsV2", "GetObject"])

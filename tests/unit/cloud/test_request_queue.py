@@ -217,7 +217,7 @@ def test_a_message_that_could_not_be_replaced_is_not_deleted(queue, aws, on_call
     assert queue.counts().in_flight == 1
 
 
-@pytest.mark.parametrize("value", ["-1", "1.5", "many", ""])
+@pytest.mark.parametrize("value", ["-1", "1.5", "many", "", "9" * 5000])
 def test_an_attribute_that_somebody_else_wrote_does_no_harm(queue, aws, value):
     kind = {"DataType": "String", "StringValue": value or " "}
     attributes = {"Postponed": kind, "Tried": kind}

@@ -1,8 +1,9 @@
+import json
+
 import pytest
 
 from cloud.clock import now
-from cloud.errors import CloudError
-from cloud.worker_reports import PREFIX, WorkerReport, WorkerReports
+from cloud.worker_reports import LARGEST_REPORT, PREFIX, WorkerReport, WorkerReports
 
 
 @pytest.fixture
@@ -40,10 +41,30 @@ def test_a_report_that_is_deleted_is_gone(reports):
     assert reports.seen() == {}
 
 
-def test_a_broken_report_is_named(reports, state):
-    state.write(f"{PREFIX}i-1", b"{")
-    with pytest.raises(CloudError, match="workers/i-1 is broken"):
-        reports.get("i-1")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ready_at": "2026-11-27T12:00:00"},
+        {"images": 10**400},
+        {"images": -1},
+        {"busy_seconds": "nan"},
+        {"busy_seconds": 1e300},
+        {"calls": {"s3_put": 10**400}},
+        {"calls": {"other": 1}},
+        {"model": "x" * LARGEST_REPORT},
+        {"boot": {"kernel_at": "2026-11-27T12:00:00", "process_at": "2026-11-27T12:00:00"}},
+    ],
+)
+def test_a_report_that_no_worker_writes_is_none(reports, state, change, caplog):
+    body = {**report("i-1").model_dump(mode="json"), **change}
+    state.write(f"{PREFIX}i-1", json.dumps(body).encode())
+    assert reports.get("i-1") is None
+    assert "workers/i-1 is broken" in caplog.text
+
+
+def test_the_report_of_another_instance_is_none_of_this_one(reports, state):
+    state.write(f"{PREFIX}i-1", report("i-2").model_dump_json().encode())
+    assert reports.get("i-1") is None
 
 
 def test_reports_are_no_predictions(reports, state, inputs, outputs):

@@ -35,6 +35,10 @@ def test_one_image_cannot_be_halved():
         f'{{"batch_id": "{BATCH}", "manifest": 0, "ranges": [[2, 2]]}}',
         f'{{"batch_id": "{BATCH}", "manifest": 0, "ranges": [[-1, 2]]}}',
         f'{{"batch_id": "{BATCH}", "manifest": 0, "ranges": [[5, 6], [0, 2]]}}',
+        f'{{"batch_id": "{BATCH}", "manifest": 0, "ranges": [[0, 1000000000000]]}}',
+        f'{{"batch_id": "{BATCH}", "manifest": 0, "ranges": [[1000, 1001]]}}',
+        f'{{"batch_id": "{BATCH}", "manifest": {"9" * 999}, "ranges": [[0, 1]]}}',
+        f'{{"batch_id": "{BATCH}", "manifest": 0, "ranges": [[0, 1]], "round": {"9" * 999}}}',
     ],
 )
 def test_other_messages_are_no_slices(body):

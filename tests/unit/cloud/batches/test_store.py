@@ -2,7 +2,7 @@ import pytest
 
 from cloud.batches.batch import Batch, Listed, ListedImage, Manifest, Round, Row
 from cloud.batches.slice import Slice
-from cloud.batches.store import BatchStore, Result
+from cloud.batches.store import LARGEST_RESULT, BatchStore, Result, results_of
 from cloud.buckets import Bucket
 from cloud.failure_code import FailureCode
 from cloud.prediction import Failure, Label, Status
@@ -68,6 +68,50 @@ def test_objects_of_others_are_no_results(store):
     store.outputs.write(f"batches/{BATCH}/results/readme.txt", b"")
     assert list(store.results(BATCH)) == []
     assert Result.read("batches/x/results/00000/r1-0-1-n1-f0-ms3.jsonl") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "r1-0-5-n0-f0-ms1",
+        "r1-0-5-n6-f0-ms1",
+        "r1-0-5-n5-f6-ms1",
+        "r1-5-0-n1-f0-ms1",
+        "r1-999-1001-n2-f0-ms1",
+        "r1-0-80000000000-n80000000000-f0-ms1",
+        f"r1-0-5-n5-f0-ms{'9' * 400}",
+        f"r{'9' * 400}-0-5-n5-f0-ms1",
+        "r0-0-5-n5-f0-ms1",
+        "r1-0-05-n5-f0-ms1",
+        "r1-0-٥-n5-f0-ms1",
+    ],
+)
+def test_a_name_that_no_worker_writes_is_no_result(store, name):
+    store.outputs.write(f"{results_of(BATCH)}00000/{name}.jsonl", b"")
+    assert list(store.results(BATCH)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: b"{",
+        lambda rows: b"[" * 100_000,
+        lambda rows: b"\xff",
+        lambda rows: b"",
+        lambda rows: rows * 2,
+        lambda rows: rows.replace(b'"position":0', b'"position":-1'),
+        lambda rows: rows.replace(b'"position":0', b'"position":1000000000000'),
+        lambda rows: rows.replace(b"0.9", b"NaN"),
+        lambda rows: rows.replace(b'"label":"cat",', b""),
+        lambda rows: rows.replace(b"cat", b"x" * LARGEST_RESULT),
+    ],
+)
+def test_a_result_that_is_not_what_its_name_says_has_no_rows(store, change, caplog):
+    result = store.put_rows(Slice.of(BATCH, 0, [0]), [classified(0)], 1)
+    rows, _ = store.outputs.read(result.key)
+    store.outputs.write(result.key, change(rows))
+    assert store.rows(result) == []
+    assert "is broken" in caplog.text
 
 
 def test_why_a_batch_was_cancelled_is_kept(store):

@@ -32,6 +32,12 @@ def why(*loads: BatchLoad, **changes) -> str:
     return "; ".join(demand_of_batches(loads, replace(MEANS, **changes)).reasons)
 
 
+@pytest.mark.parametrize("budget", [1e300, 1e308])
+def test_a_budget_beyond_all_reckoning_limits_nothing(budget):
+    assert instances(batch(1_000_000, budget=budget)) == 10
+    assert instances(batch(10**300, seconds=3600, budget=budget)) == 10
+
+
 def test_no_batches_call_for_nothing():
     assert demand_of_batches([], MEANS).instances == 0
     assert demand_of_batches([BatchLoad(0, True, None, None)], MEANS).reasons == (), "none is listed yet"

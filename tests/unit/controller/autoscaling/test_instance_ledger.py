@@ -223,6 +223,22 @@ def test_how_long_a_boot_takes_is_learned_once_from_each(ledger, report):
     assert 40 < books.boot_seconds < 50, "the last one counts most, but not alone"
 
 
+def test_no_report_stops_the_books(ledger, reports, state):
+    books = FleetState(launched={"i-1": Launched(at=ago(30), request_id="abc")})
+    state.write("workers/i-1", b'{"instance_id": "i-1"')
+    (observed,) = ledger.update(books, [instance("i-1")])
+    assert observed.ready
+    ledger.update(books, [instance("i-1", "terminated")])
+    assert (books.launched, books.ended_images) == ({}, 0)
+
+
+def test_a_worker_that_says_it_was_ready_in_a_thousand_years_took_no_longer_than_until_now(ledger, report):
+    books = state(i_1=30)
+    report("i-1", ready_ago=-1e10)
+    ledger.update(books, [instance("i-1")])
+    assert 29 < books.boot_seconds < 40
+
+
 def test_an_empty_fleet_costs_no_call(ledger, aws, on_call):
     on_call(aws.s3, "*", lambda params: pytest.fail("S3 was called"))
     assert ledger.update(FleetState(), []) == []

@@ -70,6 +70,34 @@ def begin(store, aws, lister):
     return begin
 
 
+@pytest.fixture
+def broken(keeper, monkeypatch):
+    """A batch whose progress cannot be computed."""
+
+    def fail():
+        raise ZeroDivisionError
+
+    def breaks():
+        monkeypatch.setattr(keeper.watch.of(BATCH), "progress", fail)
+
+    return breaks
+
+
+def test_a_batch_that_breaks_its_keeper_stops_neither_it_nor_the_autoscaler(keeper, begin, broken):
+    begin("1.jpg")
+    broken()
+    stop = Event()
+    thread = Thread(target=keeper.run, args=[stop])
+    thread.start()
+    keeper.loads.forget()
+    assert keeper.loads.get() == ()
+    thread.join(1)
+    assert thread.is_alive()
+    stop.set()
+    keeper.wake.set()
+    thread.join()
+
+
 def progress_of(keeper):
     return keeper.watch.of(BATCH).read()
 

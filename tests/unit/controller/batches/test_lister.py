@@ -78,6 +78,18 @@ def test_a_listing_that_finds_no_images_for_long_says_that_it_goes_on(store, aws
     assert puts == 2 * [f"open-batches/{BATCH}"]
 
 
+def test_a_cancelled_listing_ends_although_it_finds_no_images(store, slices):
+    """Else it would go through a bucket of any size, and open the batch again and again."""
+    seconds = [0]
+    going = listing.Listing(store, slices, batch_of(), lambda: None, clock=lambda: seconds[0])
+    store.cancel(BATCH, "It was cancelled.")
+    going.note_life()
+    seconds[0] = 21
+    with pytest.raises(listing.Stopped):
+        going.note_life()
+    assert store.open() == []
+
+
 def test_what_is_no_image_is_counted(store, aws, slices, lister):
     photos(aws.s3, "a.JPG", "b.txt", "folder/")
     photos(aws.s3, "folder_$folder$", "empty.png", body=b"")

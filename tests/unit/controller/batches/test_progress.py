@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from bench.large_batch import AT
-from cloud.batches.batch import Listed, Manifest
+from cloud.batches.batch import Listed, Manifest, Round
 from cloud.batches.slice import Slice
 from cloud.batches.store import Result
 from cloud.clock import now
@@ -136,6 +136,16 @@ def test_failures_that_are_tried_again_are_no_longer_counted(store, aws, slices,
     lister.list(batch)
     work_off(store, slices, failure(FailureCode.GAVE_UP))
     assert (read(store, batch).answered, read(store, batch).failed) == (10, 10)
-    work_on(store, Slice.of(BATCH, 0, [0, 4], round=2))
+    again = Slice.of(BATCH, 0, [0, 4], round=2)
+    store.put_round(BATCH, 2, Round(images=2, parts=(again,)))
+    work_on(store, again)
     store.put_listed(BATCH, Listed(images=10, manifests=1, bytes=0))
     assert read(store, batch).tally.rows == {1: 10, 2: 2}
+
+
+def test_rows_of_a_round_that_nobody_has_asked_for_answer_no_image(store, aws, slices, lister):
+    batch = batch_of()
+    photos(aws.s3, "1.jpg")
+    lister.list(batch)
+    work_on(store, Slice.of(BATCH, 0, [0], 2))
+    assert read(store, batch).waiting == 1

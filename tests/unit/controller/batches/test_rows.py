@@ -77,6 +77,14 @@ def test_a_row_of_a_later_round_counts_more(store, manifests):
     assert shown(store, manifests=[1]) == [("e", FailureCode.GAVE_UP), ("f", "tabby")]
 
 
+@pytest.mark.parametrize("final", [tabby, failure(FailureCode.NOT_AN_IMAGE)])
+def test_a_row_that_is_final_stays_whatever_a_worker_writes_for_a_later_round(store, manifests, final):
+    answer(store, 2, [0], final)
+    before = shown(store, manifests=[2])
+    answer(store, 2, [0], named("forged"), round=2)
+    assert shown(store, manifests=[2]) == before
+
+
 def test_rows_that_come_after_a_batch_was_summed_up_do_not_count(store, manifests):
     answer(store, 1, [0, 1])
     ago = now() - timedelta(minutes=1)

@@ -1,4 +1,5 @@
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from controller.image_requests.deletion import Deletion
 from controller.image_requests.errors import InvalidState
 from tests.support.aws_errors import refusal
 from tests.support.submissions import submit
+from tests.support.threads import join_threads
 
 
 @pytest.fixture
@@ -55,8 +57,21 @@ def test_what_was_cancelled_stays_until_no_worker_can_have_it(controller, output
     assert 0 < refused.value.retry_after <= 2 * settings.visibility_timeout + 1
     assert outputs.answered(watched.request_id) == watched.image_ids
     later = now() + timedelta(seconds=refused.value.retry_after)
-    Deletion(controller.polling.stored, settings.visibility_timeout, lambda: later).delete(watched.request_id)
+    stored, journal = controller.polling.stored, controller.polling.journal
+    Deletion(stored, journal, settings.visibility_timeout, lambda: later).delete(watched.request_id)
     assert outputs.answered(watched.request_id) == []
+
+
+@pytest.mark.parametrize("year", [2100, 9999])
+def test_an_answer_of_the_future_holds_nothing_up(controller, outputs, inputs, year):
+    """A worker that was taken over might write it."""
+    watched = submit(controller, "a.png")
+    at = datetime(year, 12, 31, 23, 59, tzinfo=UTC)
+    forged = Prediction.failed(watched.image_ids[0], "cancelled", "It was cancelled.", answered_at=at)
+    outputs.put_prediction(forged)
+    assert watched.finished.wait(20)
+    controller.deletion.delete(watched.request_id)
+    assert list(inputs.keys("")) == list(outputs.keys("")) == []
 
 
 def test_what_s3_did_not_delete_is_deleted_next_time(controller, complete, aws, on_call, inputs, outputs):
@@ -73,3 +88,49 @@ def test_what_s3_did_not_delete_is_deleted_next_time(controller, complete, aws, 
     assert inputs.image_ids(complete[0].request_id) == []
     controller.deletion.delete(complete[0].request_id)
     assert outputs.answered(complete[0].request_id) == []
+
+
+@pytest.fixture
+def failed(controller, outputs):
+    """A request whose image failed, and may succeed if it is sent again."""
+    watched = submit(controller, "a.png")
+    outputs.put_prediction(Prediction.failed(watched.image_ids[0], "gave_up", "Every worker died."))
+    assert watched.finished.wait(20)
+    join_threads("poll-")
+    return watched
+
+
+def test_a_request_that_is_sent_again_while_it_is_deleted_must_be_deleted_once_more(
+    controller, failed, aws, on_call, inputs, outputs, queue
+):
+    """A worker has fetched the image before it was deleted, and answers it afterwards."""
+    again = [failed.request_id]
+
+    def send_again(params):
+        if again:
+            controller.cancel_retry.retry(again.pop())
+
+    on_call(aws.s3, "DeleteObject", send_again)
+    with pytest.raises(InvalidState, match="Delete it once more"):
+        controller.deletion.delete(failed.request_id)
+    outputs.put_prediction(Prediction.classified(failed.image_ids[0], [("tabby", 0.9)]))
+    with suppress(InvalidState):  # the process that has sent it again may still wait
+        controller.deletion.delete(failed.request_id)
+    controller.deletion.delete(failed.request_id)
+    assert list(inputs.keys("")) == list(outputs.keys("")) == []
+
+
+def test_a_request_that_is_deleted_while_it_is_sent_again_is_not_sent(
+    controller, failed, aws, on_call, queue
+):
+    gone = [failed.request_id]
+
+    def delete(params):
+        if gone and params["Key"] == f"open/{failed.request_id}":
+            controller.deletion.delete(gone.pop())
+
+    on_call(aws.s3, "PutObject", delete)
+    queue.delete(queue.receive(10, 0))
+    assert controller.cancel_retry.retry(failed.request_id) is None
+    assert queue.counts().backlog == 0
+    assert controller.polling.journal.markers() == []

@@ -124,12 +124,24 @@ def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, other
         ({"deadline": "2020-01-01T00:00Z"}, "deadline is '2020-01-01T00:00Z', but"),
         ({"spot": "maybe"}, "spot is 'maybe', but it should be true or false."),
         ({"colour": "red"}, "'colour' is not a field of a batch; its fields are source, name,"),
+        ({"deadline": "9999-12-31T23:59:59-14:00"}, "deadline is '9999-12-31T23:59:59-14:00', but"),
+        ({"budget": 1e308}, "budget is '1e+308', but it should be a number of dollars"),
+        ({"limit": 10**12}, "limit is '1000000000000', but"),
+        ({"suffixes": [".jpg"] * 101}, "suffixes is "),
+        ({"source": CATS + "x" * 1024}, "source is "),
     ],
 )
 def test_each_field_that_is_wrong_is_named(ask, asked, says):
     reply = ask(**asked)
     assert reply.status_code == 400
     assert message(reply).startswith(says)
+
+
+@pytest.mark.parametrize("asked", [{"suffixes": ["\ud800"]}, {"\ud800": 1}])
+def test_half_a_character_is_refused(client, services, asked):
+    body = json.dumps({"source": CATS, **asked})
+    assert client.post("/batches", data=body, content_type="application/json").status_code == 400
+    assert services.batches.store.open() == []
 
 
 def test_all_wrong_fields_are_named_at_once(ask):
@@ -353,11 +365,11 @@ def test_a_browser_that_cancels_comes_back_to_the_page(ask, client):
     assert (reply.status_code, reply.headers["Location"]) == (303, url)
 
 
-def test_pictures_are_shown_as_they_lie_in_their_bucket(ask, client, aws):
-    photos(aws.s3, "cats/schnee 雪+%.jpg", body=b"picture")
+def test_pictures_are_shown_as_they_lie_in_their_bucket(ask, client, aws, jpeg):
+    photos(aws.s3, "cats/schnee 雪+%.jpg", body=jpeg)
     url = url_of(ask())
     reply = client.get(f"{url}/images", query_string={"key": "cats/schnee 雪+%.jpg"})
-    assert (reply.data, reply.mimetype) == (b"picture", "image/jpeg")
+    assert (reply.data, reply.mimetype) == (jpeg, "image/jpeg")
     assert reply.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
 
@@ -366,6 +378,25 @@ def test_pictures_are_shown_as_they_lie_in_their_bucket(ask, client, aws):
 def test_nothing_else_of_the_bucket_is_shown(ask, client, aws, key):
     photos(aws.s3, "dogs/1.jpg", "cats/secret.txt")
     assert client.get(f"{url_of(ask())}/images", query_string={"key": key}).status_code == 404
+
+
+@pytest.mark.parametrize("suffixes", ["", ".env", ".jpg"])
+@pytest.mark.parametrize("body", [b"", b"TOKEN=secret", b"<svg/>", b"<html>"])
+def test_what_is_no_picture_is_not_shown_whatever_the_suffixes_are(ask, client, aws, suffixes, body):
+    """Or whoever may ask for a batch could read all that lies beside the pictures."""
+    photos(aws.s3, "cats/a.env", "cats/a.jpg", body=body)
+    url = url_of(ask(suffixes=suffixes))
+    for key in ("cats/a.env", "cats/a.jpg"):
+        assert client.get(f"{url}/images", query_string={"key": key}).status_code == 404
+
+
+def test_a_source_that_is_not_allowed_any_more_is_neither_shown_nor_tried_again(ask, make, aws, jpeg):
+    photos(aws.s3, "cats/1.jpg", body=jpeg)
+    url = url_of(ask())
+    later = create_app(make(batch_sources=("s3://elsewhere/",))).test_client()
+    assert later.get(f"{url}/images", query_string={"key": "cats/1.jpg"}).status_code == 403
+    assert later.post(f"{url}/retry").status_code == 403
+    assert later.get(url).status_code == 200, "its results stay"
 
 
 def test_events_end_with_the_complete_batch(ask, client, finish, services, aws):

@@ -27,6 +27,7 @@ FOREIGN = [
     {"Origin": "http://localhost:99999"},
     {"Origin": ""},
 ]
+FORM = b"--x\r\nContent-Disposition: form-data; name=image_file; filename=cat.png\r\n\r\n...\r\n--x--\r\n"
 
 
 def post(client, png, headers):
@@ -50,6 +51,14 @@ def test_a_page_of_another_site_may_not_post(client, inputs, png, headers):
     assert response.status_code == 403
     assert response.json["error"]["code"] == "cross_site"
     assert list(inputs.keys("")) == []
+
+
+@pytest.mark.parametrize("headers", [*FOREIGN, {"Host": "evil.example"}])
+def test_what_a_page_of_another_site_sends_is_not_read(start, headers):
+    client, body = start(trusted_hosts=("localhost",)).test_client(), BytesIO(FORM)
+    form = {"content_type": "multipart/form-data; boundary=x", "content_length": len(FORM)}
+    assert client.post("/", input_stream=body, headers=headers, **form).status_code in (403, 421)
+    assert body.tell() == 0
 
 
 @pytest.mark.parametrize("action", ["cancel", "retry"])
