@@ -13,7 +13,7 @@ from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
 from cloud.notices import Notice
 from cloud.request_queue import RequestQueue
 from controller.batches.answer import BatchAnswer, describe
-from controller.batches.errors import BatchesOff, SourceNotAllowed
+from controller.batches.errors import BatchesOff, SourceNotAllowed, TooManyBatches
 from controller.batches.findings import Findings
 from controller.batches.keeper import Keeper
 from controller.batches.keys import Keys
@@ -29,6 +29,9 @@ from controller.image_requests.errors import InvalidState
 from controller.image_requests.request_ids import RequestIds
 
 MOST_SHOWN = 100
+MOST_OPEN = 500
+"""The most batches that are open at once, since each process of each controller looks at them all."""
+AGAIN_SECONDS = 60  # the Retry-After of a batch for which there is no room
 
 
 class Batches:
@@ -71,9 +74,14 @@ class Batches:
 
         `key` is the name of an Idempotency-Key's object, and a hash of what was asked: if the same was asked
         with it before, returns that batch. Raises SourceNotAllowed, or IdempotencyKeyReused if the key
-        belongs to another batch.
+        belongs to another batch, or TooManyBatches when there is no room for one more.
         """
         self.check(order)
+        if len({one.batch_id for one in self.store.opened()}) >= MOST_OPEN:
+            raise TooManyBatches(
+                f"{MOST_OPEN:,} batches are open, and there is no room for one more until one of them ends.",
+                AGAIN_SECONDS,
+            )
         batch = order.batch(self.ids.new(), client)
         if key:
             batch = batch.model_copy(update={"batch_id": self._keys.claim(*key, batch.batch_id)})

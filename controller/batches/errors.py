@@ -15,6 +15,12 @@ class SourceNotAllowed(RequestRefused):
     code = "source_not_allowed"
 
 
+class TooManyBatches(RequestRefused):
+    """As many batches are open as may be."""
+
+    code = "too_many_batches"
+
+
 class BatchesOff(RequestRefused):
     """BATCH_SOURCES is not set."""
 

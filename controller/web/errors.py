@@ -7,7 +7,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from cloud.errors import CloudError
-from controller.batches.errors import BadBatch, BatchesOff, SourceNotAllowed
+from controller.batches.errors import BadBatch, BatchesOff, SourceNotAllowed, TooManyBatches
 from controller.image_requests import errors
 from controller.web.negotiation import accepted_form
 from controller.web.rate_limits import OverQuota, TooManyImages
@@ -27,6 +27,7 @@ STATUSES: dict[type[errors.RequestRefused], int] = {
     BadBatch: 400,
     BatchesOff: 404,
     SourceNotAllowed: 403,
+    TooManyBatches: 429,
     OverQuota: 429,
     TooManyImages: 413,
 }

@@ -104,7 +104,7 @@ BATCHES: dict[str, dict[str, Any]] = {
         "responses": {
             "202": response("It is begun.", ANSWER, headers=LATER),
             "303": PAGE,
-            **refused(400, 404, 422, 503),
+            **refused(400, 404, 422, 429, 503),
         },
     },
     "batches.list_batches": {

@@ -424,3 +424,15 @@ def test_too_many_streams_are_refused(ask, client, services):
     for one in held:
         one.__exit__(None, None, None)
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "5")
+
+
+def test_there_are_at_most_so_many_open_batches(ask, client, monkeypatch):
+    monkeypatch.setattr("controller.batches.batches.MOST_OPEN", 2)
+    first, second = ask().json["batch_id"], ask().json["batch_id"]
+    third = ask()
+    assert (third.status_code, third.json["error"]["code"]) == (429, "too_many_batches")
+    assert third.headers["Retry-After"] == "60"
+    assert {one["batch_id"] for one in client.get("/batches").json["batches"]} == {first, second}
+    assert client.post(f"/batches/{first}/cancel").status_code == 202
+    client.application.extensions["services"].batches.keeper.look()
+    assert ask().status_code == 202
