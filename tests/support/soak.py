@@ -87,6 +87,7 @@ def soak(
         began = time.monotonic()
         for _ in range(RELOADS):
             time.sleep(seconds / 3 / RELOADS)
+            assert gunicorn.poll() is None, f"Gunicorn has ended, with exit status {gunicorn.returncode}"
             old.update(child.pid for child in psutil.Process(gunicorn.pid).children())
             gunicorn.send_signal(signal.SIGHUP)
         with suppress(AssertionError):
@@ -163,9 +164,11 @@ def main() -> int:
             ):
                 folders = [temporary, folder / "client_body"]
                 clients = Clients(port, options.clients)
-                found = soak(system, nginx, gunicorn, folders, clients, options.seconds)
-                errors = errors_in(folder / "error.log", folder / "controller.log")
-    print(*errors, found, sep="\n")
+                try:
+                    found = soak(system, nginx, gunicorn, folders, clients, options.seconds)
+                finally:
+                    print(*errors_in(folder / "error.log", folder / "controller.log"), sep="\n", flush=True)
+    print(found)
     return 0 if found.good else 1
 
 
