@@ -157,9 +157,11 @@ def main() -> int:
         temporary.mkdir()
         with running(folder / "output", **FALLBACK, TMPDIR=str(temporary)) as system:
             access = {"AWS_ENDPOINT_URL": system.endpoint, **system.key.environment()}
-            settings = DEFAULTS | FALLBACK | access | {"WEB_CONCURRENCY": "2", "TMPDIR": str(temporary)}
+            own = {"WEB_CONCURRENCY": "2", "TMPDIR": str(temporary), "BATCH_SOURCES": ""}
             with (
-                front.gunicorn("controller.wsgi:app", folder, **settings) as gunicorn,
+                front.gunicorn(
+                    "controller.wsgi:app", folder, **(DEFAULTS | FALLBACK | access | own)
+                ) as gunicorn,
                 front.nginx(folder, port := free_port()) as nginx,
             ):
                 folders = [temporary, folder / "client_body"]
