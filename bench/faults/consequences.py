@@ -16,6 +16,7 @@ from local.driver import System, eventually
 
 SETTLE_SECONDS = 120
 MARKER_SECONDS = 10
+EXAMPLES = 5
 STATE_BUCKET = "output-predictions-state"
 LIKE = {fault.name: fault.like for fault in FAULTS}
 LOST = (
@@ -36,6 +37,8 @@ class Consequences:
     lost: dict[str, int]
     doubled: dict[str, int]
     leaked: dict[str, int]
+    unexplained: list[str]
+    """The images that failed without a fault that explains it, each with its failure."""
 
     @property
     def good(self) -> bool:
@@ -45,7 +48,8 @@ class Consequences:
         counts = {"lost": self.lost, "doubled": self.doubled, "leaked": self.leaked}
         sums = ", ".join(f"{name} {sum(found.values())}" for name, found in counts.items())
         why = [f"\n  {name}: {n}" for found in counts.values() for name, n in found.items() if n]
-        return f"{self.requests} requests, {self.images} images: {sums}" + "".join(why)
+        examples = [f"\n    {one}" for one in self.unexplained[:EXAMPLES]]
+        return f"{self.requests} requests, {self.images} images: {sums}" + "".join([*why, *examples])
 
 
 def consequences(
@@ -76,6 +80,7 @@ def consequences(
             "leases held": holds_lease(system),
             "instances above the maximum": max(0, figures["instances at once, at most"] - 2),
         },
+        unexplained,
     )
 
 

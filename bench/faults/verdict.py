@@ -45,6 +45,11 @@ def explanation(image: dict[str, Any], sent_at: float, hits: Sequence[Hit], max_
         refused = [h for h in hits if h.at <= answered and h.where == "RunInstances"]
         outage = [h for h in refused if h.at >= answered - OUTAGE_SECONDS - 60]
         return "EC2 failed for minutes" if len(outage) >= 2 else ""
+    if code == "no_workers" and "cannot be launched" in message:
+        refused = [
+            h for h in hits if h.where == "RunInstances" and answered - LONGEST_PAUSE <= h.at <= answered
+        ]
+        return "EC2 refused a launch for good" if refused else ""
     if code == "storage_failed":
         failed = [h for h in hits if sent_at <= h.at <= answered and h.where == "GetObject"]
         return "S3 failed again and again" if len(failed) >= FAILED_FETCHES else ""

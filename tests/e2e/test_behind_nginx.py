@@ -147,4 +147,4 @@ def test_under_many_clients_and_reloads_nothing_grows_and_everybody_is_answered(
     assert {("controller", "threads"), ("nginx", "file descriptors")} <= {
         (g.kind, g.what) for g in found.growths
     }
-    assert found.good, found
+    assert found.good, str(found)

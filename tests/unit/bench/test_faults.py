@@ -283,6 +283,9 @@ def hits(fault: str, count: int, where: str = "", before: float = 5.0) -> list[H
     return [Hit(ANSWERED - before, fault, where)] * count
 
 
+CANNOT_LAUNCH = "Workers cannot be launched. Check the controller's permissions: UnauthorizedOperation."
+
+
 @pytest.mark.parametrize(
     ("failed", "drawn", "enough"),
     [
@@ -300,6 +303,8 @@ def hits(fault: str, count: int, where: str = "", before: float = 5.0) -> list[H
             True,
         ),
         (image("no_workers", "Workers could not be launched for 5 minutes"), [], False),
+        (image("no_workers", CANNOT_LAUNCH), hits("sqs errors", 1, "RunInstances", before=600), True),
+        (image("no_workers", CANNOT_LAUNCH), hits("sqs errors", 1, "CreateTags"), False),
         (image("storage_failed"), hits("s3 SlowDown", 10, "GetObject"), True),
         (image("storage_failed"), hits("s3 SlowDown", 10, "PutObject"), False),
         (image("image_missing"), hits("kill a worker", 99), False),
