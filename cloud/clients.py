@@ -53,7 +53,7 @@ WITH_RETRIES = Config(
     read_timeout=30,
     max_pool_connections=96,
 )
-# A call of EC2 must end before the lease under which it is made (controller/autoscaling/fleet_state.py). The
+# A call of EC2 must end before the lease under which it is made (controller/autoscaling/shared_state.py). The
 # autoscaler's next run makes up for a call that failed.
 WITHOUT_RETRIES = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=8)
 

@@ -19,10 +19,10 @@ from cloud.worker_reports import WorkerReports
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.autoscaling.ec2_fleet import Fleet, LaunchPlan
 from controller.autoscaling.fleet_history import FleetHistory
-from controller.autoscaling.fleet_state import SharedState
 from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observer import Observer
 from controller.autoscaling.planner import Policy
+from controller.autoscaling.shared_state import SharedState
 from controller.autoscaling.user_data import render
 from controller.batches.batches import Batches
 from controller.dashboard.fleet_collector import FleetCollector

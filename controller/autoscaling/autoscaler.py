@@ -18,10 +18,11 @@ from cloud.errors import CloudError
 from controller.autoscaling import metrics
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Busy, Decision, FleetState, Lease, SharedState
+from controller.autoscaling.fleet_state import Decision, FleetState
 from controller.autoscaling.launcher import Launcher, LaunchFailed
 from controller.autoscaling.observer import Observed, Observer
 from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS, Plan, Policy, plan
+from controller.autoscaling.shared_state import Busy, Lease, SharedState
 from controller.autoscaling.warm_pool import WarmPool
 from controller.autoscaling.wording import some
 from controller.image_requests.recovery import Recovery

@@ -8,10 +8,11 @@ from cloud.errors import CloudError
 from controller.autoscaling import metrics
 from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
-from controller.autoscaling.fleet_state import FleetState, Launched, Lease, UnansweredLaunch
+from controller.autoscaling.fleet_state import FleetState, Launched, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
 from controller.autoscaling.launch_errors import setting_to_blame
 from controller.autoscaling.launch_walk import Walk
+from controller.autoscaling.shared_state import Lease
 
 log = logging.getLogger(__name__)
 

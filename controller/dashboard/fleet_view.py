@@ -17,8 +17,9 @@ from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Decision, FleetState, OpenBatches, SharedState
+from controller.autoscaling.fleet_state import Decision, FleetState, OpenBatches
 from controller.autoscaling.instance_ledger import instance_seconds, stopped_seconds
+from controller.autoscaling.shared_state import SharedState
 from controller.dashboard.bill import Bill, bill
 from controller.dashboard.fleet_chart import since
 from controller.dashboard.scaling_costs import Scaling, ScalingCosts, ScalingReplay

@@ -8,7 +8,8 @@ from time import monotonic
 
 from cloud.errors import CloudError
 from cloud.shared_reading import SharedReading
-from controller.autoscaling.fleet_state import FleetState, SharedState
+from controller.autoscaling.fleet_state import FleetState
+from controller.autoscaling.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.autoscaler import Autoscaler
 from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import FleetHistory
-from controller.autoscaling.fleet_state import SharedState
 from controller.autoscaling.instance_ledger import InstanceLedger
 from controller.autoscaling.observer import Observer
 from controller.autoscaling.planner import IDLE_SECONDS, Policy
+from controller.autoscaling.shared_state import SharedState
 from controller.batches.load import BatchLoad
 from controller.image_requests.journal import Journal, Marker
 from controller.image_requests.recovery import Recovery

@@ -8,7 +8,7 @@ import pytest
 from cloud.errors import RACED, CloudError, Conflict
 from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
-from controller.autoscaling.fleet_state import SharedState
+from controller.autoscaling.shared_state import SharedState
 from controller.image_requests.idempotency import Claim, IdempotencyKeys
 from controller.image_requests.journal import Journal
 from tests.support.aws_errors import refusal

@@ -7,8 +7,8 @@ import pytest
 from cloud.call_counts import WORTH_BOOKING
 from cloud.errors import CloudError
 from cloud.prices import MILLION_CALLS, CallKind
-from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.planner import BUSY_SECONDS
+from controller.autoscaling.shared_state import LEASE_SECONDS
 from tests.support.aws_errors import refusal
 from tests.support.world import Controller, World
 

@@ -6,16 +6,8 @@ from threading import Lock, Thread
 import pytest
 
 from cloud.errors import CloudError, Conflict, NotFound
-from controller.autoscaling.fleet_state import (
-    DECISIONS_KEPT,
-    KEY,
-    LEASE_SECONDS,
-    Busy,
-    Decision,
-    FleetState,
-    Launched,
-    SharedState,
-)
+from controller.autoscaling.fleet_state import DECISIONS_KEPT, Decision, FleetState, Launched
+from controller.autoscaling.shared_state import KEY, LEASE_SECONDS, Busy, SharedState
 
 
 class MemoryBucket:

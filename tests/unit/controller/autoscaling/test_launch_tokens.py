@@ -6,8 +6,8 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses import EC2Response
 
 from cloud.errors import CloudError
-from controller.autoscaling.fleet_state import LEASE_SECONDS
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
+from controller.autoscaling.shared_state import LEASE_SECONDS
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
 from tests.support.world import Controller, FailingBucket

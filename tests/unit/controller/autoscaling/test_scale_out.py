@@ -6,8 +6,8 @@ from threading import Thread
 import pytest
 
 from cloud.errors import CloudError
-from controller.autoscaling.fleet_state import LEASE_SECONDS, Busy
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
+from controller.autoscaling.shared_state import LEASE_SECONDS, Busy
 from tests.support.world import MAXIMUM, Controller, FailingBucket
 
 

@@ -15,8 +15,9 @@ from controller.autoscaling.boots import Boot
 from controller.autoscaling.ec2_fleet import Fleet
 from controller.autoscaling.fleet_history import KEY as HISTORY
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Decision, Launched, OpenBatches, SharedState, Stopped
+from controller.autoscaling.fleet_state import Decision, Launched, OpenBatches, Stopped
 from controller.autoscaling.planner import Policy
+from controller.autoscaling.shared_state import SharedState
 from controller.dashboard.fleet_text import as_text, by_state, headline
 from controller.dashboard.fleet_view import FRESH_SECONDS, FleetView
 from controller.dashboard.fleet_view import view as shown_as

@@ -3,8 +3,9 @@ from datetime import timedelta
 import pytest
 
 from cloud.clock import now
-from controller.autoscaling.fleet_state import Decision, FleetState, Launched, SharedState
+from controller.autoscaling.fleet_state import Decision, FleetState, Launched
 from controller.autoscaling.planner import Policy
+from controller.autoscaling.shared_state import SharedState
 from controller.dashboard.forecast import Forecast, facts
 from controller.dashboard.latest_state import LatestState
 from tests.support.aws_errors import refusal

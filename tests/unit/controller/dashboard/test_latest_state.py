@@ -4,7 +4,7 @@ from time import monotonic
 
 import pytest
 
-from controller.autoscaling.fleet_state import SharedState
+from controller.autoscaling.shared_state import SharedState
 from controller.dashboard import latest_state
 from controller.dashboard.latest_state import FRESH_SECONDS, STALE_SECONDS, LatestState
 from tests.support.aws_errors import refusal

@@ -14,7 +14,8 @@ from cloud.clock import now
 from cloud.prices import CallKind
 from controller.app import create_app
 from controller.autoscaling.boots import Boot
-from controller.autoscaling.fleet_state import Decision, OpenBatches, SharedState
+from controller.autoscaling.fleet_state import Decision, OpenBatches
+from controller.autoscaling.shared_state import SharedState
 from controller.dashboard.fleet_collector import FleetCollector
 from tests.support.exposition import faults, read, samples, value
 
