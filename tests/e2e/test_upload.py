@@ -107,7 +107,7 @@ def test_the_aws_command_line_sees_instances_come_and_go(system: System):
 
     eventually(lambda: not states() & {"pending", "running"}, 30)
     system.post(photos()[0], headers={"Prefer": "respond-async"})
-    eventually(lambda: states() & {"pending", "running"}, 10)
+    eventually(lambda: states() & {"pending", "running"})
     eventually(lambda: not states() & {"pending", "running"}, 60)
 
 
