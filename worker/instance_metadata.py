@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from threading import Event, Thread
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,11 @@ class Metadata:
     def _call(self, method: str, path: str, headers: dict[str, str]) -> str:
         url = f"{self.endpoint}/latest/{path}"  # of the instance's own environment, never of a stranger
         request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=1) as reply:  # noqa: S310
-            return reply.read().decode(errors="replace")
+        try:
+            with urllib.request.urlopen(request, timeout=1) as reply:  # noqa: S310
+                return reply.read().decode(errors="replace")
+        except HTTPException as error:  # the reply was cut
+            raise OSError(repr(error)) from error
 
 
 def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:

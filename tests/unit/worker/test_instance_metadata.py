@@ -4,6 +4,7 @@ from threading import Event, Thread
 
 import pytest
 
+from local.driver import eventually
 from worker import instance_metadata
 
 TOKEN = "secret-token"
@@ -12,6 +13,8 @@ TOKEN = "secret-token"
 class Service(BaseHTTPRequestHandler):
     items: dict[str, str] = {}  # noqa: RUF012
     errors: list[int] = []  # noqa: RUF012
+    cut: Event
+    """Set while replies end before they are whole."""
 
     def do_PUT(self) -> None:
         assert int(self.headers["X-aws-ec2-metadata-token-ttl-seconds"]) > 0
@@ -30,6 +33,8 @@ class Service(BaseHTTPRequestHandler):
 
     def answer(self, status: int, text: str) -> None:
         self.send_response(status)
+        if self.cut.is_set():
+            self.send_header("Content-Length", str(len(text) + 1))
         self.end_headers()
         self.wfile.write(text.encode())
 
@@ -39,7 +44,7 @@ class Service(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def items() -> dict[str, str]:
-    Service.items = {"instance-id": "i-0123"}
+    Service.items, Service.cut = {"instance-id": "i-0123"}, Event()
     return Service.items
 
 
@@ -77,6 +82,20 @@ def test_an_interruption_notice_drains_the_worker(endpoint: str, items: dict[str
     instance_metadata.watch(instance_metadata.Metadata(endpoint), stop, every=0.02)
     assert not stop.wait(0.2)
     items["spot/instance-action"] = '{"action": "terminate", "time": "2026-01-01T00:00:00Z"}'
+    assert stop.wait(5)
+
+
+def test_a_reply_that_is_cut_fails_as_none_does_and_no_later_notice_is_missed(
+    endpoint: str, items: dict[str, str], caplog
+):
+    Service.cut.set()
+    metadata, stop = instance_metadata.Metadata(endpoint), Event()
+    with pytest.raises(OSError, match="IncompleteRead"):
+        metadata.user_data()
+    instance_metadata.watch(metadata, stop, every=0.02)
+    eventually(lambda: "does not answer" in caplog.text)
+    Service.cut.clear()
+    items["spot/instance-action"] = "{}"
     assert stop.wait(5)
 
 
