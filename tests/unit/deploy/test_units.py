@@ -69,3 +69,9 @@ def test_a_stop_leaves_time_for_what_is_in_progress():
 def test_a_child_that_the_kernel_kills_does_not_stop_the_unit(unit: Path):
     """systemd's default for OOMPolicy is to stop all of it."""
     assert "OOMPolicy=continue" in unit.read_text().splitlines()
+
+
+def test_a_worker_may_start_its_threads_and_decoders_on_the_largest_machine():
+    """Each core has a decoder and threads that decode, classify and compute, and perhaps two of libraries."""
+    cores, others = 192, 200
+    assert seconds("image-classifier-worker.service", "TasksMax") >= 6 * cores + others
