@@ -3,7 +3,16 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -164,6 +173,15 @@ class WorkerSettings(BaseSettings):
     log_level: LogLevel = Field(
         "INFO", description="how much is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
+
+    @field_validator("output_bucket", "state_bucket")
+    @classmethod
+    def _has_one_task(cls, bucket: str, info: ValidationInfo) -> str:
+        """Raises ValueError when a bucket has another task: images and predictions have the same keys."""
+        for other in ("input_bucket", "output_bucket"):
+            if info.data.get(other) == bucket:
+                raise ValueError(f"should be another bucket than {other.upper()}")
+        return bucket
 
     @classmethod
     def from_environment(cls, *needed: str) -> Self:

@@ -91,6 +91,24 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(environment, name, va
     assert f"is {value!r}, but it {right}" in message
 
 
+@pytest.mark.parametrize(
+    ("given", "wrong", "other"),
+    [
+        ({"OUTPUT_BUCKET": "photos-in"}, "OUTPUT_BUCKET", "INPUT_BUCKET"),
+        ({"STATE_BUCKET": "photos-in"}, "STATE_BUCKET", "INPUT_BUCKET"),
+        ({"STATE_BUCKET": "photos-out"}, "STATE_BUCKET", "OUTPUT_BUCKET"),
+        ({"INPUT_BUCKET": "photos-out-state"}, "STATE_BUCKET", "INPUT_BUCKET"),
+    ],
+)
+def test_one_bucket_cannot_have_two_tasks(environment, given, wrong, other):
+    for name, value in given.items():
+        environment.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        WorkerSettings.from_environment()
+    assert str(refused.value).startswith(f"{wrong} (")
+    assert str(refused.value).endswith(f"but it should be another bucket than {other}")
+
+
 def test_every_wrong_setting_has_its_line(environment):
     environment.setenv("MAX_INSTANCES", "many")
     environment.delenv("OUTPUT_BUCKET")
