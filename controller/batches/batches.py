@@ -29,8 +29,8 @@ from controller.image_requests.errors import InvalidState
 from controller.image_requests.request_ids import RequestIds
 
 MOST_SHOWN = 100
-MOST_OPEN = 500
-"""The most batches that are open at once, since each process of each controller looks at them all."""
+MOST_OPEN = 100
+"""The most batches that are open at once. Each process looks at them all, and remembers 200 (watch.py)."""
 AGAIN_SECONDS = 60  # the Retry-After of a batch for which there is no room
 
 
@@ -77,14 +77,17 @@ class Batches:
         belongs to another batch, or TooManyBatches when there is no room for one more.
         """
         self.check(order)
+        batch = order.batch(self.ids.new(), client)
+        if key:
+            batch_id = self._keys.claim(*key, batch.batch_id)
+            if batch_id != batch.batch_id and (known := self.find(batch_id)):
+                return known.batch
+            batch = batch.model_copy(update={"batch_id": batch_id})
         if len({one.batch_id for one in self.store.opened()}) >= MOST_OPEN:
             raise TooManyBatches(
                 f"{MOST_OPEN:,} batches are open, and there is no room for one more until one of them ends.",
                 AGAIN_SECONDS,
             )
-        batch = order.batch(self.ids.new(), client)
-        if key:
-            batch = batch.model_copy(update={"batch_id": self._keys.claim(*key, batch.batch_id)})
         try:
             self.store.put(batch)
         except Conflict:

@@ -436,3 +436,10 @@ def test_there_are_at_most_so_many_open_batches(ask, client, monkeypatch):
     assert client.post(f"/batches/{first}/cancel").status_code == 202
     client.application.extensions["services"].batches.keeper.look()
     assert ask().status_code == 202
+
+
+def test_a_repeated_order_is_answered_though_there_is_no_room_for_another(ask, monkeypatch):
+    monkeypatch.setattr("controller.batches.batches.MOST_OPEN", 1)
+    first, again = (ask({"Idempotency-Key": "one"}) for _ in range(2))
+    assert (again.status_code, again.json["batch_id"]) == (202, first.json["batch_id"])
+    assert ask({"Idempotency-Key": "two"}).status_code == 429
