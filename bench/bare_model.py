@@ -18,9 +18,7 @@ from worker.engine import Classifier, load_classifier
 
 
 def main(folder: Path, images: int) -> None:
-    for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
-        os.environ.setdefault(unused, "unused")
-    classifier = load_classifier(WorkerSettings.from_environment(), None)
+    classifier = load_classifier(WorkerSettings.without_buckets(), None)
     photos = [file.read_bytes() for file in sorted(folder.iterdir())]
     labels = classify(classifier, photos)
     many = (photos * (images // len(photos) + 1))[:images]

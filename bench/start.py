@@ -65,7 +65,7 @@ class Start:
 
 def weights_bytes() -> int:
     """Returns the size of the baked network of the model that the environment names."""
-    settings = WorkerSettings(input_bucket="unused", output_bucket="unused")
+    settings = WorkerSettings.without_buckets()
     return sum(file.stat().st_size for file in artefact_folder(settings, None).glob("*.bin"))
 
 

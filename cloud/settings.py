@@ -189,16 +189,28 @@ class WorkerSettings(BaseSettings):
 
         Raises SettingsError when a setting is wrong, or when one of those named in `needed` is empty.
         """
-        try:
-            settings = cls()
-        except ValidationError as error:
-            # The default of STATE_BUCKET is not computed if OUTPUT_BUCKET is wrong, which is reported anyway.
-            wrong = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
-            raise SettingsError("\n".join(explain(cls, item) for item in wrong)) from None
+        settings = cls._read()
         missing = [name for name in needed if not getattr(settings, name)]
         if missing:
             raise SettingsError("\n".join(f"{describe(cls, name)} is not set" for name in missing))
         return settings
+
+    @classmethod
+    def without_buckets(cls) -> Self:
+        """Returns the settings that the environment variables give to a program that only runs the model.
+
+        Raises SettingsError when a setting is wrong.
+        """
+        return cls._read(input_bucket="unused-input", output_bucket="unused-output")
+
+    @classmethod
+    def _read(cls, **given: Any) -> Self:
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            # The default of STATE_BUCKET is not computed if OUTPUT_BUCKET is wrong, which is reported anyway.
+            wrong = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
+            raise SettingsError("\n".join(explain(cls, item) for item in wrong)) from None
 
     @property
     def buckets(self) -> tuple[str, str, str]:

@@ -4,7 +4,6 @@ MODEL, WEIGHTS, LABELS, ENGINE and PRECISION are used as a worker uses them. A m
 is baked first where torch is installed.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -17,10 +16,8 @@ from worker.engine import load_classifier
 
 
 def main() -> int:
-    for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
-        os.environ.setdefault(unused, "unused")
     try:
-        settings = WorkerSettings.from_environment()
+        settings = WorkerSettings.without_buckets()
         classifier = load_classifier(settings, s3_for(settings.weights, settings.labels))
         photo = classifier.prepare(decode(Path(sys.argv[1]).read_bytes()))
     except (SettingsError, ClassifierError, CloudError, BadImage, OSError) as error:

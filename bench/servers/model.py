@@ -1,6 +1,5 @@
 """The model that all these servers have: the same weights, run by torch or by the engine of the workers."""
 
-import os
 from io import BytesIO
 from typing import Any
 
@@ -58,7 +57,5 @@ class WorkersModel:
 
 def load() -> TorchModel | WorkersModel:
     """Returns the model that MODEL and ENGINE name, as they do for a worker."""
-    for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
-        os.environ.setdefault(unused, "unused")
-    settings = WorkerSettings.from_environment()
+    settings = WorkerSettings.without_buckets()
     return TorchModel(settings) if settings.engine == "torch" else WorkersModel(settings)

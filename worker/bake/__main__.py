@@ -24,11 +24,9 @@ def main() -> int:
     """Bakes the model if it is not baked yet. Returns the exit status."""
     parse_arguments()
     os.umask(0o022)  # a worker that runs as another user reads the files
-    for unused in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
-        os.environ.setdefault(unused, "unused")
     photos = os.environ.get("PHOTOS", "")
     try:
-        settings = WorkerSettings.from_environment()
+        settings = WorkerSettings.without_buckets()
         s3 = s3_for(settings.weights, settings.labels, photos)
         if settings.engine == "torch":
             try_torch(settings, s3)

@@ -109,6 +109,16 @@ def test_one_bucket_cannot_have_two_tasks(environment, given, wrong, other):
     assert str(refused.value).endswith(f"but it should be another bucket than {other}")
 
 
+def test_a_program_that_only_runs_the_model_needs_no_bucket(environment):
+    for name in ("INPUT_BUCKET", "OUTPUT_BUCKET"):
+        environment.delenv(name)
+    environment.setenv("MODEL", "resnet50")
+    assert WorkerSettings.without_buckets().model == "resnet50"
+    environment.setenv("PRECISION", "fp8")
+    with pytest.raises(SettingsError, match="PRECISION"):
+        WorkerSettings.without_buckets()
+
+
 def test_every_wrong_setting_has_its_line(environment):
     environment.setenv("MAX_INSTANCES", "many")
     environment.delenv("OUTPUT_BUCKET")
