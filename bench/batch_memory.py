@@ -59,7 +59,8 @@ def list_images(images: int) -> None:
     queue = SentSlices()
     store = BatchStore(EmptyBucket(), EmptyBucket())  # type: ignore[arg-type]
     batch = Batch(batch_id=new_request_id(), source="s3://lab/photos/")
-    Lister(LargeSource(images), store, queue).list(batch)  # type: ignore[arg-type]
+    for _ in Lister(LargeSource(images), store, queue).pages(batch):  # type: ignore[arg-type]
+        pass
     assert sum(queue.sizes) == images
 
 

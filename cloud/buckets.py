@@ -97,8 +97,8 @@ class Bucket:
     def _etag_of(self, key: str, body: bytes | IO[bytes]) -> str | None:
         """Returns the ETag of the object if `body` is its content and it can be read."""
         try:
-            stored, etag = self.read(key)
-        except CloudError as error:
+            stored, etag = self.read(key, at_most(len(body) if isinstance(body, bytes) else None))
+        except (CloudError, TooLarge) as error:
             log.warning("%s", error)
             return None
         return etag if stored == body else None

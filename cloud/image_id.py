@@ -12,12 +12,13 @@ Those of one process are in the order of their arrival, to the second.
 
 import re
 import secrets
-import time
 import unicodedata
 from typing import Any, Self
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from cloud.clock import now
 
 SHARD_DIGITS, TIME_DIGITS = 6, 8
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
@@ -75,7 +76,7 @@ def new_request_id(shard: str = "") -> str:
 
     Whoever has the request-id may see the request, so it must be impossible to guess.
     """
-    return f"{shard or new_shard()}{int(time.time()):0{TIME_DIGITS}x}{secrets.token_hex(9)}"
+    return f"{shard or new_shard()}{int(now().timestamp()):0{TIME_DIGITS}x}{secrets.token_hex(9)}"
 
 
 def shard_of(request_id: str) -> str:

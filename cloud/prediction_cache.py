@@ -71,9 +71,8 @@ class CacheWriter:
             learned, self._learned = self._learned, {}
         if not learned:
             return
-        key = (
-            f"{PREFIX}{choice_of(self.version)}/{END_OF_TIME - int(time.time()):010d}-{secrets.token_hex(4)}"
-        )
+        newest_first = f"{END_OF_TIME - int(now().timestamp()):010d}-{secrets.token_hex(4)}"
+        key = f"{PREFIX}{choice_of(self.version)}/{newest_first}"
         try:
             self._batches.write(key, learned)
         except CloudError as error:

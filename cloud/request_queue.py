@@ -61,10 +61,16 @@ class QueueCounts:
 
 
 class RequestQueue:
-    """The request queue, together with its dead-letter queue. The methods raise CloudError when SQS fails."""
+    """The request queue, together with its dead-letter queue. The methods raise CloudError when SQS fails.
 
-    def __init__(self, sqs: SQSClient, name: str) -> None:
+    Received messages are in flight for `visibility_timeout` seconds, or as long as the queue says.
+    """
+
+    def __init__(self, sqs: SQSClient, name: str, visibility_timeout: int | None = None) -> None:
         self.sqs, self.name = sqs, name
+        self._receiving: dict[str, Any] = (
+            {} if visibility_timeout is None else {"VisibilityTimeout": visibility_timeout}
+        )
         self._urls: dict[str, str] = {}
 
     def send(self, bodies: Iterable[str]) -> None:
@@ -117,10 +123,12 @@ class RequestQueue:
     def replace(self, message: Message, bodies: Sequence[str], seconds: float = 0, tries: int = 0) -> None:
         """Sends a message for each body, at most ten, in place of a received one, which is deleted last.
 
-        The new ones are visible in `seconds`, at most 15 minutes, and have been received `tries` times.
+        The new ones are visible in `seconds`, at most 15 minutes, have been received `tries` times, and have
+        been postponed as often as that one.
         """
         delay = min(round(seconds), LONGEST_DELAY)
-        self._call_batch("send_message_batch", [sent(n, b, delay, tries) for n, b in enumerate(bodies)])
+        new = [sent(n, body, delay, tries, message.postponed) for n, body in enumerate(bodies)]
+        self._call_batch("send_message_batch", new)
         self.delete([message])
 
     def counts(self) -> QueueCounts:
@@ -174,6 +182,7 @@ class RequestQueue:
                 WaitTimeSeconds=wait_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
                 MessageAttributeNames=[POSTPONED, TRIED],
+                **self._receiving,
             )
         return [read_message(m) for m in reply.get("Messages", [])]
 
@@ -233,7 +242,7 @@ def read_message(found: Any) -> Message:
     )
 
 
-def sent(n: int, body: str, delay: int, tried: int, postponed: int = 0) -> dict[str, Any]:
+def sent(n: int, body: str, delay: int, tried: int, postponed: int) -> dict[str, Any]:
     """Returns entry `n` of SendMessageBatch: a message that replaces another one, `delay` seconds later."""
     return {
         "Id": str(n),

@@ -183,6 +183,16 @@ class WorkerSettings(BaseSettings):
                 raise ValueError(f"should be another bucket than {other.upper()}")
         return bucket
 
+    @field_validator("batch_sources")
+    @classmethod
+    def _are_not_its_own(cls, sources: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Raises ValueError when a source is a bucket of the system, with the images of all clients."""
+        own = {info.data.get(name) for name in ("input_bucket", "output_bucket", "state_bucket")}
+        for source in sources:
+            if source.removeprefix("s3://").partition("/")[0] in own:
+                raise ValueError("should name other buckets than the system's own, which others may not read")
+        return sources
+
     @classmethod
     def from_environment(cls, *needed: str) -> Self:
         """Returns the settings that the environment variables give.

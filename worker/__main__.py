@@ -37,6 +37,7 @@ from worker.reporter import Reporter
 from worker.slices import Slices
 from worker.steps import Steps
 from worker.systemd import notify_ready
+from worker.threads import EXIT_STATUS
 
 log = logging.getLogger("worker")
 
@@ -93,7 +94,7 @@ def work(
         instance_metadata.watch(metadata, stop)
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
-    queue = RequestQueue(clients.sqs, settings.request_queue)
+    queue = RequestQueue(clients.sqs, settings.request_queue, settings.visibility_timeout)
     state = Bucket(clients.s3, settings.state_bucket)
     hangs_after = 2 * settings.visibility_timeout
     heartbeat = Heartbeat(
@@ -140,7 +141,7 @@ def slices_of_batches(settings: WorkerSettings, clients: WorkerClients, pipeline
     """Returns what works on slices, or None when there are no batches."""
     if not settings.batch_sources:
         return None
-    queue = RequestQueue(clients.sqs, queue_name(settings.request_queue))
+    queue = RequestQueue(clients.sqs, queue_name(settings.request_queue), settings.visibility_timeout)
     buckets = (Bucket(clients.s3, name) for name in (settings.state_bucket, settings.output_bucket))
     return Slices(queue, BatchStore(*buckets), clients.s3, pipeline, settings.max_receives)
 
@@ -156,7 +157,7 @@ def end_after(seconds: float) -> None:
 def end_at_once() -> None:
     """Ends a process whose main thread hangs, with a traceback of all threads on stderr."""
     faulthandler.dump_traceback()
-    os._exit(70)  # EX_SOFTWARE of sysexits.h
+    os._exit(EXIT_STATUS)
 
 
 def refuse(error: Exception) -> int:

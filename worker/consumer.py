@@ -20,7 +20,7 @@ from worker.pipeline import Pipeline
 from worker.slices import Slices
 from worker.steps import ImageWork, Steps
 from worker.threads import start
-from worker.work import Fate, Outcome
+from worker.work import MOST_POSTPONED, Fate, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -210,8 +210,14 @@ class Consumer:
             log.warning("%s; the messages come back after the visibility timeout", error)
 
     def postpone(self, messages: list[Message]) -> None:
+        """Lets the messages come back in a while.
+
+        That they were received does not count, unless they were postponed too often: if nobody may write
+        predictions, their images must be given up some time.
+        """
+        again = [message for message in messages if message.postponed < MOST_POSTPONED]
         try:
-            self.queue.postpone(messages, self.heartbeat.visibility_timeout)
+            self.queue.postpone(again, self.heartbeat.visibility_timeout)
         except CloudError as error:
             log.warning("%s; the messages come back after the visibility timeout", error)
 

@@ -17,12 +17,11 @@ from worker import metrics
 from worker.held import ByteBudget, HeldImages
 from worker.pipeline import Classifier
 from worker.preview import make_preview
-from worker.work import Fate, Outcome, RequestDeleted, Work
+from worker.work import MOST_POSTPONED, Fate, Outcome, RequestDeleted, Work
 
 log = logging.getLogger(__name__)
 
 BYTES_AHEAD = 64_000_000  # of files that are fetched and not decoded
-MOST_FETCHES = 10  # how often S3 may fail to return an image, at least a visibility timeout apart
 
 
 class Images(Protocol):
@@ -124,10 +123,10 @@ class Steps:
             gone = "The image is no longer in the input bucket."
             return Failure(code=FailureCode.IMAGE_MISSING, message=gone)
         except CloudError as error:
-            if work.message.postponed + 1 < MOST_FETCHES:
+            if work.message.postponed < MOST_POSTPONED:
                 raise
             log.error("%s", error, extra={"image_id": work.image_id})
-            return storage_failed(MOST_FETCHES, error)
+            return storage_failed(MOST_POSTPONED + 1, error)
         work.sha256 = sha256(work.data).hexdigest()
         work.wants_preview = shown_by_few_browsers(work.data)
         work.note("fetch", started)

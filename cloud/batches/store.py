@@ -40,6 +40,7 @@ RESULT_NAME = re.compile(
     r"r(?P<round>\d{1,9})-(?P<start>\d{1,9})-(?P<end>\d{1,9})-n(?P<rows>\d{1,9})-f(?P<failures>\d{1,9})"
     r"-ms(?P<ms>\d{1,9})\.jsonl"
 )
+MARKER = re.compile(r"open-batches/(?P<batch_id>[0-9a-f]{32})(-(?P<round>[1-9]\d{0,8}))?")
 LARGEST_RESULT = 10_000_000
 """The most bytes of a result object that are read. Those of 250 images have some 200 KB."""
 
@@ -185,8 +186,10 @@ class BatchStore:
     def opened(self) -> Iterator["OpenRound"]:
         """Yields the rounds that are not finished."""
         for key, at in self.state.listing(OPEN):
-            batch_id, _, round = key.removeprefix(OPEN).partition("-")
-            yield OpenRound(batch_id, int(round or 1), at)
+            if found := MARKER.fullmatch(key):
+                yield OpenRound(found["batch_id"], int(found["round"] or 1), at)
+            else:
+                log.warning("a stray object in the bucket %s is ignored: %s", self.state.name, key)
 
     def touch(self, batch_id: str) -> None:
         """Notes that the listing of a batch goes on, although it has found nothing of late."""

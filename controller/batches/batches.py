@@ -5,7 +5,7 @@ from functools import lru_cache
 from threading import Event
 
 from cloud.batches.batch import Batch
-from cloud.batches.source import Picture, open_picture
+from cloud.batches.source import Picture, is_key, open_picture
 from cloud.batches.store import BatchStore
 from cloud.clients import S3Client
 from cloud.errors import Conflict, NotFound
@@ -156,7 +156,7 @@ class Batches:
         Raises NotFound when it is none, and SourceNotAllowed when the source is not allowed any more.
         """
         self.check(batch)
-        if not key.startswith(batch.prefix) or not is_image(batch, key):
+        if not is_key(key) or not key.startswith(batch.prefix) or not is_image(batch, key):
             raise NotFound(f"{key!r} is no image of the batch {batch.batch_id}")
         return open_picture(self.s3, batch, key)
 

@@ -6,7 +6,7 @@ by another one at the same time, or again, without harm.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from threading import Event
 
@@ -25,7 +25,7 @@ from controller.batches.progress import Progress
 from controller.batches.repair import Repair
 from controller.batches.summary import Summary, summarise
 from controller.batches.watch import Watch, WatchedBatch
-from controller.batches.wording import out_of_budget
+from controller.batches.wording import NEVER_ANSWERED, out_of_budget
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Keeper:
         self.loads = Loads(store, watch, clock)
         self.wake = Event()
         """Set to look at once."""
-        self._listers = Listers(self._list)
+        self._listers = Listers(self._pages)
 
     def run(self, stop: Event) -> None:
         """Looks from time to time, and when woken, until `stop` is set. Set `wake` too to end it at once."""
@@ -79,6 +79,7 @@ class Keeper:
         Raises CloudError when they cannot be listed.
         """
         opened, objects = list(self.store.opened()), 0
+        self.repair.forget_others({one.batch_id for one in opened})
         for one in opened:
             try:
                 objects += self._keep(one)
@@ -93,7 +94,7 @@ class Keeper:
         return pause
 
     def list(self, batch: Batch) -> None:
-        """Lists a batch in another thread."""
+        """Has a batch listed by other threads."""
         self._listers.list(batch)
         self.hurry()
 
@@ -102,9 +103,9 @@ class Keeper:
         self.loads.forget()
         self.wake.set()
 
-    def _list(self, batch: Batch) -> None:
+    def _pages(self, batch: Batch) -> Iterator[None]:
         try:
-            self.lister.list(batch)
+            yield from self.lister.pages(batch)
         except CloudError as error:
             log.warning("%s; the listing goes on in a minute", error, extra={"batch_id": batch.batch_id})
         if watched := self.watch.of(batch.batch_id):
@@ -126,15 +127,19 @@ class Keeper:
         elif progress.at_end:
             self._finish(watched, progress)
         elif progress.batch.budget is not None and progress.dollars >= progress.batch.budget:
-            self.store.cancel(one.batch_id, out_of_budget(progress))
-            watched.forget()
-            self.hurry()
+            self._cancel(watched, out_of_budget(progress))
         elif progress.listed is None:
             if now() - max(progress.manifest_at, one.since) > TAKEN_OVER_AFTER:
                 self.list(progress.batch)
-        else:
-            self.repair.look(watched, progress)
+        elif not self.repair.look(watched, progress):
+            log.error("no worker makes rows of the batch", extra={"batch_id": one.batch_id})
+            self._cancel(watched, NEVER_ANSWERED)
         return progress.tally.objects
+
+    def _cancel(self, watched: WatchedBatch, why: str) -> None:
+        self.store.cancel(watched.batch.batch_id, why)
+        watched.forget()
+        self.hurry()
 
     def _finish(self, watched: WatchedBatch, progress: Progress) -> None:
         batch_id = progress.batch.batch_id
@@ -158,4 +163,3 @@ class Keeper:
         if summary := self._summaries.get(summary_key(batch_id, round)):
             self.tell(notice_of(batch_id, summary))
         self.store.close(batch_id, round)
-        self.repair.forget(batch_id)

@@ -7,7 +7,7 @@ write the same manifest, and S3 refuses the second one, which stops.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from cloud.batches.batch import Batch, ListedImage
@@ -48,8 +48,8 @@ class Lister:
         self.s3, self.store, self.queue = s3, store, queue
         self.wake_autoscaler = wake_autoscaler
 
-    def list(self, batch: Batch) -> None:
-        """Lists the batch to its end, after what is listed already.
+    def pages(self, batch: Batch) -> Iterator[None]:
+        """Lists the batch to its end, after what is listed already: one page of its source at each step.
 
         Stops when another process lists it too, or when it is cancelled. Raises CloudError when AWS fails in
         a way that may pass; the batch must then be listed again.
@@ -58,8 +58,11 @@ class Lister:
         try:
             listing.resume()
             if not listing.at_end:
-                for image in images(self.s3, batch, listing):
-                    listing.add(image)
+                for page in readable(batch, pages(self.s3, batch, listing.last_key)):
+                    list_page(batch, page, listing)
+                    if listing.truncated:
+                        break
+                    yield
             listing.finish()
         except Stopped as reason:
             log.info("%s", reason, extra={"batch_id": batch.batch_id})
@@ -68,25 +71,24 @@ class Lister:
             listing.finish(str(reason))
 
 
-def images(s3: S3Client, batch: Batch, listing: Listing) -> Iterator[ListedImage]:
-    """Yields the images after those that are listed. Notes what else there is.
-
-    Raises Unreadable when the source cannot be listed, and CloudError when another try may succeed.
-    """
-    for page in readable(batch, pages(s3, batch, listing.last_key)):
-        listing.note_life()
-        for found in page:
-            if not is_image(batch, found.key) or is_folder(found):
-                listing.others += 1
-            elif batch.limit is not None and listing.images >= batch.limit:
-                listing.truncated = True
-                return
-            else:
-                yield found
+def list_page(batch: Batch, page: Iterable[ListedImage], listing: Listing) -> None:
+    """Adds the images of a page to the listing, and notes what else there is."""
+    listing.note_life()
+    for found in page:
+        if not is_image(batch, found.key) or is_folder(found):
+            listing.others += 1
+        elif batch.limit is not None and listing.images >= batch.limit:
+            listing.truncated = True
+            return
+        else:
+            listing.add(found)
 
 
 def readable(batch: Batch, found: Iterator[T]) -> Iterator[T]:
-    """Yields the pages of a source. Raises Unreadable when AWS says that it cannot be listed."""
+    """Yields the pages of a source.
+
+    Raises Unreadable when AWS says that it cannot be listed, and CloudError when another try may succeed.
+    """
     try:
         yield from found
     except CloudError as error:

@@ -1,7 +1,7 @@
-"""Has batches listed by a few threads, in the order in which that was asked for."""
+"""Has batches listed by a few threads, which take turns: one page of a batch, then one of the next."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Lock, Thread
 
 from cloud.batches.batch import Batch
@@ -9,24 +9,31 @@ from cloud.batches.batch import Batch
 log = logging.getLogger(__name__)
 
 MOST_THREADS = 4
-MOST_WAITING = 1000  # batches; whoever looks after open batches asks again for what is beyond
+MOST_LISTED = 1000  # batches at once; whoever looks after open batches asks again for what is beyond
+
+Pages = Iterator[None]
 
 
 class Listers:
-    """A batch that waits takes no thread, however many are asked for."""
+    """However many batches are asked for, they take no more threads, and none waits for the end of another.
 
-    def __init__(self, list_one: Callable[[Batch], None]) -> None:
-        self.list_one = list_one
-        self._waiting: dict[str, Batch] = {}
+    `pages_of` returns an iterator that lists one page of the batch at each step.
+    """
+
+    def __init__(self, pages_of: Callable[[Batch], Pages]) -> None:
+        self.pages_of = pages_of
+        self._waiting: dict[str, Pages] = {}
+        """Those that are not being listed at this moment, by batch-id, in the order of their turns."""
         self._running: set[str] = set()
         self._threads = 0
         self._lock = Lock()
 
     def list(self, batch: Batch) -> None:
-        """Has a batch listed, unless it is listed already, or waits for that."""
+        """Has a batch listed, unless that has begun already."""
         with self._lock:
-            if batch.batch_id not in self._running and len(self._waiting) < MOST_WAITING:
-                self._waiting.setdefault(batch.batch_id, batch)
+            known = self._running | self._waiting.keys()
+            if batch.batch_id not in known and len(known) < MOST_LISTED:
+                self._waiting[batch.batch_id] = self.pages_of(batch)
             if not self._waiting or self._threads == MOST_THREADS:
                 return
             self._threads += 1
@@ -38,19 +45,30 @@ class Listers:
                 self._threads -= 1
 
     def _run(self) -> None:
-        while batch := self._next():
-            try:
-                self.list_one(batch)
-            except Exception:
-                log.exception("the batch could not be listed", extra={"batch_id": batch.batch_id})
+        while turn := self._next():
+            batch_id, pages = turn
+            goes_on = self._list_page(batch_id, pages)
             with self._lock:
-                self._running.discard(batch.batch_id)
+                self._running.discard(batch_id)
+                if goes_on:
+                    self._waiting[batch_id] = pages
 
-    def _next(self) -> Batch | None:
+    def _list_page(self, batch_id: str, pages: Pages) -> bool:
+        """Returns whether there may be more."""
+        try:
+            next(pages)
+        except StopIteration:
+            return False
+        except Exception:
+            log.exception("the batch could not be listed", extra={"batch_id": batch_id})
+            return False
+        return True
+
+    def _next(self) -> tuple[str, Pages] | None:
         with self._lock:
             if not self._waiting:
                 self._threads -= 1
                 return None
             batch_id = next(iter(self._waiting))
             self._running.add(batch_id)
-            return self._waiting.pop(batch_id)
+            return batch_id, self._waiting.pop(batch_id)

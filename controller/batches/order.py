@@ -76,6 +76,13 @@ class Order(BaseModel, extra="forbid"):
         description="Whether spot instances are launched for it. Unless it is said, MARKET decides.",
     )
 
+    @field_validator("source")
+    @classmethod
+    def fits_a_key(cls, source: str) -> str:
+        if len(source.encode()) > LONGEST_SOURCE:
+            raise ValueError("its prefix is longer than a key")
+        return source
+
     @field_validator("suffixes")
     @classmethod
     def in_lower_case(cls, suffixes: tuple[str, ...]) -> tuple[str, ...]:

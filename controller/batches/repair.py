@@ -7,7 +7,7 @@ order in which they were sent. To send a slice that is not lost does no harm.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import NamedTuple
 
 from cloud.batches.store import BatchStore
@@ -20,6 +20,7 @@ from controller.batches.watch import WatchedBatch
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 60.0  # without a new row, after which slices may be lost
+MOST_SENT = 5  # times that slices are sent again without a new row
 
 
 class Quiet(NamedTuple):
@@ -31,6 +32,8 @@ class Quiet(NamedTuple):
     """Whether the queue was empty when it was counted last."""
     turn: int | None = None
     """How many slices will have ended when all have that were in the queue, or None before it is counted."""
+    sent: int = 0
+    """How often the slices were sent again since then."""
 
 
 class Repair:
@@ -43,9 +46,11 @@ class Repair:
         self._ended = 0
         """The slices of any batches that have ended, as far as this process has seen that."""
 
-    def forget(self, batch_id: str) -> None:
-        self._quiet.pop(batch_id, None)
-        self._objects.pop(batch_id, None)
+    def forget_others(self, batch_ids: Set[str]) -> None:
+        """Forgets the batches that are not among these."""
+        for known in (self._quiet, self._objects):
+            for batch_id in known.keys() - batch_ids:
+                del known[batch_id]
 
     def note(self, progress: Progress) -> None:
         """Notes how many slices of a batch have ended since the last time."""
@@ -53,26 +58,33 @@ class Repair:
         self._ended += max(0, objects - self._objects.get(batch_id, objects))
         self._objects[batch_id] = objects
 
-    def look(self, watched: WatchedBatch, progress: Progress) -> None:
-        """Sends the slices of images without a row again, if the batch has been quiet until they are lost."""
+    def look(self, watched: WatchedBatch, progress: Progress) -> bool:
+        """Sends the slices of images without a row again, if the batch has been quiet until they are lost.
+
+        Returns False when that was done MOST_SENT times in vain: no worker makes rows of them.
+        """
         batch_id, rows = progress.batch.batch_id, sum(progress.tally.rows.values())
         quiet = self._quiet.get(batch_id)
         if quiet is None or quiet.rows != rows:
             self._quiet[batch_id] = Quiet(rows, self.clock())
-            return
+            return True
         if self.clock() - quiet.since < QUIET_SECONDS:
-            return
+            return True
         backlog = self.queue.counts().backlog
         had_their_turn = quiet.turn is not None and self._ended >= quiet.turn
         lost = had_their_turn if backlog else quiet.empty
+        if lost and quiet.sent == MOST_SENT:
+            return False
         if lost:
             self._send_missing(watched, progress)
-            self._quiet[batch_id] = Quiet(rows, self.clock())
+            self._quiet[batch_id] = Quiet(rows, self.clock(), sent=quiet.sent + 1)
         elif not backlog:  # the counts are approximate, so one alone says little
             self._quiet[batch_id] = quiet._replace(empty=True)
         else:
             turn = self._ended + backlog
-            self._quiet[batch_id] = Quiet(rows, self.clock(), turn=min(turn, quiet.turn or turn))
+            turn = min(turn, quiet.turn or turn)
+            self._quiet[batch_id] = Quiet(rows, self.clock(), turn=turn, sent=quiet.sent)
+        return True
 
     def _send_missing(self, watched: WatchedBatch, progress: Progress) -> None:
         batch_id, round = progress.batch.batch_id, progress.round

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from cloud.batches.batch import Round
-from cloud.batches.slice import Slice
+from cloud.batches.slice import MOST_ROUNDS, Slice
 from cloud.batches.store import BatchStore
 from cloud.request_queue import RequestQueue
 from controller.batches.progress import Progress
@@ -25,6 +25,8 @@ def retry(store: BatchStore, queue: RequestQueue, progress: Progress) -> None:
         raise InvalidState("This batch was cancelled. Ask for a new one with the same source.")
     if progress.summary is None:
         raise InvalidState(RUNS)
+    if number > MOST_ROUNDS:
+        raise InvalidState(f"It was tried {MOST_ROUNDS:,} times. Ask for a new batch with the same source.")
     if not any(found.code.retryable for found in progress.summary.failures):
         raise InvalidState("Nothing can be tried again: no image failed that might fare better.")
     failed = failed_positions(store, batch_id)

@@ -5,6 +5,10 @@ from controller.batches.progress import Progress
 from controller.batches.summary import Summary
 
 CANCELLED = "It was cancelled."
+NEVER_ANSWERED = (
+    "Its images were sent to the workers again and again, and none of them was answered. The log of the"
+    " workers says why. Once that is mended, ask for a new batch."
+)
 
 
 def out_of_budget(progress: Progress) -> str:

@@ -10,6 +10,7 @@ from cloud.clients import S3Client
 from cloud.failure_code import FailureCode
 from cloud.prediction import Failure, Label, Status
 from cloud.request_queue import RequestQueue
+from controller.batches.lister import Lister
 
 SOURCE = "lab-photos"
 BATCH = "0123456789abcdef" * 2
@@ -46,6 +47,11 @@ def tabby(position: int, key: str) -> Row:
 def failure(code: FailureCode) -> Answer:
     error = Failure(code=code, message=f"It failed: {code}.")
     return lambda position, key: Row(position=position, key=key, status=Status.FAILED, error=error)
+
+
+def list_whole(lister: Lister, batch: Batch) -> None:
+    for _ in lister.pages(batch):
+        pass
 
 
 def work_on(store: BatchStore, part: Slice, answer: Answer = tabby, seconds: float = 1.0) -> None:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ def test_request_ids_are_not_to_be_guessed():
 def test_request_ids_of_one_shard_are_in_the_order_of_their_time(monkeypatch):
     made = []
     for second in (9, 10, 11):
-        monkeypatch.setattr("cloud.image_id.time.time", lambda second=second: second)
+        monkeypatch.setattr("cloud.image_id.now", lambda second=second: datetime.fromtimestamp(second, UTC))
         made.append(new_request_id("abcdef"))
     assert made == sorted(made)
     assert [shard_of(request_id) for request_id in made] == ["abcdef"] * 3

@@ -1,6 +1,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -152,7 +152,8 @@ def test_the_newest_batches_are_listed_first_and_their_predictions_are_kept_the_
     monkeypatch.setattr(prediction_cache, "LISTED", 2)
     monkeypatch.setattr(prediction_cache, "KEPT", 2)
     for second, sha256 in enumerate(("1" * 64, "2" * 64, "3" * 64)):
-        monkeypatch.setattr(prediction_cache.time, "time", lambda second=second: 1_800_000_000 + second)
+        at = datetime(2027, 1, 15, 8, 0, second, tzinfo=UTC)
+        monkeypatch.setattr(prediction_cache, "now", lambda at=at: at)
         writer = CacheWriter(state, VERSION)
         writer.add(sha256, CAT)
         writer.write()

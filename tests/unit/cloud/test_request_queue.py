@@ -223,3 +223,18 @@ def test_an_attribute_that_somebody_else_wrote_does_no_harm(queue, aws, value):
     attributes = {"Postponed": kind, "Tried": kind}
     aws.sqs.send_message(QueueUrl=queue.url, MessageBody=ids(1)[0], MessageAttributes=attributes)
     assert [(m.receives, m.postponed) for m in queue.receive(1, 0)] == [(1, 0)]
+
+
+def test_a_receiver_decides_how_long_messages_are_in_flight_whatever_the_queue_says(aws, queue, settings):
+    queue.send(ids(1))
+    receiver = RequestQueue(aws.sqs, settings.request_queue, visibility_timeout=1)
+    assert receiver.receive(1, 0)
+    assert not queue.receive(1, 0)
+    assert queue.receive(1, 3)
+
+
+def test_what_replaces_a_message_was_postponed_as_often(queue):
+    queue.send(ids(1))
+    queue.postpone(queue.receive(1, 0), 0)
+    queue.replace(queue.receive(1, 0)[0], ["half"])
+    assert [(m.body, m.postponed) for m in queue.receive(1, 0)] == [("half", 1)]

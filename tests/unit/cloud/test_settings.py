@@ -224,3 +224,10 @@ def test_batches_need_a_token_elsewhere(environment, bind):
         settings.check_access(bind)
     environment.setenv("API_TOKENS", "0123456789abcdef")
     ControllerSettings.from_environment().check_access(bind)
+
+
+@pytest.mark.parametrize("own", ["photos-in", "photos-out", "photos-out-state"])
+def test_batches_cannot_read_the_buckets_of_the_system(environment, own):
+    environment.setenv("BATCH_SOURCES", f"s3://lab/photos, s3://{own}/cats/")
+    with pytest.raises(SettingsError, match="should name other buckets than the system's own"):
+        WorkerSettings.from_environment()

@@ -12,6 +12,7 @@ from PIL import Image, ImageColor
 from cloud.errors import CloudError
 from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import GAVE_UP, Prediction
+from cloud.request_queue import QueueCounts
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
@@ -19,7 +20,7 @@ from tests.support.pictures import encoded, picture
 from tests.support.small_worker import MAX_RECEIVES, grey
 from worker import metrics
 from worker.consumer import Consumer
-from worker.steps import MOST_FETCHES
+from worker.work import MOST_POSTPONED
 
 
 def test_what_was_classified_is_remembered_by_the_hash_of_its_bytes(make_loop, ask, outputs):
@@ -172,16 +173,33 @@ def test_an_image_that_s3_never_returns_is_answered_with_a_code_that_does_not_bl
 
     def refuse(params):
         calls.append(params["Key"])
-        if len(calls) <= MOST_FETCHES:
+        if len(calls) <= MOST_POSTPONED + 1:
             raise refusal("AccessDenied", "GetObject")
 
     on_call(aws.s3, "GetObject", refuse)
     impatient.run(Event())
-    assert len(calls) == MOST_FETCHES
+    assert len(calls) == MOST_POSTPONED + 1
     error = outputs.get_prediction(one).error
     assert (error.code, error.retryable) == ("storage_failed", True)
     assert "AccessDenied" in error.message
     assert queue.counts().backlog == 0
+
+
+def test_an_image_whose_answer_nobody_may_write_is_given_up_some_time(
+    impatient, ask, outputs, queue, aws, on_call
+):
+    """Otherwise it would keep instances running for good, and nobody would be told."""
+    [one] = ask(grey(250))
+    calls = []
+
+    def refuse(params):
+        calls.append(params["Key"])
+        raise refusal("AccessDenied", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse)
+    impatient.run(Event())
+    assert calls == [one] * (MOST_POSTPONED + 1)
+    assert queue.counts() == QueueCounts(visible=0, in_flight=1, delayed=0), "its receives count from now on"
 
 
 def test_what_aws_refuses_to_take_back_comes_back_after_the_visibility_timeout(

@@ -4,7 +4,7 @@ from collections import Counter
 from threading import Event
 
 from cloud.batches.slice import Slice
-from cloud.request_queue import RequestQueue
+from cloud.request_queue import Message, RequestQueue
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.batches import BUCKET
@@ -14,6 +14,7 @@ from worker import metrics
 from worker.__main__ import slices_of_batches
 from worker.held import FEWEST
 from worker.slices import Slices
+from worker.work import MOST_POSTPONED
 
 
 def test_each_image_gets_a_row_and_a_slice_gets_one_object(make_batch_loop, finish, lab, outputs):
@@ -245,3 +246,11 @@ def test_a_worker_without_sources_takes_no_slices_and_one_with_some_does(setting
     assert found
     assert found.queue.name == "test-requests-batches"
     assert found.facts.store.outputs.name == settings.output_bucket
+
+
+def test_a_slice_whose_rows_nobody_may_write_is_given_up_some_time(make_batch_loop, lab, aws, on_call):
+    calls = []
+    on_call(aws.sqs, "SendMessageBatch", calls.append)
+    postpone = make_batch_loop().slices.last_step.postpone
+    postpone(Message("slice", "handle", receives=1, postponed=MOST_POSTPONED))
+    assert calls == []

@@ -144,3 +144,10 @@ def test_the_notes_of_a_batch_are_the_names_of_what_is_stored_about_it(store):
     store.put_listed(BATCH, Listed(images=0, manifests=1, bytes=0))
     assert store.notes(BATCH) == {"batch.json", "listed.json", "manifests/"}
     assert list(store.batch_ids()) == [BATCH]
+
+
+def test_a_stray_marker_stops_nobody(store, caplog):
+    for name in ("notes.txt", f"{BATCH}-two", f"{BATCH}-0", f"{BATCH}-3"):
+        store.state.write(f"open-batches/{name}", b"")
+    assert [(one.batch_id, one.round) for one in store.opened()] == [(BATCH, 3)]
+    assert "open-batches/notes.txt" in caplog.text

@@ -10,11 +10,22 @@ from cloud.failure_code import FailureCode
 from controller.batches import keeper as module
 from controller.batches.keeper import IDLE_SECONDS, Keeper
 from controller.batches.load import BatchLoad
-from controller.batches.repair import QUIET_SECONDS
+from controller.batches.repair import MOST_SENT, QUIET_SECONDS
 from controller.batches.retry import retry
 from controller.batches.watch import Watch
+from controller.batches.wording import NEVER_ANSWERED
 from controller.image_requests.errors import InvalidState
-from tests.support.batch_work import BATCH, batch_of, failure, photos, positions, slices_in, work_off, work_on
+from tests.support.batch_work import (
+    BATCH,
+    batch_of,
+    failure,
+    list_whole,
+    photos,
+    positions,
+    slices_in,
+    work_off,
+    work_on,
+)
 from tests.support.clocks import Clock
 from tests.support.threads import join_threads
 
@@ -64,7 +75,7 @@ def begin(store, aws, lister):
         batch = batch_of(**more)
         photos(aws.s3, *names)
         store.put(batch)
-        lister.list(batch)
+        list_whole(lister, batch)
         return batch
 
     return begin
@@ -469,3 +480,50 @@ def test_a_round_is_told_though_the_next_one_has_begun(store, slices, new_keeper
     retry(store, slices, progress_of(new_keeper()))
     new_keeper().look()
     assert [notice.counts for notice in told] == [{"classified": 0, "failed": 1}]
+
+
+def test_a_batch_whose_slices_are_lost_again_and_again_ends_with_a_sentence(
+    store, slices, keeper, begin, clock
+):
+    """No worker may write its rows, perhaps. Without an end, it would be sent for good."""
+    begin("1.jpg")
+    sent = 0
+    for _ in range(10 * MOST_SENT):
+        sent += len(slices_in(slices))
+        keeper.look()
+        clock.now += QUIET_SECONDS
+    assert sent == 1 + MOST_SENT
+    assert store.cancelled(BATCH) == NEVER_ANSWERED
+    assert store.open() == []
+
+
+def test_each_new_row_lets_lost_slices_be_sent_anew(store, slices, keeper, begin, clock):
+    begin(*[f"{n:02}.jpg" for n in range(2 * MOST_SENT)])
+    lost = slices_in(slices)
+    for n in range(2 * MOST_SENT):
+        for _ in range(4):
+            keeper.look()
+            clock.now += QUIET_SECONDS
+        assert slices_in(slices), "they were lost again, and are sent again"
+        work_on(store, lost[0].with_only([n]))
+    keeper.look()
+    assert (store.open(), store.cancelled(BATCH)) == ([], None)
+
+
+def test_a_batch_that_another_process_has_finished_is_forgotten(store, slices, new_keeper, begin):
+    begin("1.jpg")
+    one, other = new_keeper(), new_keeper()
+    one.look()
+    work_off(store, slices)
+    other.look()
+    one.look()
+    assert (one.repair._quiet, one.repair._objects) == ({}, {})
+
+
+def test_after_the_last_round_that_there_can_be_a_retry_is_refused(store, slices, keeper, begin, monkeypatch):
+    monkeypatch.setattr("controller.batches.retry.MOST_ROUNDS", 1)
+    begin("1.jpg")
+    work_off(store, slices, failure(FailureCode.GAVE_UP))
+    keeper.look()
+    with pytest.raises(InvalidState, match="Ask for a new batch"):
+        retry(store, slices, progress_of(keeper))

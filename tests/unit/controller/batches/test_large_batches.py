@@ -10,7 +10,7 @@ from controller.batches.findings import find
 from controller.batches.lister import Lister
 from controller.batches.rows import outcomes
 from controller.web.batch_tables import as_csv
-from tests.support.batch_work import BATCH, batch_of
+from tests.support.batch_work import BATCH, batch_of, list_whole
 
 SMALL, LARGE = 6_000, 24_000
 ALLOWANCE = 2  # as many manifests as are read ahead are not always read at the same time
@@ -28,7 +28,7 @@ def peak(act, *given):
 
 def list_all(images):
     queue = SentSlices()
-    Lister(LargeSource(images), BatchStore(EmptyBucket(), EmptyBucket()), queue).list(batch_of())
+    list_whole(Lister(LargeSource(images), BatchStore(EmptyBucket(), EmptyBucket()), queue), batch_of())
     return queue.sizes
 
 

@@ -7,7 +7,16 @@ from cloud.batches.batch import Manifest
 from cloud.errors import CloudError
 from controller.batches import listing
 from controller.batches.lister import pages
-from tests.support.batch_work import BATCH, SOURCE, batch_of, photos, positions, slices_in, work_on
+from tests.support.batch_work import (
+    BATCH,
+    SOURCE,
+    batch_of,
+    list_whole,
+    photos,
+    positions,
+    slices_in,
+    work_on,
+)
 
 ODD = [
     "/leading.jpg",
@@ -42,7 +51,7 @@ def keys_of(store, batch_id=BATCH):
 def test_every_image_is_in_a_manifest_and_in_a_slice(store, aws, slices, lister, small_manifests):
     names = [f"cats/{n:02}.jpg" for n in range(8)]
     photos(aws.s3, *names, "dogs/1.jpg")
-    lister.list(batch_of("cats/"))
+    list_whole(lister, batch_of("cats/"))
     assert keys_of(store) == names
     assert positions(slices_in(slices)) == [(n // 3, n % 3) for n in range(8)]
     listed = store.listed(BATCH)
@@ -51,7 +60,7 @@ def test_every_image_is_in_a_manifest_and_in_a_slice(store, aws, slices, lister,
 
 def test_odd_keys_stay_exactly_as_they_are(store, aws, slices, lister):
     photos(aws.s3, *ODD)
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     assert keys_of(store) == sorted(ODD)
 
 
@@ -63,7 +72,7 @@ def test_a_listing_goes_on_after_any_odd_key(store, aws, slices, lister, monkeyp
             monkeypatch.setattr(f"{where}.MANIFEST_IMAGES", full)
         batch_id = f"{full:032x}"
         store.put_manifest(batch_id, 0, Manifest(images=tuple(images[:full])))
-        lister.list(batch_of(batch_id=batch_id))
+        list_whole(lister, batch_of(batch_id=batch_id))
         assert keys_of(store, batch_id) == sorted(ODD)
 
 
@@ -93,7 +102,7 @@ def test_a_cancelled_listing_ends_although_it_finds_no_images(store, slices):
 def test_what_is_no_image_is_counted(store, aws, slices, lister):
     photos(aws.s3, "a.JPG", "b.txt", "folder/")
     photos(aws.s3, "folder_$folder$", "empty.png", body=b"")
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     assert keys_of(store) == ["a.JPG", "empty.png"]
     assert store.listed(BATCH).other_objects == 3
 
@@ -101,33 +110,33 @@ def test_what_is_no_image_is_counted(store, aws, slices, lister):
 def test_without_suffixes_all_objects_but_folders_are_images(store, aws, slices, lister):
     photos(aws.s3, "a", "b.txt", "folder/", "e")
     photos(aws.s3, "folder_$folder$", body=b"")
-    lister.list(batch_of(suffixes=()))
+    list_whole(lister, batch_of(suffixes=()))
     assert keys_of(store) == ["a", "b.txt", "e"]
 
 
 def test_no_more_images_are_listed_than_the_limit(store, aws, slices, lister):
     photos(aws.s3, "1.jpg", "2.jpg", "3.jpg")
-    lister.list(batch_of(limit=2))
+    list_whole(lister, batch_of(limit=2))
     assert keys_of(store) == ["1.jpg", "2.jpg"]
     assert store.listed(BATCH).truncated
 
 
 def test_a_limit_that_is_just_reached_leaves_nothing_out(store, aws, slices, lister):
     photos(aws.s3, "1.jpg", "2.jpg")
-    lister.list(batch_of(limit=2))
+    list_whole(lister, batch_of(limit=2))
     assert not store.listed(BATCH).truncated
 
 
 def test_archived_objects_are_marked(store, aws, slices, lister):
     for name in ("STANDARD", "GLACIER", "DEEP_ARCHIVE", "GLACIER_IR"):
         aws.s3.put_object(Bucket=SOURCE, Key=f"{name}.jpg", Body=b"x", StorageClass=name)
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     archived = {image.key for image in store.manifest(BATCH, 0).images if image.archived}
     assert archived == {"GLACIER.jpg", "DEEP_ARCHIVE.jpg"}
 
 
 def test_an_empty_prefix_is_listed_to_its_end(store, slices, lister):
-    lister.list(batch_of("nothing/"))
+    list_whole(lister, batch_of("nothing/"))
     assert store.listed(BATCH).images == 0
     assert slices_in(slices) == []
 
@@ -145,7 +154,7 @@ def test_a_source_that_cannot_be_listed_is_explained(store, aws, slices, lister,
             raise ClientError({"Error": {"Code": code}}, "ListObjectsV2")
 
     on_call(aws.s3, "ListObjectsV2", refuse)
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     assert sentence in store.listed(BATCH).failure
 
 
@@ -156,7 +165,7 @@ def test_a_failure_that_may_pass_ends_nothing(store, aws, slices, lister, on_cal
 
     on_call(aws.s3, "ListObjectsV2", refuse)
     with pytest.raises(CloudError):
-        lister.list(batch_of())
+        list_whole(lister, batch_of())
     assert store.listed(BATCH) is None
 
 
@@ -168,14 +177,14 @@ def test_a_state_bucket_that_refuses_is_not_taken_for_the_source(store, aws, sli
 
     on_call(aws.s3, "PutObject", refuse)
     with pytest.raises(CloudError):
-        lister.list(batch_of())
+        list_whole(lister, batch_of())
     assert store.listed(BATCH) is None
 
 
 def test_requesters_pay_where_they_say_so(store, aws, slices, lister, on_call):
     payers = []
     on_call(aws.s3, "ListObjectsV2", lambda params: payers.append(params.get("RequestPayer")))
-    lister.list(batch_of(requester_pays=True))
+    list_whole(lister, batch_of(requester_pays=True))
     assert "requester" in payers
 
 
@@ -207,9 +216,9 @@ def test_a_lister_that_dies_at_any_call_loses_and_repeats_no_image(
         batch = batch_of(batch_id=f"{calls:032x}")
         left[0] = calls
         try:
-            lister.list(batch)
+            list_whole(lister, batch)
         except Killed:
-            lister.list(batch)
+            list_whole(lister, batch)
         else:
             break
         left[0] = 0
@@ -221,12 +230,12 @@ def test_a_lister_that_dies_at_any_call_loses_and_repeats_no_image(
 
 def test_a_lister_that_takes_over_sends_only_what_has_no_result(store, aws, slices, lister, small_manifests):
     photos(aws.s3, *[f"{n}.jpg" for n in range(6)])
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     for part in slices_in(slices):
         if part.manifest == 0:
             work_on(store, part.with_only([1, 2]))
     store.state.delete(f"batches/{BATCH}/listed.json")
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     assert positions(slices_in(slices)) == [(0, 0), (1, 0), (1, 1), (1, 2)]
 
 
@@ -235,10 +244,10 @@ def test_objects_that_come_after_the_end_was_reached_are_not_listed(
 ):
     """A manifest that is not full is the last one, so that the number of images follows from the totals."""
     photos(aws.s3, "1.jpg", "2.jpg")
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     store.state.delete(f"batches/{BATCH}/listed.json")
     photos(aws.s3, "3.jpg")
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     assert keys_of(store) == ["1.jpg", "2.jpg"]
     assert store.listed(BATCH).images == 2
 
@@ -252,10 +261,10 @@ def test_of_two_listers_one_stops_and_all_is_listed(store, aws, slices, lister, 
     def overtake(params):
         puts.append(params["Key"])
         if len(puts) == 2:
-            lister.list(batch_of())
+            list_whole(lister, batch_of())
 
     on_call(aws.s3, "PutObject", overtake)
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     assert keys_of(store) == names
     assert set(positions(slices_in(slices))) == {(n // 3, n % 3) for n in range(11)}
     assert len([key for key in puts if key.endswith("listed.json")]) == 1
@@ -264,6 +273,6 @@ def test_of_two_listers_one_stops_and_all_is_listed(store, aws, slices, lister, 
 def test_a_cancelled_batch_is_listed_no_further(store, aws, slices, lister, small_manifests):
     photos(aws.s3, *[f"{n}.jpg" for n in range(6)])
     store.cancel(BATCH, "It was cancelled.")
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     assert keys_of(store) == []
     assert store.listed(BATCH) is None

@@ -14,6 +14,7 @@ from tests.support.batch_work import (
     BATCH,
     batch_of,
     failure,
+    list_whole,
     listed_images,
     photos,
     slices_in,
@@ -96,7 +97,7 @@ def test_while_it_is_listed_the_images_are_those_of_the_manifests_but_the_last(s
 
 def test_once_it_is_listed_all_images_are_known(store, aws, slices, lister):
     photos(aws.s3, "1.jpg")
-    lister.list(batch_of())
+    list_whole(lister, batch_of())
     progress = read(store, batch_of())
     assert (progress.images, progress.waiting, progress.seconds_left) == (1, 1, None)
 
@@ -104,7 +105,7 @@ def test_once_it_is_listed_all_images_are_known(store, aws, slices, lister):
 def test_the_time_left_follows_from_the_last_minute(store, aws, slices, lister, on_reply):
     photos(aws.s3, *[f"{n:02}.jpg" for n in range(30)])
     batch = batch_of()
-    lister.list(batch)
+    list_whole(lister, batch)
     first, *_ = slices_in(slices)
     work_on(store, first)
 
@@ -122,7 +123,7 @@ def test_the_time_left_follows_from_the_last_minute(store, aws, slices, lister, 
 def test_what_is_known_for_good_is_not_read_again(store, aws, slices, lister, on_call):
     photos(aws.s3, "1.jpg")
     batch = batch_of()
-    lister.list(batch)
+    list_whole(lister, batch)
     progress = read(store, batch)
     reads = []
     on_call(aws.s3, "GetObject", reads.append)
@@ -133,7 +134,7 @@ def test_what_is_known_for_good_is_not_read_again(store, aws, slices, lister, on
 def test_failures_that_are_tried_again_are_no_longer_counted(store, aws, slices, lister):
     photos(aws.s3, *[f"{n:02}.jpg" for n in range(10)])
     batch = batch_of()
-    lister.list(batch)
+    list_whole(lister, batch)
     work_off(store, slices, failure(FailureCode.GAVE_UP))
     assert (read(store, batch).answered, read(store, batch).failed) == (10, 10)
     again = Slice.of(BATCH, 0, [0, 4], round=2)
@@ -146,6 +147,6 @@ def test_failures_that_are_tried_again_are_no_longer_counted(store, aws, slices,
 def test_rows_of_a_round_that_nobody_has_asked_for_answer_no_image(store, aws, slices, lister):
     batch = batch_of()
     photos(aws.s3, "1.jpg")
-    lister.list(batch)
+    list_whole(lister, batch)
     work_on(store, Slice.of(BATCH, 0, [0], 2))
     assert read(store, batch).waiting == 1

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -129,6 +130,7 @@ def test_a_batch_without_images_says_why(ask, client, finish, aws, prefix, other
         ({"limit": 10**12}, "limit is '1000000000000', but"),
         ({"suffixes": [".jpg"] * 101}, "suffixes is "),
         ({"source": CATS + "x" * 1024}, "source is "),
+        ({"source": CATS + "雪" * 400}, "source is "),
     ],
 )
 def test_each_field_that_is_wrong_is_named(ask, asked, says):
@@ -264,7 +266,8 @@ def test_batches_need_a_token_where_there_are_some_and_everybody_sees_his_own(ma
 def test_the_newest_batch_is_the_first_of_the_list(ask, client, monkeypatch):
     made = []
     for second in range(3):
-        monkeypatch.setattr("cloud.image_id.time.time", lambda second=second: 1_800_000_000 + second)
+        at = datetime(2027, 1, 15, 8, 0, second, tzinfo=UTC)
+        monkeypatch.setattr("cloud.image_id.now", lambda at=at: at)
         made.append(ask().json["batch_id"])
     assert [one["batch_id"] for one in client.get("/batches").json["batches"]] == made[::-1]
 
@@ -374,7 +377,9 @@ def test_pictures_are_shown_as_they_lie_in_their_bucket(ask, client, aws, jpeg):
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize("key", ["dogs/1.jpg", "cats/secret.txt", "cats/none.jpg", ""])
+@pytest.mark.parametrize(
+    "key", ["dogs/1.jpg", "cats/secret.txt", "cats/none.jpg", "", f"cats/{'雪' * 400}.jpg"]
+)
 def test_nothing_else_of_the_bucket_is_shown(ask, client, aws, key):
     photos(aws.s3, "dogs/1.jpg", "cats/secret.txt")
     assert client.get(f"{url_of(ask())}/images", query_string={"key": key}).status_code == 404
@@ -443,3 +448,9 @@ def test_a_repeated_order_is_answered_though_there_is_no_room_for_another(ask, m
     first, again = (ask({"Idempotency-Key": "one"}) for _ in range(2))
     assert (again.status_code, again.json["batch_id"]) == (202, first.json["batch_id"])
     assert ask({"Idempotency-Key": "two"}).status_code == 429
+
+
+def test_an_empty_key_is_no_picture_even_where_all_keys_are_allowed(make, batch_queue, ask):
+    client = create_app(make(batch_sources=(f"s3://{SOURCE}",))).test_client()
+    url = url_of(ask(client=client, source=f"s3://{SOURCE}", suffixes=[]))
+    assert client.get(f"{url}/images?key=").status_code == 404
