@@ -31,7 +31,7 @@ WRITE_SECONDS = 5.0  # the longest that a prediction waits for others before it 
 WRITE_PREDICTIONS = 100  # the number of predictions that are written together
 READ_SECONDS = 5.0  # the shortest time between two listings of a process
 LISTED = 1000  # the newest batches, which are those that a process reads
-KEPT = 50_000  # the predictions that a process keeps in memory, some 500 bytes each
+KEPT = 50_000  # the predictions that a process keeps in memory, 1 KB each
 LARGEST_KEPT = 5000  # bytes of a prediction; a larger one is not kept
 LARGEST_BATCH = 2_000_000  # bytes of a batch that is read
 SKEW = timedelta(minutes=1)  # of the clocks of workers; a prediction that is made later than that is not kept
