@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 
-from cloud.errors import CloudError
 from cloud.request_queue import MAX_BATCH, RequestQueue, batches
 
 LINGER_SECONDS = 0.02  # how long messages wait for those of requests that are being uploaded
@@ -18,7 +17,7 @@ class Parcel:
 
     bodies: Sequence[str]
     sent: bool = False
-    error: CloudError | None = None
+    error: Exception | None = None
 
 
 class Outbox:
@@ -84,14 +83,13 @@ class Outbox:
             return taken
 
     def _send(self, parcels: Sequence[Parcel]) -> None:
-        error = None
+        error: Exception | None = None
         try:
             self.queue.send(body for parcel in parcels for body in parcel.bodies)
-        except CloudError as failure:
+        except Exception as failure:
             error = failure
-        finally:
-            with self._changed:
-                for parcel in parcels:
-                    parcel.sent, parcel.error = True, error
-                self._sending = False
-                self._changed.notify_all()
+        with self._changed:
+            for parcel in parcels:
+                parcel.sent, parcel.error = True, error
+            self._sending = False
+            self._changed.notify_all()

@@ -360,7 +360,7 @@ def test_one_address_may_send_few_large_uploads_at_once(whole: Nginx):
         for _ in range(8):
             held.enter_context(closing(send_in_part(whole, 10_000_000)))
         eventually(lambda: len(open_files(whole, "client_body/")) == 8)
-        for client in (send_in_part(whole, 10_000_000), chunked(whole)):
+        for client in (send_in_part(whole, 10_000_000), chunked(whole), chunked(whole, "GET")):
             with closing(client):
                 assert client.getresponse().status == 429
         assert requests.post(whole.url, data=bytes(9_999_999), timeout=20).status_code == 200
@@ -368,9 +368,9 @@ def test_one_address_may_send_few_large_uploads_at_once(whole: Nginx):
     eventually(lambda: not open_files(whole, "client_body/"))
 
 
-def chunked(nginx: Nginx) -> HTTPConnection:
+def chunked(nginx: Nginx, method: str = "POST") -> HTTPConnection:
     client = HTTPConnection(nginx.address, timeout=10)
-    client.putrequest("POST", "/")
+    client.putrequest(method, "/")
     client.putheader("Transfer-Encoding", "chunked")
     client.endheaders(b"5\r\nhello\r\n")
     return client

@@ -120,3 +120,14 @@ def test_a_call_that_fails_fails_its_requests_and_no_later_ones(outbox, queue, t
                 one.result(10)
     send(outbox, ["later"])
     assert queue.calls[-1] == ["later"]
+
+
+def test_whatever_a_call_fails_with_no_request_of_it_counts_as_sent(outbox, queue, threads, monkeypatch):
+    monkeypatch.setattr(module, "LINGER_SECONDS", 60)
+    queue.errors = [RuntimeError("can't start new thread")]
+    with ExitStack() as uploads:
+        for _ in range(2):
+            uploads.enter_context(outbox.upload())
+        sent = [threads.submit(outbox.send, [body]) for body in "ab"]
+        assert [type(one.exception(20)) for one in sent] == [RuntimeError, RuntimeError]
+    assert len(queue.calls) == 1
