@@ -14,6 +14,7 @@ from cloud.errors import Broken, CloudError, Conflict, NotFound, calling
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction, Preview
+from cloud.s3_url import bucket_and_key_of
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Bucket:
 
 def bucket_and_key(s3: S3Client, url: str) -> tuple[Bucket, str]:
     """Returns the bucket and the key that `s3://bucket/key` names."""
-    name, _, key = url.removeprefix("s3://").partition("/")
+    name, key = bucket_and_key_of(url)
     return Bucket(s3, name), key
 
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cloud.prices import INSTANCE_HOUR
+from cloud.s3_url import bucket_and_key_of
 from cloud.tokens import ApiToken, read_tokens
 
 ModelName = Literal[
@@ -189,7 +190,7 @@ class WorkerSettings(BaseSettings):
         """Raises ValueError when a source is a bucket of the system, with the images of all clients."""
         own = {info.data.get(name) for name in ("input_bucket", "output_bucket", "state_bucket")}
         for source in sources:
-            if source.removeprefix("s3://").partition("/")[0] in own:
+            if bucket_and_key_of(source)[0] in own:
                 raise ValueError("should name other buckets than the system's own, which others may not read")
         return sources
 

@@ -19,6 +19,7 @@ from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
 from cloud.model_cache import cache_folder
 from cloud.provision import make_private_bucket, provision
+from cloud.s3_url import bucket_and_key_of
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
@@ -282,7 +283,7 @@ def wait_until_ready(
 
 def source_buckets(settings: ControllerSettings) -> list[str]:
     """Returns the buckets of the sources of batches, each once, unless the system has them for itself."""
-    found = [source.removeprefix("s3://").partition("/")[0] for source in settings.batch_sources]
+    found = [bucket_and_key_of(source)[0] for source in settings.batch_sources]
     return [bucket for bucket in dict.fromkeys(found) if bucket not in settings.buckets]
 
 

@@ -17,10 +17,11 @@ from cloud.request_queue import MAX_BATCH, Message, RequestQueue
 from worker import metrics
 from worker.held import HeldImages
 from worker.pipeline import Pipeline
+from worker.postponing import postpone
 from worker.slices import Slices
 from worker.steps import ImageWork, Steps
 from worker.threads import start
-from worker.work import MOST_POSTPONED, Fate, Outcome
+from worker.work import Fate, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class Consumer:
         if by_fate[Fate.DELETED]:
             self.s3.submit(self.delete, by_fate[Fate.DELETED])
         if by_fate[Fate.POSTPONED]:
-            self.s3.submit(self.postpone, by_fate[Fate.POSTPONED])
+            self.s3.submit(postpone, self.queue, by_fate[Fate.POSTPONED], self.heartbeat.visibility_timeout)
         self.returning += by_fate[Fate.GIVEN_BACK]
         self.heartbeat.drop([one.message for one in found if one.fate is not Fate.GIVEN_BACK])
         metrics.IMAGES.labels("returned").inc(len(found) - len(by_fate[Fate.DELETED]))
@@ -206,18 +207,6 @@ class Consumer:
     def delete(self, messages: list[Message]) -> None:
         try:
             self.queue.delete(messages)
-        except CloudError as error:
-            log.warning("%s; the messages come back after the visibility timeout", error)
-
-    def postpone(self, messages: list[Message]) -> None:
-        """Lets the messages come back in a while.
-
-        That they were received does not count, unless they were postponed too often: if nobody may write
-        predictions, their images must be given up some time.
-        """
-        again = [message for message in messages if message.postponed < MOST_POSTPONED]
-        try:
-            self.queue.postpone(again, self.heartbeat.visibility_timeout)
         except CloudError as error:
             log.warning("%s; the messages come back after the visibility timeout", error)
 

@@ -8,8 +8,9 @@ from cloud.batches.store import BatchStore
 from cloud.errors import CloudError
 from cloud.request_queue import Message, RequestQueue
 from worker import metrics
+from worker.postponing import postpone
 from worker.slice_in_hand import SliceInHand
-from worker.work import MOST_POSTPONED, Fate
+from worker.work import Fate
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +37,8 @@ class SliceEnd:
             self.postpone(hand.message)
 
     def postpone(self, message: Message) -> None:
-        """Lets the message come back in a while.
-
-        That it was received does not count, unless it was postponed too often: if nobody may write rows, the
-        slice must be given up some time.
-        """
-        if message.postponed >= MOST_POSTPONED:
-            log.error("a slice was postponed %d times; it counts as received", message.postponed)
-            return
-        try:
-            self.queue.postpone([message], self.visibility_timeout)
-        except CloudError as error:
-            log.warning("%s; the slice comes back after the visibility timeout", error)
+        """Lets the message of a slice come back in a while."""
+        postpone(self.queue, [message], self.visibility_timeout)
 
     def _write(self, hand: SliceInHand) -> None:
         seconds, rows = self._seconds(hand), hand.rows

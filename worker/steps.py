@@ -16,8 +16,9 @@ from cloud.request_queue import Message
 from worker import metrics
 from worker.held import ByteBudget, HeldImages
 from worker.pipeline import Classifier
+from worker.postponing import MOST_POSTPONED
 from worker.preview import make_preview
-from worker.work import MOST_POSTPONED, Fate, Outcome, RequestDeleted, Work
+from worker.work import Fate, Outcome, RequestDeleted, Work
 
 log = logging.getLogger(__name__)
 

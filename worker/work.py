@@ -17,13 +17,6 @@ Outcome: TypeAlias = Top | Failure
 """The labels of an image, or why it has none."""
 
 
-MOST_POSTPONED = 9
-"""How often a message is postponed because AWS fails, at least a visibility timeout apart.
-
-Then, an image that S3 does not return is answered failed, and that any other one was received counts again.
-"""
-
-
 class Fate(Enum):
     """What becomes of a message, or of an image of a slice."""
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from cloud.batches.slice import Slice
 from cloud.clock import now
 from cloud.prediction import Answer, Label
+from cloud.s3_url import bucket_and_key_of
 
 SLICE_IMAGES = 250
 """The most images in one slice."""
@@ -46,11 +47,11 @@ class Batch(BaseModel, frozen=True):
 
     @property
     def bucket(self) -> str:
-        return self.source.removeprefix("s3://").partition("/")[0]
+        return bucket_and_key_of(self.source)[0]
 
     @property
     def prefix(self) -> str:
-        return self.source.removeprefix("s3://").partition("/")[2]
+        return bucket_and_key_of(self.source)[1]
 
 
 class ListedImage(BaseModel, frozen=True):

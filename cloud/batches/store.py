@@ -40,7 +40,7 @@ RESULT_NAME = re.compile(
     r"r(?P<round>\d{1,9})-(?P<start>\d{1,9})-(?P<end>\d{1,9})-n(?P<rows>\d{1,9})-f(?P<failures>\d{1,9})"
     r"-ms(?P<ms>\d{1,9})\.jsonl"
 )
-MARKER = re.compile(r"open-batches/(?P<batch_id>[0-9a-f]{32})(-(?P<round>[1-9]\d{0,8}))?")
+MARKER = re.compile(OPEN + r"(?P<batch_id>[0-9a-f]{32})(-(?P<round>[1-9]\d{0,8}))?")
 LARGEST_RESULT = 10_000_000
 """The most bytes of a result object that are read. Those of 250 images have some 200 KB."""
 

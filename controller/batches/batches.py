@@ -12,6 +12,7 @@ from cloud.errors import Conflict, NotFound
 from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
 from cloud.notices import Notice
 from cloud.request_queue import RequestQueue
+from cloud.s3_url import bucket_and_key_of
 from controller.batches.answer import BatchAnswer, describe
 from controller.batches.errors import BatchesOff, SourceNotAllowed, TooManyBatches
 from controller.batches.findings import Findings
@@ -198,9 +199,7 @@ class Batches:
 
 def is_under(source: str, allowed: str) -> bool:
     """Returns whether all keys of the source begin with the prefix that is allowed, in the same bucket."""
-    (bucket, _, prefix), (its_bucket, _, its_prefix) = (
-        text.removeprefix("s3://").partition("/") for text in (source, allowed)
-    )
+    (bucket, prefix), (its_bucket, its_prefix) = map(bucket_and_key_of, (source, allowed))
     return bucket == its_bucket and prefix.startswith(its_prefix)
 
 

@@ -18,13 +18,14 @@ from pydantic import (
 )
 
 from cloud.batches.batch import DEFAULT_SUFFIXES, MOST_TOP_K, Batch
+from cloud.batches.source import LONGEST_KEY
 from cloud.clock import now
 from cloud.settings import SourceUrl, split_at_commas
 from controller.batches.errors import BadBatch
 
 MOST_DOLLARS, MOST_IMAGES = 1_000_000, 1_000_000_000
 MOST_SUFFIXES = 100
-LONGEST_SOURCE = LONGEST_SUFFIX = 1024  # characters; S3's keys have at most as many bytes
+LONGEST_SOURCE = LONGEST_SUFFIX = LONGEST_KEY
 Suffix = Annotated[str, StringConstraints(max_length=LONGEST_SUFFIX)]
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from cloud.batches.store import BATCHES, OPEN, queue_name
 from cloud.clients import Clients, S3Client, SQSClient
+from cloud.s3_url import bucket_and_key_of
 from cloud.settings import WorkerSettings
 from deploy.doctor.findings import Finding, Reply, attempt, denied, ok, unknown, wrong
 from deploy.doctor.storage import PROVISION, REFUSED, BucketUse, check_bucket, check_queue_calls
@@ -33,7 +34,7 @@ def check_batches(clients: Clients, settings: WorkerSettings, *, controller: boo
 
 def check_source(s3: S3Client, source: str) -> Finding:
     """Checks that the source can be listed, and that its first object can be read."""
-    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    bucket, prefix = bucket_and_key_of(source)
     listed = attempt(s3.list_objects_v2, Bucket=bucket, Prefix=prefix, MaxKeys=1)
     if listed.code == "NoSuchBucket":
         return wrong(f"BATCH_SOURCES: there is no bucket {bucket}", "correct its name in BATCH_SOURCES")

@@ -20,7 +20,7 @@ from tests.support.pictures import encoded, picture
 from tests.support.small_worker import MAX_RECEIVES, grey
 from worker import metrics
 from worker.consumer import Consumer
-from worker.work import MOST_POSTPONED
+from worker.postponing import MOST_POSTPONED
 
 
 def test_what_was_classified_is_remembered_by_the_hash_of_its_bytes(make_loop, ask, outputs):

@@ -13,8 +13,8 @@ from tests.support.small_worker import grey
 from worker import metrics
 from worker.__main__ import slices_of_batches
 from worker.held import FEWEST
+from worker.postponing import MOST_POSTPONED
 from worker.slices import Slices
-from worker.work import MOST_POSTPONED
 
 
 def test_each_image_gets_a_row_and_a_slice_gets_one_object(make_batch_loop, finish, lab, outputs):
