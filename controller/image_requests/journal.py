@@ -59,8 +59,8 @@ class MarkedImages:
 
     waiting: dict[ImageId, datetime]
     """Those without a prediction, and since when they wait: when they were stored or sent again."""
-    answered_until: datetime | None
-    """When the newest of those that have a prediction was stored, or None if there are none."""
+    answered: dict[ImageId, datetime]
+    """Those with a prediction, and when they were stored."""
 
 
 class Journal:
@@ -167,7 +167,7 @@ class Journal:
         sent_at = marker.written_at if marker.of_one_request else datetime.min.replace(tzinfo=UTC)
         return MarkedImages(
             waiting={i: max(at, sent_at) for i, at in stored.items() if i not in answered},
-            answered_until=max((at for i, at in stored.items() if i in answered), default=None),
+            answered={i: at for i, at in stored.items() if i in answered},
         )
 
     def owns(self, marker: Marker) -> bool:

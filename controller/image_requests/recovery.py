@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 RESEND_AFTER = timedelta(seconds=60)
 # Messages are received in about the order in which they were sent. One whose worker has died comes later.
 OVERTAKEN_AFTER = timedelta(minutes=5)
+MOST_READ = 100  # predictions, of the images that may have overtaken others
 TAKE_BACK_SECONDS = 3.0  # the longest that messages are looked for in the queue
 TAKE_BACK_WAIT_SECONDS = 1  # a receive that does not wait may miss messages, as it asks few of SQS's servers
 DEAD_LETTERS_SECONDS = 3.0  # the longest that one run of the autoscaler spends on dead letters
@@ -91,20 +92,33 @@ class Recovery:
     def sweep(self) -> int:
         """Sends again the messages that were lost, even while the queue is busy. Returns their number.
 
-        A message is lost if images that were stored OVERTAKEN_AFTER its own are answered. Each request that
-        is sent again gets a marker, so that its images count as sent now. Raises CloudError when AWS fails.
+        A message is lost if a worker has answered an image that was stored OVERTAKEN_AFTER its own. Each
+        request that is sent again gets a marker, so that its images count as sent now. Raises CloudError when
+        AWS fails.
         """
         found = self._read(self.journal.markers())
-        answered_until = max((f.answered_until for f in found if f.answered_until), default=None)
-        if answered_until is None:
-            return 0
-        lost = sorted(i for i, at in all_waiting(found).items() if answered_until - at > OVERTAKEN_AFTER)
+        waiting = all_waiting(found)
+        overtaken = self._overtaken(found, min(waiting.values(), default=self.clock()))
+        lost = sorted(image_id for image_id, at in waiting.items() if at < overtaken)
         for request_id in sorted({image_id.request_id for image_id in lost}):
             self.journal.hold(request_id)
         if lost:
             log.warning("%d images were overtaken by later ones: sent again", len(lost))
         self.queue.send(lost)
         return len(lost)
+
+    def _overtaken(self, found: Sequence[MarkedImages], oldest: datetime) -> datetime:
+        """Returns the time before which an image that still waits was overtaken. None is older than `oldest`.
+
+        Answers that needed no worker say nothing about the queue: those from the cache, and refusals.
+        """
+        until = oldest + OVERTAKEN_AFTER
+        later = [(at, i) for images in found for i, at in images.answered.items() if at > until]
+        for at, image_id in sorted(later, reverse=True)[:MOST_READ]:
+            prediction = self.outputs.get_prediction(image_id)
+            if prediction and prediction.instance_id and not prediction.cached:
+                return at - OVERTAKEN_AFTER
+        return oldest
 
     def _read(self, markers: Sequence[Marker]) -> list[MarkedImages]:
         with ThreadPoolExecutor(READERS) as pool:

@@ -224,7 +224,8 @@ def test_what_a_dead_process_has_not_sent_is_sent_while_the_queue_stays_busy(wor
     on_reply(aws.s3, "ListObjectsV2", stored_earlier)
     for _ in range(3):
         request_id = world.ask(2)
-        world.outputs.put_prediction(Prediction.failed(ImageId(f"{request_id}/0000-cat.jpg"), "broken", "…"))
+        image_id = ImageId(f"{request_id}/0000-cat.jpg")
+        world.outputs.put_prediction(Prediction.classified(image_id, [("cat", 0.9)], instance_id="i-1"))
         world.reconcile()
         join_threads("sweep")
         world.pass_seconds(SWEEP_AFTER.total_seconds() + 1)

@@ -7,7 +7,13 @@ from cloud.clock import now
 from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import GAVE_UP, Prediction
 from controller.image_requests.journal import RENEW_SECONDS, Journal
-from controller.image_requests.recovery import ABANDONED_AFTER, RESEND_AFTER, WATCH_FOR, Recovery
+from controller.image_requests.recovery import (
+    ABANDONED_AFTER,
+    OVERTAKEN_AFTER,
+    RESEND_AFTER,
+    WATCH_FOR,
+    Recovery,
+)
 from tests.support.submissions import bodies
 
 LATE = RESEND_AFTER + timedelta(seconds=1)
@@ -205,3 +211,37 @@ def test_if_no_worker_comes_a_message_of_nobody_does_not_shield_those_behind_it(
     ask(5)
     recovery.fail_all("Workers fail to start.")
     assert bodies(queue) == [image(other, n) for n in range(10)], "it may be of a request that just begins"
+
+
+@pytest.fixture
+def stored_earlier(aws, on_reply):
+    """Makes the images of a request seem to have been stored so long ago that younger ones overtake them."""
+
+    def stored_earlier(request_id: str) -> None:
+        def change(reply):
+            for item in reply.get("Contents", []):
+                if item["Key"].startswith(request_id):
+                    item["LastModified"] -= OVERTAKEN_AFTER + timedelta(seconds=5)
+
+        on_reply(aws.s3, "ListObjectsV2", change)
+
+    return stored_earlier
+
+
+def test_images_are_overtaken_by_those_that_a_worker_has_answered(recovery, ask, outputs, stored_earlier):
+    stored_earlier(ask(3))
+    later = ask(2)
+    assert recovery.sweep() == 0
+    outputs.put_prediction(Prediction.classified(image(later, 0), [("cat", 0.9)], instance_id="i-1"))
+    assert recovery.sweep() == 3
+
+
+def test_a_backlog_is_not_sent_again_because_of_answers_that_needed_no_worker(
+    recovery, ask, outputs, stored_earlier
+):
+    stored_earlier(ask(3))
+    later = ask(2)
+    outputs.put_prediction(Prediction.failed(image(later, 0), "not_an_image", "…"))
+    known = Prediction.classified(image(ask(1), 0), [("cat", 0.9)], instance_id="i-1")
+    outputs.put_prediction(known.of(image(later, 1)))
+    assert recovery.sweep() == 0
