@@ -1,16 +1,20 @@
 """A pool of threads that takes the steps of several requests in turn, so that a large one delays no other."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 
 class FairPool(Executor):
     """Each `share`, each call of `map` and each `submit` gets its turn after one step of each of the others.
 
-    A lone request uses all threads. Threads may share the pool.
+    A lone request uses all threads. Threads may share the pool. Where the system has no thread left, a step
+    runs in the thread of its caller.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -36,10 +40,16 @@ class FairPool(Executor):
             if not share.steps:
                 self._turns.append(share)
             share.steps.append(step)
-        self._threads.submit(self._take_next)
+        try:
+            self._threads.submit(self._take_next)
+        except RuntimeError as error:
+            log.warning("%s: the step runs in the thread of its caller", error)
+            self._take_next()
 
     def _take_next(self) -> None:
         with self._lock:
+            if not self._turns:
+                return  # the threads of callers were faster
             share = self._turns.popleft()
             step = share.steps.popleft()
             if share.steps:

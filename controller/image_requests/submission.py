@@ -56,14 +56,14 @@ class Submissions:
         with self.outbox.upload():
             try:
                 known = self._upload(watched, uploads)
-            except CloudError:
+            except Exception:
                 self._abandon(request_id, uploads, claim)
                 raise
             watched.note_first_message()
             try:
                 self._accept(watched, known, claim)
                 self.outbox.send(watched.in_queue)
-            except (CloudError, ClaimLost):  # there are answers by now, or messages
+            except Exception:  # there are answers by now, or messages
                 self.journal.leave(request_id)
                 raise
         for upload in uploads:
@@ -102,7 +102,9 @@ class Submissions:
             self.deduplication.answer_copies(watched)
             if claim:
                 claim.accept()
-        except CloudError:
+        except ClaimLost:
+            raise
+        except Exception:
             if claim:
                 claim.release()
             raise

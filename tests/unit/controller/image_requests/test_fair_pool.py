@@ -51,6 +51,17 @@ def test_a_step_that_was_cancelled_does_not_run(pool):
     assert done == ["kept"]
 
 
+def test_without_a_thread_for_them_steps_run_in_that_of_their_caller(monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    with FairPool(2, "test") as pool:
+        with monkeypatch.context() as host:
+            host.setattr(Thread, "start", no_thread)
+            assert list(pool.map(int, "12")) == [1, 2]
+        assert pool.submit(int, "3").result(10) == 3
+
+
 @pytest.mark.parametrize("act", ["submit", "read"])
 def test_large_uploads_delay_nobody_beside_them(make, aws, on_call, act):
     """Four requests of 100 images are being uploaded. Another one must not wait for them all."""

@@ -5,6 +5,7 @@ import pytest
 from cloud.errors import CloudError
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
+from controller.image_requests.idempotency import Claim, IdempotencyKeys
 from controller.image_requests.journal import Journal
 from tests.support.aws_errors import refusal
 from tests.support.submissions import bodies, recover, submit, uploads
@@ -72,6 +73,26 @@ def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aw
     assert list(inputs.keys("")) == [], "nobody asks for what was uploaded"
     assert Journal(state, inputs, outputs).markers() == []
     assert process.polling.waiting().requests == ()
+
+
+def test_an_upload_whose_file_cannot_be_read_asks_nothing_and_frees_its_key(
+    make, inputs, outputs, queue, state
+):
+    """As when the disk fails that holds it."""
+    process, keys = make(), IdempotencyKeys(state)
+    for name in (None, "key"):
+        request_id = process.request_ids.new()
+        sent = uploads(request_id, "a.png", "b.png")
+        claim = keys.claim(name, request_id, sent) if name else None
+        sent[1].stream.close()
+        with pytest.raises(ValueError, match="closed file"):
+            process.submissions.submit(request_id, sent, claim)
+    assert isinstance(
+        keys.claim("key", process.request_ids.new(), uploads(request_id, "a.png", "b.png")), Claim
+    )
+    assert queue.counts().backlog == 0
+    assert {ImageId(key).request_id for key in inputs.keys("")} == {request_id}, "the other one has no key"
+    assert [marker.name for marker in Journal(state, inputs, outputs).markers()] == [request_id]
 
 
 def test_what_s3_took_of_an_upload_and_does_not_delete_is_answered(
