@@ -207,12 +207,12 @@ class WorkerSettings(BaseSettings):
         return settings
 
     @classmethod
-    def without_buckets(cls) -> Self:
+    def without_buckets(cls, **given: str) -> Self:
         """Returns the settings that the environment variables give to a program that only runs the model.
 
-        Raises SettingsError when a setting is wrong.
+        Those that are `given` come first. Raises SettingsError when a setting is wrong.
         """
-        return cls._read(input_bucket="unused-input", output_bucket="unused-output")
+        return cls._read(input_bucket="unused-input", output_bucket="unused-output", **given)
 
     @classmethod
     def _read(cls, **given: Any) -> Self:

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError
 from cloud.buckets import bucket_and_key
 from cloud.clients import EC2Client, S3Client
 from cloud.errors import CloudError, calling
+from cloud.settings import SettingsError, WorkerSettings
 from controller.autoscaling.user_data import render
 from deploy import parcel
 
@@ -190,6 +191,11 @@ def recipe_of(given: argparse.Namespace, photos: Path | None) -> Recipe:
 
 def main() -> int:
     given = read_arguments()
+    try:
+        WorkerSettings.without_buckets(model=given.model, engine=given.engine, precision=given.precision)
+    except SettingsError as error:
+        say(f"make_ami: {error}")
+        return 2
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
     signed = Config(signature_version="s3v4")  # so that presigned URLs have the region of the bucket
     try:

@@ -473,9 +473,9 @@ def test_the_sources_are_what_both_tiers_may_read_and_without_them_there_is_noth
     assert "aws_sqs_queue.batches[0] will be destroyed" in without
 
 
-@pytest.mark.parametrize("source", ["photos", "s3://Photos/x", "s3://photos/*", 's3://photos/a", "b'])
-def test_a_source_that_is_none_is_refused(plan: Plan, source: str):
-    plan.terraform("plan", f"-var=batch_sources={json.dumps([source])}", right=(1,))
+def test_a_source_that_is_none_is_refused(plan: Plan):
+    sources = json.dumps(["s3://photos/pets", "s3://photos/a', 'b"])
+    plan.terraform("plan", f"-var=batch_sources={sources}", right=(1,))
 
 
 # The end

@@ -112,3 +112,20 @@ def test_without_a_region_it_says_so(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("sys.argv", ["make_ami"])
     assert main() == 1
     assert "region" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--model", "resnet19"], "MODEL ("),
+        (["--engine", "onnx"], "ENGINE ("),
+        (["--precision", "int4"], "PRECISION ("),
+    ],
+)
+def test_a_choice_that_no_worker_takes_is_refused_before_an_instance_is_paid_for(
+    monkeypatch, capsys, asked, said
+):
+    monkeypatch.setattr("sys.argv", ["make_ami", *asked])
+    monkeypatch.setattr("boto3.session.Session", None)
+    assert main() == 2
+    assert said in capsys.readouterr().err

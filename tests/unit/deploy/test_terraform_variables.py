@@ -1,5 +1,8 @@
+import json
 import re
 import subprocess
+
+import pytest
 
 from cloud.settings import ControllerSettings
 from deploy.terraform_variables import ELSEWHERE, FILE, FOLDER, chosen_by_plan, render
@@ -42,3 +45,20 @@ def test_the_commands_of_the_page_fill_in_the_example(tmp_path):
     )
     assert re.search(r'^ami_id +\= "ami-0123" ', done.stdout, re.MULTILINE)
     assert 'allowed_cidrs = ["192.0.2.7/32"]' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "right"),
+    [
+        ("s3://photos", True),
+        ("s3://photos/2026/a b", True),
+        ("photos", False),
+        ("s3://Photos/x", False),
+        ("s3://photos/*", False),
+        ('s3://photos/a", "b', False),
+        ("s3://photos/a', 'b", False),
+    ],
+)
+def test_a_source_of_batches_is_an_address_in_s3(source, right):
+    [pattern] = re.findall(r'regex\((".*"), source\)', declared()["batch_sources"])
+    assert bool(re.search(json.loads(pattern.replace("\\$", "$")), source)) is right
