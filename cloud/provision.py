@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from cloud.batches.store import queue_name
-from cloud.clients import S3Client, SQSClient, make_clients
+from cloud.clients import S3Client, SQSClient, make_worker_clients
 from cloud.errors import CloudError, NotFound, calling
 from cloud.settings import SettingsError, WorkerSettings
 
@@ -134,7 +134,7 @@ def queue_arn(sqs: SQSClient, url: str) -> str:
 def main() -> int:
     try:
         settings = WorkerSettings.from_environment()
-        clients = make_clients()
+        clients = make_worker_clients()
         provision(clients.s3, clients.sqs, settings)
     except (SettingsError, CloudError) as error:
         print(error, file=sys.stderr)

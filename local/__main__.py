@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
-from cloud.clients import make_clients
+from cloud.clients import make_worker_clients
 from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
 from cloud.model_cache import cache_folder
@@ -104,7 +104,7 @@ def run(stop: Event) -> None:
     with ExitStack() as at_the_end:
         at_the_end.callback(endpoint.stop)
         with baking(settings, stop):
-            clients = make_clients()
+            clients = make_worker_clients()
             provision(clients.s3, clients.sqs, settings)
             for bucket in source_buckets(settings):
                 make_private_bucket(clients.s3, bucket)
