@@ -18,6 +18,7 @@ LINK_LOCAL = "http://169.254.169.254"
 TOKEN_SECONDS = 21600  # how long a token is valid; the maximum
 NOTICE = "spot/instance-action"  # comes two minutes before the interruption
 TRIES, TRY_AGAIN_SECONDS = 10, 0.2
+SILENT_TRIES = 3  # after which no service is there; outside EC2, each may take a second
 POLL_SECONDS = 5  # the interval that AWS recommends to check for interruption notices
 
 
@@ -63,20 +64,23 @@ class Metadata:
 def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:
     """Returns the metadata service and the id of this instance.
 
-    A service that answers with an error, as when it is asked too often, is tried again. Outside EC2, returns
-    None, and the host name with the process id in place of the instance id.
+    A service that answers with an error, as when it is asked too often, is tried again, and so is one that
+    does not answer. Outside EC2, returns None, and the host name with the process id in place of the instance
+    id.
     """
-    metadata = Metadata(endpoint)
+    metadata, silent = Metadata(endpoint), 0
     for _ in range(TRIES):
         try:
             if instance_id := metadata.get("instance-id"):
                 return metadata, instance_id
+            break
         except urllib.error.HTTPError:
-            time.sleep(TRY_AGAIN_SECONDS)
-            continue
-        except OSError:
             pass
-        break
+        except OSError:
+            silent += 1
+            if silent == SILENT_TRIES:
+                break
+        time.sleep(TRY_AGAIN_SECONDS)
     return None, f"{socket.gethostname()}-{os.getpid()}"
 
 

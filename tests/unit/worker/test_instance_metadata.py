@@ -6,6 +6,7 @@ import pytest
 
 from local.driver import eventually
 from worker import instance_metadata
+from worker.instance_metadata import Metadata
 
 TOKEN = "secret-token"
 
@@ -67,6 +68,22 @@ def test_an_instance_learns_its_id(endpoint: str):
 
 def test_an_instance_learns_its_id_although_the_service_is_busy_at_first(endpoint: str, monkeypatch):
     monkeypatch.setattr(Service, "errors", [503, 429])
+    _, instance_id = instance_metadata.find_metadata(endpoint)
+    assert instance_id == "i-0123"
+
+
+@pytest.mark.parametrize("error", [TimeoutError("timed out"), ConnectionResetError("reset")])
+def test_an_instance_learns_its_id_although_the_service_does_not_answer_at_first(
+    endpoint: str, monkeypatch, error: OSError
+):
+    errors, call = [error, error], Metadata._call
+
+    def fail_at_first(self, *request):
+        if errors:
+            raise errors.pop()
+        return call(self, *request)
+
+    monkeypatch.setattr(Metadata, "_call", fail_at_first)
     _, instance_id = instance_metadata.find_metadata(endpoint)
     assert instance_id == "i-0123"
 
