@@ -157,7 +157,12 @@ def main() -> int:
         temporary.mkdir()
         with running(folder / "output", **FALLBACK, TMPDIR=str(temporary)) as system:
             access = {"AWS_ENDPOINT_URL": system.endpoint, **system.key.environment()}
-            own = {"WEB_CONCURRENCY": "2", "TMPDIR": str(temporary), "BATCH_SOURCES": ""}
+            own = {
+                "WEB_CONCURRENCY": "2",
+                "TMPDIR": str(temporary),
+                "BATCH_SOURCES": "",
+                "ANSWER_CACHE": "off",  # its predictions take more and more memory, up to 50 MB
+            }
             with (
                 front.gunicorn(
                     "controller.wsgi:app", folder, **(DEFAULTS | FALLBACK | access | own)
