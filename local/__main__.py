@@ -23,6 +23,7 @@ from cloud.s3_url import bucket_and_key_of
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
+from local.ec2 import AMI_ID
 from local.endpoint import Endpoint
 from local.kept_buckets import CannotRead, load, save
 from local.listening import Listening, NotForEverybody, listening
@@ -40,7 +41,7 @@ DEFAULTS = {
     "INPUT_BUCKET": "input-images",
     "OUTPUT_BUCKET": "output-predictions",
     "BATCH_SOURCES": "s3://photos",
-    "AMI_ID": "ami-12c6146b",
+    "AMI_ID": AMI_ID,
     "MAX_INSTANCES": str(min(CORES, 4)),
     "MAX_IMAGES_PER_INSTANCE": "10",
     "VISIBILITY_TIMEOUT": "20",
