@@ -50,6 +50,9 @@ DEFAULTS = {
     "TRUSTED_HOSTS": "localhost",
     "AWS_REGION": "us-east-1",
 }
+OWN_SETTINGS = (
+    "PORT", "CLOUD_PORT", "HOST", "LOCAL_BUCKETS", "LOCAL_BOOT_SECONDS", "LOCAL_START_SECONDS", "PHOTOS"
+)  # fmt: skip
 FALLBACK = {"MODEL": "efficientnet_lite0"}
 
 
@@ -78,7 +81,7 @@ def run(stop: Event) -> None:
     os.environ["MODEL_CACHE"] = str(cache_folder())
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
     settings = ControllerSettings.from_environment("ami_id")
-    for misspelt in misspelt_settings(os.environ):
+    for misspelt in misspelt_settings(os.environ, OWN_SETTINGS):
         print(f"make run: {misspelt}", file=sys.stderr)
     check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
