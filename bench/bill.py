@@ -72,7 +72,7 @@ def main() -> None:
         shares = []
         for cache in ("on", "off"):
             found, share = measure(Path(name) / "output", photos, cache)
-            shares.append(f"{100 * share:.2f} %")
+            shares.append(f"{100 * share:.2f}%")
             loads |= {(shape, cache): load for shape, load in found.items()}
         speed = worker_speed(Path(name) / "photos", photos)
     report(loads, speed)

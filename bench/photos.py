@@ -54,7 +54,7 @@ def different_photos(count: int, folder: Path | None = None) -> list[bytes]:
 
 
 def crops(originals: list[Image.Image], count: int) -> Iterator[bytes]:
-    """Yields `count` crops of 60 to 95 % of the photos' sides, some of them mirrored, in SIZE."""
+    """Yields `count` crops of 60 to 95% of the photos' sides, some of them mirrored, in SIZE."""
     random = Random(0)
     for number in range(count):
         image = originals[number % len(originals)]

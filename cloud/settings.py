@@ -143,7 +143,7 @@ class WorkerSettings(BaseSettings):
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
-        description="number format of the network; `auto`: the fastest one that agrees with fp32 on 99 % of"
+        description="number format of the network; `auto`: the fastest one that agrees with fp32 on 99% of"
         " the photos",
     )
     answer_cache: Literal["on", "off"] = Field(

@@ -23,6 +23,7 @@ from cloud.s3_url import bucket_and_key_of
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
+from local.ec2 import AMI_ID
 from local.endpoint import Endpoint
 from local.kept_buckets import CannotRead, load, save
 from local.listening import Listening, NotForEverybody, listening
@@ -40,7 +41,7 @@ DEFAULTS = {
     "INPUT_BUCKET": "input-images",
     "OUTPUT_BUCKET": "output-predictions",
     "BATCH_SOURCES": "s3://photos",
-    "AMI_ID": "ami-12c6146b",
+    "AMI_ID": AMI_ID,
     "MAX_INSTANCES": str(min(CORES, 4)),
     "MAX_IMAGES_PER_INSTANCE": "10",
     "VISIBILITY_TIMEOUT": "20",
@@ -49,6 +50,9 @@ DEFAULTS = {
     "TRUSTED_HOSTS": "localhost",
     "AWS_REGION": "us-east-1",
 }
+OWN_SETTINGS = (
+    "PORT", "CLOUD_PORT", "HOST", "LOCAL_BUCKETS", "LOCAL_BOOT_SECONDS", "LOCAL_START_SECONDS", "PHOTOS"
+)  # fmt: skip
 FALLBACK = {"MODEL": "efficientnet_lite0"}
 
 
@@ -77,7 +81,7 @@ def run(stop: Event) -> None:
     os.environ["MODEL_CACHE"] = str(cache_folder())
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))
     settings = ControllerSettings.from_environment("ami_id")
-    for misspelt in misspelt_settings(os.environ):
+    for misspelt in misspelt_settings(os.environ, OWN_SETTINGS):
         print(f"make run: {misspelt}", file=sys.stderr)
     check_files(settings)
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)

@@ -32,6 +32,9 @@ from werkzeug.exceptions import HTTPException
 
 from local.instances import Instances, kind_of
 
+AMI_ID = "ami-12c6146b"
+"""The AMI of all local instances. moto has it, as one of Windows, in every region."""
+
 Changes = list[tuple[Instance, InstanceState]]
 """Instances, each with its state before the change."""
 
@@ -141,6 +144,9 @@ class LocalEC2(EC2Backend):
 
     def __init__(self, region_name: str, account_id: str):
         super().__init__(region_name, account_id)
+        ami = self.amis[AMI_ID]
+        ami.name = ami.description = "image-classifier-local"
+        ami.platform = None
         self.launches: dict[str, tuple[dict[str, Any], Reservation]] = {}
         """The parameters and the reservation of each RunInstances call, by client token."""
 

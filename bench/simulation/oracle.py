@@ -1,4 +1,4 @@
-"""The least that any plan costs that answers 95 % of the images within a given time.
+"""The least that any plan costs that answers 95% of the images within a given time.
 
 The planner knows every arrival and the work of every image before the trace begins, and that a boot
 takes as long as it does in the mean. Computed are two lower bounds on its bill; the greater one counts:
@@ -8,7 +8,7 @@ takes as long as it does in the mean. Computed are two lower bounds on its bill;
 * `presence`: any instance at all has to be there whenever an image is answered, and it may be as fast
   as it likes. Tight where one instance has next to nothing to do.
 
-Both let 5 % of the images wait as long as they like, as a 95th percentile does, and round in the
+Both let 5% of the images wait as long as they like, as a 95th percentile does, and round in the
 planner's favour. So no policy can be cheaper, and no plan may be as cheap.
 """
 

@@ -121,7 +121,7 @@ def hpa_recommendation(messages: int, active: int, target: int, maximum: int) ->
 
 
 def hpa_instances(recommended: int, active: int, highest_lately: int) -> int:
-    """Up by 100 % or 4 at once, whichever is more; down to the highest recommendation of 5 minutes."""
+    """Up by 100% or 4 at once, whichever is more; down to the highest recommendation of 5 minutes."""
     if recommended > active:
         return min(recommended, max(2 * active, active + 4))
     return min(active, highest_lately)

@@ -72,7 +72,7 @@ def burst(rng: np.random.Generator) -> Trace:
 
 
 def daily(rng: np.random.Generator) -> Trace:
-    """From 60 images a second at night to 1,260 at noon, wandering by some 15 % within each hour."""
+    """From 60 images a second at night to 1,260 at noon, wandering by some 15% within each hour."""
     t = np.arange(DAY)
     wander = np.interp(t, np.arange(0, DAY + 600, 600), rng.lognormal(0, 0.15, int(DAY // 600) + 1))
     return generate("daily", (22 - 20 * np.cos(2 * np.pi * t / DAY)) * wander, rng)

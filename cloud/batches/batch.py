@@ -12,7 +12,7 @@ from cloud.s3_url import bucket_and_key_of
 SLICE_IMAGES = 250
 """The most images in one slice."""
 SLICES = 100
-"""A batch has at least about as many slices, so that the death of a worker repeats at most 1 % of it."""
+"""A batch has at least about as many slices, so that the death of a worker repeats at most 1% of it."""
 SMALLEST_SLICE = 10
 """The images of a slice, however small the batch is."""
 MOST_TOP_K = 20

@@ -28,7 +28,7 @@ def percent(answer: BatchAnswer) -> int:
 
 
 def said(answer: BatchAnswer) -> str:
-    """Returns what a screen reader says of a batch when it changes: the headline, in steps of 10 %."""
+    """Returns what a screen reader says of a batch when it changes: the headline, in steps of 10%."""
     if answer.status != "running":
         return headline(answer)
     return f"{percent(answer) // 10 * 10}% answered"

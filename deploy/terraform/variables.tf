@@ -9,7 +9,7 @@ variable "alarm_email" {
 }
 
 variable "monthly_budget" {
-  description = "The budget in dollars per month. A notification is sent when 80 % are spent, or 100 % are forecast."
+  description = "The budget in dollars per month. A notification is sent when 80% are spent, or 100% are forecast."
   type        = number
   default     = 50
 }

@@ -27,6 +27,19 @@ def open_fleet(browser):
         context.close()
 
 
+SMALL_COSTS = """() => {
+  const figures = document.querySelector(".figures");
+  figures.innerHTML = "<div><dt>Cost so far</dt><dd>$0.000023</dd></div>".repeat(7);
+  return [...figures.querySelectorAll("dd")].map((dd) => dd.scrollWidth - dd.clientWidth);
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1180, 1280])
+def test_no_figure_runs_into_the_next(system, open_fleet, width):
+    page = open_fleet(system.url, viewport={"width": width, "height": 800})
+    assert page.evaluate(SMALL_COSTS) == [0] * 7
+
+
 def test_the_page_follows_a_burst_from_nothing_to_instances_to_nothing(start, open_fleet):
     system = start(LOCAL_BOOT_SECONDS="3")
     refused: list[str] = []

@@ -110,9 +110,10 @@ BATCHES: dict[str, dict[str, Any]] = {
     "batches.list_batches": {
         "tags": ["Batches"],
         "summary": "Your newest batches",
+        "parameters": [FORMAT],
         "responses": {
             "200": response("The last one first, at most 100.", json(LISTED), HTML),
-            **refused(404, 503),
+            **refused(400, 404, 503),
         },
     },
     "batches.show_batch": {

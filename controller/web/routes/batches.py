@@ -21,7 +21,7 @@ from controller.web.batch_parquet import NoPyarrow, chunks, parquet_file
 from controller.web.batch_tables import as_csv, as_json_lines
 from controller.web.errors import STATUSES
 from controller.web.metrics import OPEN_STREAMS
-from controller.web.negotiation import BATCH, Form, accepted_form, wanted_form
+from controller.web.negotiation import BATCH, PAGE, Form, accepted_form, wanted_form
 from controller.web.replies import as_json, see_other
 from controller.web.routes.events import AGAIN_SECONDS
 from controller.web.services import services
@@ -49,7 +49,7 @@ def ask() -> Response:
 @batches.get("")
 def list_batches() -> Response:
     """Lists the newest batches of the client. The page has the form that asks for one, too."""
-    if accepted_form(request) is Form.HTML:
+    if wanted_form(request, PAGE) is Form.HTML:
         response = list_page(client())
     else:
         of_client, still_open = services().batches.newest(client()), set(services().batches.store.open())

@@ -87,7 +87,9 @@ def show_image(request_id: str, name: str) -> Response:
 def show_preview(request_id: str, name: str) -> Response:
     """Returns the JPEG that a worker has made of an image. Raises NotFound when there is none."""
     if (preview := services().outputs.get_preview(image_id_of(request_id, name))) is None:
-        raise NotFound(f"Request {request_id} has no preview of {name!r}.")
+        raise NotFound(
+            f"Request {request_id} has no preview of {name!r}, or it was deleted with the earlier picture."
+        )
     return Response(preview, content_type="image/jpeg", headers=ONLY_A_PICTURE)
 
 

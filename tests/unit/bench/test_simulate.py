@@ -82,7 +82,7 @@ def test_no_policy_is_cheaper_than_the_oracle(number: int) -> None:
 
 def test_the_oracle_boots_once_for_requests_that_come_close_together() -> None:
     trace = Trace("three", np.array([0.0, 10.0, 1000.0]), np.array([1, 1, 1]), 1100.0)
-    # A minute for the first two and one for the third, less what lateness is worth: 5 % of 3 images.
+    # A minute for the first two and one for the third, less what lateness is worth: 5% of 3 images.
     assert oracle.presence(trace, CERTAIN, 5.0) == pytest.approx(60 + 60 - 0.15 * 60)
     apart = Trace("apart", np.array([0.0, 200.0, 1000.0]), np.array([1, 1, 1]), 1100.0)
     assert oracle.presence(apart, CERTAIN, 5.0) == pytest.approx(180 - 0.15 * 60)

@@ -22,6 +22,12 @@ def test_a_misspelt_setting_is_named_with_the_nearest(name, nearest):
     ]
 
 
+def test_a_program_may_have_settings_of_its_own():
+    assert misspelt_settings(["LOCAL_BOOT_SECOND", "PORT"], ["PORT", "LOCAL_BOOT_SECONDS"]) == [
+        "LOCAL_BOOT_SECOND is not a setting, and is ignored: the nearest one is LOCAL_BOOT_SECONDS."
+    ]
+
+
 def test_settings_and_other_variables_are_not_named():
     others = (
         "PATH", "HOME", "PORT", "CLOUD_PORT", "HOSTNAME", "MODEL_CACHE", "TORCH_HOME", "PHOTOS", "BIND",

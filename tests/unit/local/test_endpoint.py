@@ -222,6 +222,12 @@ def wait_for_call(endpoint: Endpoint, operation: str, count: int) -> None:
 # EC2
 
 
+def test_the_ami_of_the_local_aws_says_what_it_is(ec2: Any) -> None:
+    [image] = ec2.describe_images(ImageIds=["ami-12c6146b"])["Images"]
+    assert (image["Name"], image.get("Platform")) == ("image-classifier-local", None)
+    assert "Windows" not in str(image)
+
+
 @pytest.mark.usefixtures("slow_machines")
 def test_an_instance_walks_from_pending_to_terminated_as_its_machine_does(
     ec2: Any, endpoint: Endpoint

@@ -33,7 +33,7 @@ def observed(*loads: BatchLoad, running: int = 0, **fields) -> Observation:
 @both
 def test_a_batch_calls_for_instances_although_no_image_is_in_the_queue(policy):
     made = plan(observed(LARGE, running=1), policy)
-    assert (made.launch, made.wanted, made.called_for) == (3, 4, 4), "80 % of 5, less the one that there is"
+    assert (made.launch, made.wanted, made.called_for) == (3, 4, 4), "80% of 5, less the one that there is"
     assert made.reasons[0] == "1,000,000 images of a batch are left: that calls for 4 instances"
     assert made.next_run_in == BUSY_SECONDS
 

@@ -41,7 +41,7 @@ def test_instances_come_for_a_batch_stay_through_it_and_are_gone_when_it_is_over
     controller.batches = [LARGE]
     world.reconcile()
     world.ready(*world.active)
-    assert len(world.active) == 4, "80 % of 5"
+    assert len(world.active) == 4, "80% of 5"
     for _ in range(3):
         world.pass_seconds(1000)
         world.ready(*world.active)

@@ -118,7 +118,9 @@ def test_a_preview_is_that_of_the_first_image_with_the_same_bytes_until_it_is_de
         assert first["request_id"] not in told
         assert urlsafe_b64encode(picture("JPEG")).decode()[:20] not in told
     assert client.delete(first["url"]).status_code == 204
-    assert client.get(image["preview"]).status_code == 404
+    gone = client.get(image["preview"])
+    assert gone.status_code == 404
+    assert "was deleted with the earlier picture" in gone.json["error"]["message"]
 
 
 def test_an_image_whose_preview_was_deleted_is_classified_again(app, client, classify, runs):

@@ -286,6 +286,12 @@ def test_the_list_begins_with_a_form_and_says_that_there_is_nothing_yet(client):
     assert "live.js" not in client.get("/batches", headers=HTML).text
 
 
+def test_the_list_is_no_table_and_says_so(client):
+    assert client.get("/batches?format=json").json == {"batches": []}
+    refused = client.get("/batches?format=csv")
+    assert (refused.status_code, "can only be json" in refused.text) == (400, True)
+
+
 def test_the_list_shows_the_newest_batch_first_with_its_state(client, listed, finish, send, aws):
     finish()
     photos(aws.s3, "cats/new/1.jpg")
