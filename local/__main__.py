@@ -19,7 +19,6 @@ from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
 from cloud.model_cache import cache_folder
 from cloud.provision import make_private_bucket, provision
-from cloud.s3_url import bucket_and_key_of
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
@@ -28,6 +27,7 @@ from local.endpoint import Endpoint
 from local.kept_buckets import CannotRead, load, save
 from local.listening import Listening, NotForEverybody, listening
 from local.machines import Machines
+from local.sources import SOURCES, put_examples, source_buckets
 
 HERE = Path(__file__).parent.parent
 HOST = "127.0.0.1"
@@ -40,7 +40,7 @@ CORES = len(os.sched_getaffinity(0))
 DEFAULTS = {
     "INPUT_BUCKET": "input-images",
     "OUTPUT_BUCKET": "output-predictions",
-    "BATCH_SOURCES": "s3://photos",
+    "BATCH_SOURCES": SOURCES,
     "AMI_ID": AMI_ID,
     "MAX_INSTANCES": str(min(CORES, 4)),
     "MAX_IMAGES_PER_INSTANCE": "10",
@@ -114,6 +114,7 @@ def run(stop: Event) -> None:
                 make_private_bucket(clients.s3, bucket)
         buckets = (*settings.buckets, *source_buckets(settings))
         at_the_end.enter_context(kept(buckets, os.environ.get("LOCAL_BUCKETS", "")))
+        put_examples(clients.s3, settings)
         at_the_end.callback(machines.stop_all)
         process = at_the_end.enter_context(controller(where, port, logs / "controller.log", machines.mark))
         wait_until_ready(where, port, process, logs / "controller.log", stop)
@@ -285,12 +286,6 @@ def wait_until_ready(
         stop.wait(0.1)
 
 
-def source_buckets(settings: ControllerSettings) -> list[str]:
-    """Returns the buckets of the sources of batches, each once, unless the system has them for itself."""
-    found = [bucket_and_key_of(source)[0] for source in settings.batch_sources]
-    return [bucket for bucket in dict.fromkeys(found) if bucket not in settings.buckets]
-
-
 def announce(
     page: str, restricted: bool, endpoint: str, logs: Path, aws_env: Path, sources: Sequence[str]
 ) -> None:
@@ -299,8 +294,8 @@ def announce(
     batches = ""
     if sources:
         batches = f"""\
-  a batch      ({access}; aws s3 sync FOLDER {sources[0]})
-               curl {token}-d source={sources[0]} {page}batches
+  a batch      curl {token}-d source={sources[-1]} {page}batches
+  your photos  ({access}; aws s3 sync FOLDER {sources[0]})
 """
     print(
         f"""

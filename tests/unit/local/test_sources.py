@@ -10,8 +10,9 @@ import boto3.s3.transfer
 import pytest
 from botocore.exceptions import ClientError
 
-from local.__main__ import HERE, announce, source_buckets
+from local.__main__ import HERE, announce
 from local.endpoint import Endpoint
+from local.sources import SOURCES, put_examples, source_buckets
 from tests.support.local_aws import client_of
 
 PART = 5 * 2**20  # the smallest part of S3
@@ -110,17 +111,25 @@ def test_whoever_pays_gets_the_object(s3):
     assert reply["Body"].read() == b"x"
 
 
-def test_each_bucket_of_the_sources_is_made_once_and_none_of_the_systems_own(settings):
-    sources = ("s3://photos/pets", "s3://scans", "s3://photos/zoo", "s3://test-input/x")
+def test_each_bucket_of_the_sources_is_made_once(settings):
+    sources = ("s3://photos/pets", "s3://scans", "s3://photos/zoo")
     assert source_buckets(settings.model_copy(update={"batch_sources": sources})) == ["photos", "scans"]
     assert source_buckets(settings) == []
 
 
-def test_what_is_printed_has_the_lines_that_sync_a_folder_and_ask_for_a_batch(capsys):
+def test_there_are_photos_to_try_a_batch_with_where_batches_may_read_them(s3, settings):
+    put_examples(s3, settings.model_copy(update={"batch_sources": ("s3://scans",)}))
+    s3.create_bucket(Bucket="examples")
+    put_examples(s3, settings.model_copy(update={"batch_sources": tuple(SOURCES.split(","))}))
+    found = [item["Key"] for item in s3.list_objects_v2(Bucket="examples")["Contents"]]
+    assert found == ["cat.jpg", "coffee.jpg", "rocket.jpg"]
+
+
+def test_what_is_printed_has_the_lines_that_ask_for_a_batch_and_sync_a_folder(capsys):
     system = "http://127.0.0.1:8000/", False, "http://127.0.0.1:4566", Path("logs"), HERE / "aws.env"
-    announce(*system, ["s3://photos"])
+    announce(*system, SOURCES.split(","))
     said = capsys.readouterr().out
+    assert "curl -d source=s3://examples http://127.0.0.1:8000/batches\n" in said
     assert "(. aws.env; aws s3 sync FOLDER s3://photos)\n" in said
-    assert "curl -d source=s3://photos http://127.0.0.1:8000/batches\n" in said
     announce(*system, [])
     assert "batch" not in capsys.readouterr().out
