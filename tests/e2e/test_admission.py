@@ -63,7 +63,7 @@ def test_a_browser_is_led_to_sign_in_and_comes_in_by_its_cookie(nginx: Nginx):
     with requests.Session() as browser:
         browser.headers.update(BROWSER)
         form = browser.get(nginx.url, timeout=10)
-        assert form.url == f"{nginx.url}/sign-in?next=%2F"
+        assert form.url == f"{nginx.url}/sign-in?next=/"
         entered = browser.post(f"{nginx.url}/sign-in", data={"token": TOKEN, "next": "/"}, timeout=10)
         assert entered.url == f"{nginx.url}/"
         assert 'enctype="multipart/form-data"' in entered.text
