@@ -448,6 +448,58 @@ def test_an_instance_type_that_does_not_exist_is_wrong(aws, settings):
     assert "INSTANCE_TYPE" in finding
 
 
+# What AWS does not answer
+
+
+@pytest.fixture
+def silence(on_call, deny):
+    """`silence(client, operation, how)`: the call shows nothing, because AWS is too busy or out of reach."""
+
+    def silence(client, operation, how):
+        if how == "throttled":
+            return deny(client, operation, "ThrottlingException")
+
+        def fail(params):
+            raise EndpointConnectionError(endpoint_url="https://aws.example")
+
+        return on_call(client, operation, fail)
+
+    return silence
+
+
+@pytest.mark.parametrize("how", ["throttled", "unreachable"])
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [
+        *(("s3", operation) for operation in ("HeadBucket", "GetObject", "PutObject", "DeleteObject")),
+        *(("sqs", operation) for operation in (*storage.REFUSED, "GetQueueUrl", "GetQueueAttributes")),
+    ],
+)
+def test_what_shows_nothing_of_storage_is_not_taken_for_right_or_wrong(
+    aws, settings, silence, service, operation, how
+):
+    silence(getattr(aws, service), operation, how)
+    found = storage.check_bucket(aws.s3, "test-output", CONTROLLERS_OUTPUT)
+    found += storage.check_queue(aws.sqs, settings, controller=True)
+    found += storage.check_queue(aws.sqs, settings, controller=False)
+    assert "unknown" in states(found)
+    assert wrongs(found) == []
+
+
+@pytest.mark.parametrize("how", ["throttled", "unreachable"])
+@pytest.mark.parametrize(
+    "operation", ["DescribeImages", "RunInstances", "DescribeInstances", "TerminateInstances", "CreateTags"]
+)
+def test_what_shows_nothing_of_the_fleet_is_not_taken_for_right_or_wrong(
+    aws, settings, ami, plan, silence, operation, how
+):
+    silence(aws.ec2, operation, how)
+    found = [fleet.check_ami(aws.ec2, ami, nowhere), fleet.check_launch(aws.ec2, plan, settings.worker_name)]
+    found += fleet.check_instances(aws.ec2, settings.worker_name)
+    assert "unknown" in states(found)
+    assert wrongs(found) == []
+
+
 # The model
 
 
