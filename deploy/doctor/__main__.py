@@ -78,6 +78,7 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
     clients = Clients(*(session.client(name, config=QUICK) for name in Clients._fields))
     yield from examine_storage(tier, settings, clients)
     if isinstance(settings, ControllerSettings):
+        yield account.check_access(settings)
         if settings.notify_topic:
             sns = session.client("sns", region_name=region_of(settings.notify_topic), config=QUICK)
             yield from check_notices(clients.s3, sns, settings)

@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
+from cloud.settings import ControllerSettings
 from controller.container import launch_plan
 from deploy.doctor import account, fleet, model, storage
 from deploy.doctor.__main__ import main
@@ -90,6 +91,23 @@ def test_a_clock_that_is_wrong_is_seen_in_any_reply(seconds, words, code):
     found = wrongs(account.check_credentials(True, Sts(code, now), now + timedelta(seconds=seconds)))
     assert any(f"{words} AWS's" in finding and "timedatectl" in finding for finding in found)
     assert wrongs(account.check_credentials(True, Sts("", now), now + timedelta(seconds=20))) == []
+
+
+# Access
+
+
+def test_a_controller_that_would_not_start_without_tokens_is_told_of(settings):
+    def examined(**changes):
+        return account.check_access(ControllerSettings(**{**settings.model_dump(), **changes}))
+
+    nobody = examined(allow_anonymous="off", api_tokens="")
+    assert (nobody.state, "API_TOKENS" in nobody.what) == ("unknown", True)
+    assert "parameter store" in nobody.fix, "where the doctor does not see them"
+    batches = examined(allow_anonymous="on", api_tokens="", batch_sources="s3://photos")
+    assert (batches.state, "BATCH_SOURCES" in batches.what) == ("unknown", True)
+    for changes in ({"allow_anonymous": "on"}, {"api_tokens": "anna:0123456789abcdef"}):
+        found = examined(**changes)
+        assert (found.state, "0123456789abcdef" in found.what) == ("ok", False)
 
 
 # Buckets
