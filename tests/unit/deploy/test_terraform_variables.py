@@ -1,8 +1,12 @@
+import json
 import re
+import shlex
 import subprocess
 
 from cloud.settings import ControllerSettings
 from deploy.terraform_variables import ELSEWHERE, FILE, FOLDER, chosen_by_plan, render
+from tests.support.awkward_values import AWKWARD
+from tests.support.programs import need
 
 
 def test_every_setting_is_a_variable_or_chosen_by_the_plan():
@@ -42,3 +46,14 @@ def test_the_commands_of_the_page_fill_in_the_example(tmp_path):
     )
     assert re.search(r'^ami_id +\= "ami-0123" ', done.stdout, re.MULTILINE)
     assert 'allowed_cidrs = ["192.0.2.7/32"]' in done.stdout
+
+
+def test_every_setting_of_the_plan_reaches_the_controller_as_it_was_given(tmp_path):
+    [expression] = re.findall(r"^  environment_file = (.*)$", (FOLDER / "main.tf").read_text(), re.MULTILINE)
+    settings = {f"SETTING_{n}": value for n, value in enumerate(AWKWARD)}
+    asked = f"jsonencode({expression.replace('local.environment', json.dumps(settings))})"
+    done = subprocess.run(
+        [need("terraform"), "console"], input=asked, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    file = json.loads(json.loads(done.stdout))
+    assert dict(line.split("=", 1) for line in shlex.split(file)) == settings
