@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from prometheus_client import Counter
+
 from local.driver import ROOT, eventually, free_port
 from tests.support.programs import need
 
@@ -119,12 +121,16 @@ def read_lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+COUNTED = Counter("tests_counted", "What /counted was asked for.", ["query"])
 go = Event()
 slow: list[str] = []  # in progress
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Says what came to it. `/requests/<id>/events` sends its second event when `/go` is asked for."""
+    """Says what came to it. `/requests/<id>/events` sends its second event when `/go` is asked for.
+
+    `/counted` counts its queries for Prometheus.
+    """
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
     headers = [("Content-Type", "application/json")]
     if path.endswith("/events"):
@@ -132,6 +138,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         return events()
     if path == "/go":
         go.set()
+    if path == "/counted":
+        COUNTED.labels(query).inc()
     if path == "/slow":
         slow.append(query)
         Event().wait(float(query))

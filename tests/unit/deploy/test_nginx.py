@@ -20,7 +20,8 @@ from controller.app import CONTENT_SECURITY_POLICY
 from local.driver import eventually, free_port
 from tests.support import front
 from tests.support.front import Nginx
-from tests.support.programs import need, unable
+from tests.support.programs import need
+from tests.support.small_disk import small_disk
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 JSON = {"Accept": "application/json"}
@@ -412,12 +413,7 @@ def test_a_64_network_of_ipv6_counts_as_one_address(many_addresses: Nginx):
 
 
 def test_a_full_disk_is_507_for_the_newcomer_alone(tmp_path: Path):
-    disk = tmp_path / "small"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=False)
-    if mounted.returncode:
-        unable("a small disk needs root")
-    try:
+    with small_disk(tmp_path, 3) as disk:
         small = {"/var/spool/image-classifier/nginx": f"{disk}/client_body"}
         with (
             front.gunicorn("tests.support.front:app", tmp_path),
@@ -432,5 +428,3 @@ def test_a_full_disk_is_507_for_the_newcomer_alone(tmp_path: Path):
             assert requests.post(nginx.url, data=bytes(500_000), timeout=10).status_code == 200
             first.send(bytes(1_000_000))
             assert json.load(first.getresponse())["bytes"] == 2_000_000
-    finally:
-        subprocess.run(["umount", disk], check=True)
