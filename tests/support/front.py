@@ -19,6 +19,7 @@ from local.driver import ROOT, eventually, free_port
 from tests.support.programs import need
 
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+JOURNAL = "syslog:server=unix:/dev/log,nohostname,tag=nginx"
 TEMPORARY = ("proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -34,7 +35,8 @@ def render(folder: Path, port: int, changes: Mapping[str, str] | None = None, te
         "listen 127.0.0.1:9113;": f"listen 127.0.0.1:{free_port()};",
         "/run/nginx.pid": f"{folder}/nginx.pid",
         "/run/image-classifier/": f"{folder}/",
-        "/var/log/nginx/": f"{folder}/",
+        f"error_log {JOURNAL} warn;": f"error_log {folder}/error.log warn;",
+        f"access_log {JOURNAL} json;": f"access_log {folder}/access.log json;",
         "/var/spool/image-classifier/nginx": f"{folder}/client_body",
         "/opt/image-classifier/": f"{ROOT}/",
         **(changes or {}),

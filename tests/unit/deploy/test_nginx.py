@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +160,20 @@ def test_nginx_and_gunicorn_log_a_request_under_one_id(whole: Nginx):
         ids = {line["request_id"] for line in lines(path)}
         assert len(ids) == 1
         assert ids == {request_id} or (request_id is None and len(ids.pop()) == 32)
+
+
+def test_the_logs_go_to_the_journal_each_line_as_a_whole(tmp_path: Path):
+    assert "/var/log" not in front.CONFIGURATION.read_text()
+    here = front.JOURNAL.replace("/dev/log", f"{tmp_path}/journal")
+    changes = {f"access_log {tmp_path}/access.log json;": f"access_log {here} json;"}
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as journal:
+        journal.bind(f"{tmp_path}/journal")
+        journal.settimeout(10)
+        path = f'/{"x" * 5000}"'
+        with front.nginx(tmp_path, free_port(), changes) as nginx:
+            requests.get(nginx.url + path, timeout=10)
+            message = journal.recv(100_000).decode()
+    assert json.loads(message.partition(" nginx: ")[2])["uri"] == path.replace('"', "%22")
 
 
 def test_server_sent_events_are_not_held_back(whole: Nginx):
