@@ -37,3 +37,23 @@ def test_the_services_can_read_what_is_installed_and_nobody_reads_the_state_of_t
         "requirements.txt",
     }
     assert all(file.stat().st_mode & 0o004 and file.parent.stat().st_mode & 0o001 for file in found)
+
+
+def test_a_unit_that_does_not_start_is_left_to_systemd(tmp_path: Path):
+    """What the user data would start in its place runs as root, and keeps its settings for ever."""
+    started = tmp_path / "started"
+    programs = {
+        "systemctl": 'test "$1" = cat',
+        "mountpoint": "true",
+        "install": "true",
+        ".venv/bin/python": f"touch {started}",
+    }
+    for name, does in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "APP_DIR": str(tmp_path)}
+    script = ROOT / "deploy/controller-userdata.sh"
+    done = subprocess.run(["bash", script], env=environment, check=False)
+    assert done.returncode != 0, "cloud-init says so in its log"
+    assert not started.exists()
