@@ -12,6 +12,7 @@ from cloud.settings import ControllerSettings
 from controller.container import launch_plan
 from deploy.doctor import account, fleet, model, storage
 from deploy.doctor.__main__ import main
+from deploy.doctor.findings import ok, unknown
 from tests.support.aws_errors import refusal
 from worker.artefact import ClassifierError
 
@@ -571,6 +572,16 @@ def test_the_command_goes_no_further_without_a_region(settings_environment, caps
     printed = capsys.readouterr().out
     assert printed.startswith("WRONG    no region is set\n         → set AWS_REGION")
     assert printed.endswith("1 problem found for the controller.\n")
+
+
+def test_the_command_says_how_much_it_does_not_know(monkeypatch, capsys):
+    found = [ok("the region"), unknown("the quota", "not allowed")]
+    monkeypatch.setattr("deploy.doctor.__main__.examine", lambda tier, session: iter(found))
+    monkeypatch.setattr("sys.argv", ["doctor"])
+    assert main() == 0
+    assert capsys.readouterr().out.endswith(
+        "No problems found for the controller, but 1 could not be looked for.\n"
+    )
 
 
 def test_the_command_names_settings_that_are_missing(clients, settings_environment, capsys):
