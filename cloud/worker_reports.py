@@ -29,6 +29,8 @@ def check_calls(calls: Counter[str]) -> Counter[str]:
 
 
 Calls = Annotated[Counter[str], AfterValidator(check_calls)]
+Seconds = Annotated[float, Field(ge=0, le=MOST), AfterValidator(lambda seconds: round(seconds, 3))]
+"""Whoever forges a shorter time than a millisecond must not make a worker infinitely fast."""
 Text = Annotated[str, Field(max_length=1000)]
 
 
@@ -47,7 +49,7 @@ class WorkerReport(BaseModel):
     """When the worker wrote this report."""
     images: int = Field(0, ge=0, le=MOST)
     """The number of images so far for which the worker has written a prediction or made a row of a batch."""
-    busy_seconds: float = Field(0, ge=0, le=MOST)
+    busy_seconds: Seconds = 0
     """The time that the worker has spent on images so far."""
     calls: Calls = Counter()
     """The calls of AWS that the worker has made so far, by `CallKind`, including the PUT of this report."""

@@ -62,6 +62,8 @@ find_python() {
 copy_files() {
   install -d "$APP" "$TORCH_HOME" "$MODEL_CACHE"
   cp -r cloud controller worker deploy requirements.txt "$APP"
+  rm -rf "$APP/deploy/terraform" # it may hold the state of the plan
+  chmod -R a+rX "$APP" # the services have users of their own
   if [ -n "${WEIGHTS_FILE:-}" ]; then
     WEIGHTS=$TORCH_HOME/$(basename "$WEIGHTS_FILE")
     install -m 644 "$WEIGHTS_FILE" "$WEIGHTS"

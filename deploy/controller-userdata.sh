@@ -22,7 +22,8 @@ if systemctl cat image-classifier-controller &> /dev/null; then
     systemctl enable --now apt-daily.timer apt-daily-upgrade.timer # security updates, by unattended-upgrades
   fi
   install -D -m 644 "$settings" /etc/image-classifier/controller.env
-  systemctl enable --now image-classifier-controller nginx && exit
+  systemctl enable --now image-classifier-controller nginx
+  exit # systemd tries again what does not start
 fi
 
 # An instance of the local AWS has neither systemd nor nginx.

@@ -75,7 +75,8 @@ logger_class = JsonLogger
 
 # Each process must create its own boto3 clients and autoscaler thread, because forks cannot share them.
 preload_app = False
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - its files have no name there; a busy disk would delay the heartbeats
+IN_MEMORY = "/dev/shm"  # noqa: S108 - its files are the user's own
+worker_tmp_dir = IN_MEMORY  # a busy disk would delay the heartbeats
 control_socket_disable = True
 LAST_SECONDS = 2  # in which a process that ends answers those who still wait
 
@@ -83,9 +84,11 @@ LAST_SECONDS = 2  # in which a process that ends answers those who still wait
 def on_starting(server: Any) -> None:
     """Creates the directory in which each process keeps its metrics, and deletes those of an earlier run.
 
-    Gunicorn calls this when it starts, but not when it reloads.
+    It is not on the disk of the uploads: the metrics are mapped into the memory of their process, which the
+    system ends if there is no room for them. Gunicorn calls this when it starts, but not when it reloads.
     """
-    counts = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="metrics-")
+    given = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    counts = given or tempfile.mkdtemp(prefix="metrics-", dir=IN_MEMORY)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
     Path(counts).mkdir(mode=0o700, parents=True, exist_ok=True)
     forget_counts()

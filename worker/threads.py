@@ -38,4 +38,6 @@ def yield_to_others() -> None:
     The threads that compute would otherwise keep those from the processor that talk to AWS, and then run out
     of images. On two cores, a worker does a seventh more with this (bench/README.md).
     """
-    os.setpriority(os.PRIO_PROCESS, get_native_id(), NICE)  # of this thread alone, on Linux
+    thread = get_native_id()  # on Linux, what follows concerns this thread alone
+    nicer = max(NICE, os.getpriority(os.PRIO_PROCESS, thread))  # nobody but root may be less nice than before
+    os.setpriority(os.PRIO_PROCESS, thread, nicer)

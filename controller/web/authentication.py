@@ -36,13 +36,16 @@ class KnownTokens:
         return names[0] if names else None
 
     def by_cookie(self, cookie: str) -> str | None:
-        """Returns the name of the token that signed the cookie, or None if it is invalid or expired."""
+        """Returns the name of the token that signed the cookie, or None if it is invalid or expired.
+
+        The clock of the host that signed it may be ahead of this one's.
+        """
         for name, _, known in self._known:
             try:
-                known.unsign(cookie, max_age=COOKIE_SECONDS)
+                _, signed_at = known.unsign(cookie, return_timestamp=True)
             except BadSignature:
                 continue
-            return name
+            return name if known.get_timestamp() - signed_at.timestamp() <= COOKIE_SECONDS else None
         return None
 
     def cookie(self, token: str) -> str:

@@ -28,10 +28,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def refuse_foreign_host() -> Response | None:
     """Runs before every HTTP request. Refuses a Host that is none of TRUSTED_HOSTS, if there are any."""
-    trusted = services().settings.trusted_hosts
+    trusted = [name.lower() for name in services().settings.trusted_hosts]
     if not trusted or request.endpoint in PROBES:
         return None
-    if host_is_trusted(request.headers.get("Host"), [*trusted, *THIS_MACHINE]):
+    if host_is_trusted(request.headers.get("Host", "").lower(), [*trusted, *THIS_MACHINE]):
         return None
     message = "This is not the name of this service. Use the address you were given."
     return refuse(421, "unknown_host", message, accepted_form(request))

@@ -8,6 +8,7 @@ changes nothing. The exit status is 1 if something is wrong.
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,13 +36,17 @@ def main() -> int:
     parser.add_argument("tier", nargs="?", choices=("account", "controller", "worker"), default="controller")
     tier = parser.parse_args().tier
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
-    problems = 0
+    counts: Counter[str] = Counter()
     for finding in examine(tier, session):
         print(f"{MARKS[finding.state]}  {finding.what}", flush=True)
         if finding.fix:
             print(f"         → {finding.fix}", flush=True)
-        problems += finding.state == "wrong"
-    print(f"{problems or 'No'} problem{'' if problems == 1 else 's'} found for the {tier}.")
+        counts[finding.state] += 1
+    problems, unknown = counts["wrong"], counts["unknown"]
+    print(
+        f"{problems or 'No'} problem{'' if problems == 1 else 's'} found for the {tier}"
+        + (f", but {unknown} could not be looked for." if unknown else ".")
+    )
     return int(problems > 0)
 
 
@@ -78,6 +83,7 @@ def examine(tier: str, session: Any) -> Iterator[Finding]:
     clients = Clients(*(session.client(name, config=QUICK) for name in Clients._fields))
     yield from examine_storage(tier, settings, clients)
     if isinstance(settings, ControllerSettings):
+        yield account.check_access(settings)
         if settings.notify_topic:
             sns = session.client("sns", region_name=region_of(settings.notify_topic), config=QUICK)
             yield from check_notices(clients.s3, sns, settings)

@@ -1,4 +1,4 @@
-"""Checks the region, the credentials and the clock."""
+"""Checks the region, the credentials and the clock, and who may use the controller."""
 
 import difflib
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from cloud.clients import Client
+from cloud.settings import ControllerSettings, SettingsError
 from deploy.doctor.findings import Finding, Reply, attempt, ok, unknown, wrong
 
 # Seconds. AWS refuses requests if the clock is wrong by more than 5 minutes (S3: 15 minutes).
@@ -75,3 +76,14 @@ def check_clock(reply: Reply, now: datetime) -> Finding:
         " minutes on, AWS refuses requests",
         "set the clock by the network: `sudo timedatectl set-ntp true`",
     )
+
+
+def check_access(settings: ControllerSettings) -> Finding:
+    """Checks that the controller starts, which it does only if it is said who may use it."""
+    try:
+        settings.check_access(bind="")  # behind nginx
+    except SettingsError as error:
+        where = "the controller's unit reads the tokens from the parameter store (deploy/README.md, Tokens)"
+        return Finding("unknown", f"the controller does not start like this: {error}", where)
+    names = ", ".join(token.name for token in settings.tokens)
+    return ok(f"access: for {names or 'whoever reaches the controller'}")

@@ -67,8 +67,8 @@ def check_slices(sqs: SQSClient, settings: WorkerSettings, controller: bool) -> 
     """Checks the queue of slices."""
     name = queue_name(settings.request_queue)
     url = attempt(sqs.get_queue_url, QueueName=name)
-    if url.denied:
-        yield denied("sqs:GetQueueUrl", f"the queue {name}")
+    if not_allowed := url.unless_allowed("sqs:GetQueueUrl", f"the queue {name}"):
+        yield from not_allowed
         return
     if url.code:
         yield wrong(f"BATCH_SOURCES is set, but there is no queue {name} ({url.message})", PROVISION)
@@ -82,8 +82,8 @@ def check_slices(sqs: SQSClient, settings: WorkerSettings, controller: bool) -> 
 
 def check_attributes(sqs: SQSClient, url: str, name: str) -> Iterator[Finding]:
     reply = attempt(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
-    if reply.denied:
-        yield denied("sqs:GetQueueAttributes", f"the queue {name}")
+    if reply.code:
+        yield reply.failure("sqs:GetQueueAttributes", f"the queue {name}")
     elif "RedrivePolicy" in reply.content["Attributes"]:
         yield wrong(
             f"{name} has a dead-letter queue, in which slices would end without an answer to their images",

@@ -13,6 +13,7 @@ DENIED = {
     "403",
     "Forbidden",
 }
+THROTTLED = {"RequestLimitExceeded", "RequestThrottled", "SlowDown", "Throttling", "ThrottlingException"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,22 @@ class Reply:
     @property
     def denied(self) -> bool:
         return self.code in DENIED
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it shows nothing: AWS cannot be reached, is too busy, or has failed."""
+        status = self.content.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return bool(self.code) and (not self.content or status >= 500 or self.code in THROTTLED)
+
+    def failure(self, action: str, resource: str) -> Finding:
+        """Returns the finding that the call has failed, whatever the reason is."""
+        if self.denied:
+            return denied(action, resource)
+        return unknown(f"{action} on {resource}", self.message or self.code)
+
+    def unless_allowed(self, action: str, resource: str) -> list[Finding]:
+        """Returns nothing if the call was allowed, though AWS may have refused its arguments."""
+        return [self.failure(action, resource)] if self.denied or self.undecided else []
 
 
 def attempt(call: Callable[..., Any], **arguments: Any) -> Reply:

@@ -45,6 +45,8 @@ def check_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) -
         return unknown(
             f"AMI_ID: {ami_id}", "ec2:DescribeImages is not allowed, and the controller does not need it"
         )
+    if reply.undecided:
+        return unknown(f"AMI_ID: {ami_id}", reply.message or reply.code)
     found = reply.content.get("Images", [])
     if not reply.code and found:
         state = found[0]["State"]
@@ -103,6 +105,8 @@ def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str, *, spot: bo
             "ec2:RunInstances, ec2:CreateTags or iam:PassRole",
             "instances or the resources that they are launched from",
         )
+    if reply.undecided:
+        return unknown("the launch of a worker", reply.message or reply.code)
     if reply.code.startswith("InvalidAMIID"):
         return wrong(f"AMI_ID: {reply.message}", "make one in this region: `python -m deploy.make_ami`")
     setting = next((name for code, name in SETTINGS.items() if reply.code.startswith(code)), "the settings")
@@ -123,8 +127,8 @@ def check_instances(ec2: EC2Client, worker_name: str, *, warm_pool: bool = False
     cannot be checked while there is none.
     """
     reply = attempt(ec2.describe_instances, Filters=[{"Name": "tag:fleet", "Values": [worker_name]}])
-    if reply.denied:
-        yield denied("ec2:DescribeInstances", "*")
+    if reply.code:
+        yield reply.failure("ec2:DescribeInstances", "*")
         return
     found = [i["InstanceId"] for r in reply.content.get("Reservations", []) for i in r["Instances"]]
     one = found[0] if found else NO_INSTANCE
@@ -141,6 +145,8 @@ def check_instances(ec2: EC2Client, worker_name: str, *, warm_pool: bool = False
             yield denied(action, f"the worker {one}")
         elif answer.denied:
             yield unknown(action, "this needs a worker that is running")
+        else:
+            yield from answer.unless_allowed(action, f"the worker {one}")
 
 
 def check_network(ec2: EC2Client) -> Finding:

@@ -71,8 +71,8 @@ def check_bucket(s3: S3Client, name: str, use: BucketUse) -> list[Finding]:
         read = attempt(s3.get_object, Bucket=name, Key=key)
         if read.denied and listed and listed.denied:
             found.append(unknown(f"s3:GetObject on {arn}/{use.prefix}*", "this needs s3:ListBucket"))
-        elif read.denied:
-            found.append(denied("s3:GetObject", f"{arn}/{use.prefix}*"))
+        else:
+            found += read.unless_allowed("s3:GetObject", f"{arn}/{use.prefix}*")
     if use.write:
         written = attempt(
             s3.put_object, Bucket=name, Key=key, Body=b"", IfNoneMatch="*", ContentMD5=WRONG_DIGEST
@@ -82,8 +82,9 @@ def check_bucket(s3: S3Client, name: str, use: BucketUse) -> list[Finding]:
             return [missing]
         if written.denied:
             found.append(denied("s3:PutObject", f"{arn}/{use.prefix}*"))
-    if use.delete and attempt(s3.delete_object, Bucket=name, Key=key).denied:
-        found.append(denied("s3:DeleteObject", f"{arn}/{use.prefix}*"))
+    if use.delete:
+        deleted = attempt(s3.delete_object, Bucket=name, Key=key)
+        found += deleted.unless_allowed("s3:DeleteObject", f"{arn}/{use.prefix}*")
     return found or [ok(f"{use.setting}: {name}")]
 
 
@@ -105,8 +106,8 @@ def find_missing(reply: Reply, name: str, setting: str) -> Finding | None:
 def check_queue(sqs: SQSClient, settings: WorkerSettings, controller: bool) -> list[Finding]:
     name = settings.request_queue
     url = attempt(sqs.get_queue_url, QueueName=name)
-    if url.denied:
-        return [denied("sqs:GetQueueUrl", f"the queue {name}")]
+    if not_allowed := url.unless_allowed("sqs:GetQueueUrl", f"the queue {name}"):
+        return not_allowed
     if url.code:
         return [wrong(f"REQUEST_QUEUE: there is no queue {name} ({url.message})", PROVISION)]
     queue = url.content["QueueUrl"]
@@ -119,15 +120,15 @@ def check_queue(sqs: SQSClient, settings: WorkerSettings, controller: bool) -> l
 
 def check_queue_calls(sqs: SQSClient, url: str, name: str, actions: Iterable[str]) -> Iterator[Finding]:
     for action in actions:
-        if attempt(getattr(sqs, xform_name(action)), QueueUrl=url, **REFUSED[action]).denied:
-            yield denied(f"sqs:{action.removesuffix('Batch')}", f"the queue {name}")
+        reply = attempt(getattr(sqs, xform_name(action)), QueueUrl=url, **REFUSED[action])
+        yield from reply.unless_allowed(f"sqs:{action.removesuffix('Batch')}", f"the queue {name}")
 
 
 def check_attributes(sqs: SQSClient, url: str, settings: WorkerSettings) -> Iterator[Finding]:
     name = settings.request_queue
     reply = attempt(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
-    if reply.denied:
-        yield denied("sqs:GetQueueAttributes", f"the queue {name}")
+    if reply.code:
+        yield reply.failure("sqs:GetQueueAttributes", f"the queue {name}")
         return
     attributes = reply.content["Attributes"]
     timeout = int(attributes["VisibilityTimeout"])
@@ -157,14 +158,17 @@ def check_dead_letters(sqs: SQSClient, policy: dict[str, str], kept: int) -> Ite
     """Checks the dead-letter queue. `kept` is how long the request queue keeps a message, in seconds."""
     name = policy["deadLetterTargetArn"].rpartition(":")[2]
     url = attempt(sqs.get_queue_url, QueueName=name)
+    if url.undecided:
+        yield unknown(f"the dead-letter queue {name}", url.message or url.code)
+        return
     if url.code:
         yield wrong(f"the dead-letter queue {name} cannot be found: {url.message or url.code}", PROVISION)
         return
     queue = url.content["QueueUrl"]
     yield from check_queue_calls(sqs, queue, name, ["ReceiveMessage", "DeleteMessage"])
     reply = attempt(sqs.get_queue_attributes, QueueUrl=queue, AttributeNames=["MessageRetentionPeriod"])
-    if reply.denied:
-        yield denied("sqs:GetQueueAttributes", f"the queue {name}")
+    if reply.code:
+        yield reply.failure("sqs:GetQueueAttributes", f"the queue {name}")
     elif int(reply.content["Attributes"]["MessageRetentionPeriod"]) <= kept:
         yield wrong(
             f"{name} keeps messages no longer than the request queue. SQS counts their age from when they"

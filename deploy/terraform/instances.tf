@@ -20,7 +20,7 @@ resource "aws_launch_template" "worker" {
 resource "aws_ssm_parameter" "settings" {
   name  = "/${var.name}/settings"
   type  = "String"
-  value = join("", [for name, value in local.environment : "${name}='${value}'\n"])
+  value = local.environment_file
 }
 
 resource "aws_instance" "controller" {

@@ -93,6 +93,9 @@ locals {
     name => tostring(value) if value != null ? tostring(value) != "" : false
   }
 
+  # As a shell and systemd read it: an apostrophe ends the quotes, and is within others.
+  environment_file = join("", [for name, value in local.environment : "${name}='${replace(value, "'", "'\"'\"'")}'\n"])
+
   # bucket/prefix, with a slash after the bucket in any case.
   sources = [for source in var.batch_sources : trimprefix(length(split("/", source)) == 3 ? "${source}/" : source, "s3://")]
 

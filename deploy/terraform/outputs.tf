@@ -1,6 +1,6 @@
 output "environment" {
   description = "The settings of controller and workers, as an environment file."
-  value       = join("", [for name, value in local.environment : "${name}='${value}'\n"])
+  value       = local.environment_file
 }
 
 output "controller" {

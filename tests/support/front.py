@@ -13,10 +13,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from prometheus_client import Counter
+
 from local.driver import ROOT, eventually, free_port
 from tests.support.programs import need
 
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+JOURNAL = "syslog:server=unix:/dev/log,nohostname,tag=nginx"
 TEMPORARY = ("proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -32,7 +35,8 @@ def render(folder: Path, port: int, changes: Mapping[str, str] | None = None, te
         "listen 127.0.0.1:9113;": f"listen 127.0.0.1:{free_port()};",
         "/run/nginx.pid": f"{folder}/nginx.pid",
         "/run/image-classifier/": f"{folder}/",
-        "/var/log/nginx/": f"{folder}/",
+        f"error_log {JOURNAL} warn;": f"error_log {folder}/error.log warn;",
+        f"access_log {JOURNAL} json;": f"access_log {folder}/access.log json;",
         "/var/spool/image-classifier/nginx": f"{folder}/client_body",
         "/opt/image-classifier/": f"{ROOT}/",
         **(changes or {}),
@@ -119,12 +123,16 @@ def read_lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+COUNTED = Counter("tests_counted", "What /counted was asked for.", ["query"], registry=None)
 go = Event()
 slow: list[str] = []  # in progress
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Says what came to it. `/requests/<id>/events` sends its second event when `/go` is asked for."""
+    """Says what came to it. `/requests/<id>/events` sends its second event when `/go` is asked for.
+
+    `/counted` counts its queries for Prometheus.
+    """
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
     headers = [("Content-Type", "application/json")]
     if path.endswith("/events"):
@@ -132,6 +140,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         return events()
     if path == "/go":
         go.set()
+    if path == "/counted":
+        COUNTED.labels(query).inc()
     if path == "/slow":
         slow.append(query)
         Event().wait(float(query))

@@ -71,3 +71,9 @@ def test_reports_are_no_predictions(reports, state, inputs, outputs):
     reports.put(report("i-1"))
     assert list(state.keys("")) == ["workers/i-1"]
     assert list(inputs.keys("")) == list(outputs.keys("")) == []
+
+
+def test_no_worker_is_infinitely_fast(reports, state):
+    body = {**report("i-1", images=10**9).model_dump(mode="json"), "busy_seconds": 1e-310}
+    state.write(f"{PREFIX}i-1", json.dumps(body).encode())
+    assert reports.get("i-1").busy_seconds == 0, "then its speed is not known"

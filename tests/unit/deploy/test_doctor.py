@@ -8,9 +8,11 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
+from cloud.settings import ControllerSettings
 from controller.container import launch_plan
 from deploy.doctor import account, fleet, model, storage
 from deploy.doctor.__main__ import main
+from deploy.doctor.findings import ok, unknown
 from tests.support.aws_errors import refusal
 from worker.artefact import ClassifierError
 
@@ -90,6 +92,23 @@ def test_a_clock_that_is_wrong_is_seen_in_any_reply(seconds, words, code):
     found = wrongs(account.check_credentials(True, Sts(code, now), now + timedelta(seconds=seconds)))
     assert any(f"{words} AWS's" in finding and "timedatectl" in finding for finding in found)
     assert wrongs(account.check_credentials(True, Sts("", now), now + timedelta(seconds=20))) == []
+
+
+# Access
+
+
+def test_a_controller_that_would_not_start_without_tokens_is_told_of(settings):
+    def examined(**changes):
+        return account.check_access(ControllerSettings(**{**settings.model_dump(), **changes}))
+
+    nobody = examined(allow_anonymous="off", api_tokens="")
+    assert (nobody.state, "API_TOKENS" in nobody.what) == ("unknown", True)
+    assert "parameter store" in nobody.fix, "where the doctor does not see them"
+    batches = examined(allow_anonymous="on", api_tokens="", batch_sources="s3://photos")
+    assert (batches.state, "BATCH_SOURCES" in batches.what) == ("unknown", True)
+    for changes in ({"allow_anonymous": "on"}, {"api_tokens": "anna:0123456789abcdef"}):
+        found = examined(**changes)
+        assert (found.state, "0123456789abcdef" in found.what) == ("ok", False)
 
 
 # Buckets
@@ -448,6 +467,58 @@ def test_an_instance_type_that_does_not_exist_is_wrong(aws, settings):
     assert "INSTANCE_TYPE" in finding
 
 
+# What AWS does not answer
+
+
+@pytest.fixture
+def silence(on_call, deny):
+    """`silence(client, operation, how)`: the call shows nothing, because AWS is too busy or out of reach."""
+
+    def silence(client, operation, how):
+        if how == "throttled":
+            return deny(client, operation, "ThrottlingException")
+
+        def fail(params):
+            raise EndpointConnectionError(endpoint_url="https://aws.example")
+
+        return on_call(client, operation, fail)
+
+    return silence
+
+
+@pytest.mark.parametrize("how", ["throttled", "unreachable"])
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [
+        *(("s3", operation) for operation in ("HeadBucket", "GetObject", "PutObject", "DeleteObject")),
+        *(("sqs", operation) for operation in (*storage.REFUSED, "GetQueueUrl", "GetQueueAttributes")),
+    ],
+)
+def test_what_shows_nothing_of_storage_is_not_taken_for_right_or_wrong(
+    aws, settings, silence, service, operation, how
+):
+    silence(getattr(aws, service), operation, how)
+    found = storage.check_bucket(aws.s3, "test-output", CONTROLLERS_OUTPUT)
+    found += storage.check_queue(aws.sqs, settings, controller=True)
+    found += storage.check_queue(aws.sqs, settings, controller=False)
+    assert "unknown" in states(found)
+    assert wrongs(found) == []
+
+
+@pytest.mark.parametrize("how", ["throttled", "unreachable"])
+@pytest.mark.parametrize(
+    "operation", ["DescribeImages", "RunInstances", "DescribeInstances", "TerminateInstances", "CreateTags"]
+)
+def test_what_shows_nothing_of_the_fleet_is_not_taken_for_right_or_wrong(
+    aws, settings, ami, plan, silence, operation, how
+):
+    silence(aws.ec2, operation, how)
+    found = [fleet.check_ami(aws.ec2, ami, nowhere), fleet.check_launch(aws.ec2, plan, settings.worker_name)]
+    found += fleet.check_instances(aws.ec2, settings.worker_name)
+    assert "unknown" in states(found)
+    assert wrongs(found) == []
+
+
 # The model
 
 
@@ -501,6 +572,16 @@ def test_the_command_goes_no_further_without_a_region(settings_environment, caps
     printed = capsys.readouterr().out
     assert printed.startswith("WRONG    no region is set\n         → set AWS_REGION")
     assert printed.endswith("1 problem found for the controller.\n")
+
+
+def test_the_command_says_how_much_it_does_not_know(monkeypatch, capsys):
+    found = [ok("the region"), unknown("the quota", "not allowed")]
+    monkeypatch.setattr("deploy.doctor.__main__.examine", lambda tier, session: iter(found))
+    monkeypatch.setattr("sys.argv", ["doctor"])
+    assert main() == 0
+    assert capsys.readouterr().out.endswith(
+        "No problems found for the controller, but 1 could not be looked for.\n"
+    )
 
 
 def test_the_command_names_settings_that_are_missing(clients, settings_environment, capsys):

@@ -128,6 +128,13 @@ def test_a_missing_permission_on_the_queue_is_named(aws, settings, source, deny,
     assert finding.startswith(f"{permission} on the queue test-requests-batches is not allowed")
 
 
+@pytest.mark.parametrize("operation", ["GetQueueUrl", "SendMessageBatch", "GetQueueAttributes"])
+def test_a_queue_that_does_not_answer_is_neither_right_nor_wrong(aws, settings, source, deny, operation):
+    deny(aws.sqs, operation, "RequestThrottled")
+    found = list(check_batches(aws, settings, controller=True))
+    assert [finding.state for finding in found] == ["ok", "unknown"]
+
+
 def test_a_queue_with_a_dead_letter_queue_is_wrong(aws, settings, source):
     url = aws.sqs.get_queue_url(QueueName="test-requests")["QueueUrl"]
     policy = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]

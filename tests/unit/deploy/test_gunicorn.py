@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from cloud.settings import ControllerSettings
 from local.driver import ROOT, eventually
 from tests.support import front
+from tests.support.small_disk import small_disk
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"]
 
@@ -160,6 +161,21 @@ def test_more_clients_than_it_may_have_files_at_first_end_no_process(tmp_path: P
             client.connect(str(tmp_path / "controller.sock"))
         (process,) = before
         eventually(lambda: not psutil.pid_exists(process) or psutil.Process(process).num_fds() > 200, 10)
+        assert processes(arbiter) == before
+
+
+def test_no_process_ends_because_the_disk_of_uploads_is_full(tmp_path: Path):
+    """The system ends a process that writes to a file in its memory for which the disk has no room."""
+    with (
+        small_disk(tmp_path, 1) as disk,
+        front.gunicorn("tests.support.front:app", tmp_path, TMPDIR=str(disk)) as arbiter,
+    ):
+        before = eventually(lambda: processes(arbiter))
+        with suppress(OSError), (disk / "upload").open("wb", buffering=0) as upload:
+            while upload.write(bytes(1000)):
+                pass
+        for n in range(300):  # a page of the file has some 40 of them
+            get(tmp_path, f"/counted?{n}")
         assert processes(arbiter) == before
 
 

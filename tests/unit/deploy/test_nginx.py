@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from controller.app import CONTENT_SECURITY_POLICY
 from local.driver import eventually, free_port
 from tests.support import front
 from tests.support.front import Nginx
-from tests.support.programs import need, unable
+from tests.support.programs import need
+from tests.support.small_disk import small_disk
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 JSON = {"Accept": "application/json"}
@@ -160,6 +162,20 @@ def test_nginx_and_gunicorn_log_a_request_under_one_id(whole: Nginx):
         assert ids == {request_id} or (request_id is None and len(ids.pop()) == 32)
 
 
+def test_the_logs_go_to_the_journal_each_line_as_a_whole(tmp_path: Path):
+    assert "/var/log" not in front.CONFIGURATION.read_text()
+    here = front.JOURNAL.replace("/dev/log", f"{tmp_path}/journal")
+    changes = {f"access_log {tmp_path}/access.log json;": f"access_log {here} json;"}
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as journal:
+        journal.bind(f"{tmp_path}/journal")
+        journal.settimeout(10)
+        path = f'/{"x" * 5000}"'
+        with front.nginx(tmp_path, free_port(), changes) as nginx:
+            requests.get(nginx.url + path, timeout=10)
+            message = journal.recv(100_000).decode()
+    assert json.loads(message.partition(" nginx: ")[2])["uri"] == path.replace('"', "%22")
+
+
 def test_server_sent_events_are_not_held_back(whole: Nginx):
     with requests.get(f"{whole.url}/requests/1/events", stream=True, timeout=10) as stream:
         lines = stream.iter_lines()
@@ -283,6 +299,10 @@ def test_tls_takes_one_command(tmp_path: Path):
     ):
         moved = requests.get(f"{nginx.url}/requests/1", allow_redirects=False, timeout=10)
         reply = requests.get(f"https://127.0.0.1:{secure}/", verify=str(certificate), timeout=10)
+        no_upload = [need("curl"), "--http2", "--cacert", certificate, "-sS", "-X", "GET", "-T", "-"]
+        no_upload += ["-w", "%{http_version} %{http_code}", "-o", "/dev/null", f"https://127.0.0.1:{secure}/"]
+        told = subprocess.run(no_upload, input=bytes(70_000), capture_output=True, timeout=20, check=True)
+    assert told.stdout == b"2 413", "HTTP/2 has bodies without a Content-Length"
     assert (moved.status_code, moved.headers["Location"]) == (301, "https://127.0.0.1/requests/1")
     assert reply.json()["scheme"] == "https"
     assert "max-age" in reply.headers["Strict-Transport-Security"]
@@ -321,9 +341,7 @@ def test_not_a_byte_of_a_strangers_upload_is_kept(whole: Nginx):
         client.close()
 
 
-def test_a_browser_of_a_stranger_is_led_to_sign_in(whole: Nginx):
-    page = requests.get(whole.url, headers=BROWSER | STRANGER, allow_redirects=False, timeout=10)
-    assert (page.status_code, page.headers["Location"]) == (302, "sign-in?next=%2F")
+def test_a_browser_of_a_stranger_is_told_where_to_sign_in(whole: Nginx):
     posted = requests.post(whole.url, headers=BROWSER | STRANGER, timeout=10)
     assert posted.status_code == 401
     assert "sign in at /sign-in" in posted.text
@@ -352,6 +370,13 @@ def test_whatever_is_no_upload_may_be_small_only(whole: Nginx):
     for path in ("/sign-in", "/requests/x/cancel", "/nowhere"):
         with closing(send_in_part(whole, 70_000, path)) as client:
             assert client.getresponse().status == 413
+    for method in ("GET", "HEAD", "DELETE", "OPTIONS"):
+        with closing(HTTPConnection(whole.address, timeout=10)) as client:
+            client.request(method, "/", bytes(70_000))
+            assert client.getresponse().status == 413, method
+    with closing(chunked(whole, "GET", 70_000)) as client:
+        assert client.getresponse().status == 413, "also if nobody says how much it is"
+    assert requests.post(f"{whole.url}/upload", timeout=10).status_code == 404, "the address is nginx's own"
     assert not open_files(whole, "client_body/")
 
 
@@ -360,7 +385,7 @@ def test_one_address_may_send_few_large_uploads_at_once(whole: Nginx):
         for _ in range(8):
             held.enter_context(closing(send_in_part(whole, 10_000_000)))
         eventually(lambda: len(open_files(whole, "client_body/")) == 8)
-        for client in (send_in_part(whole, 10_000_000), chunked(whole), chunked(whole, "GET")):
+        for client in (send_in_part(whole, 10_000_000), chunked(whole), chunked(whole, "PUT")):
             with closing(client):
                 assert client.getresponse().status == 429
         assert requests.post(whole.url, data=bytes(9_999_999), timeout=20).status_code == 200
@@ -368,11 +393,12 @@ def test_one_address_may_send_few_large_uploads_at_once(whole: Nginx):
     eventually(lambda: not open_files(whole, "client_body/"))
 
 
-def chunked(nginx: Nginx, method: str = "POST") -> HTTPConnection:
+def chunked(nginx: Nginx, method: str = "POST", size: int = 5) -> HTTPConnection:
+    """Begins an upload that does not say how much comes, and sends its first `size` bytes."""
     client = HTTPConnection(nginx.address, timeout=10)
     client.putrequest(method, "/")
     client.putheader("Transfer-Encoding", "chunked")
-    client.endheaders(b"5\r\nhello\r\n")
+    client.endheaders(b"%x\r\n%b\r\n" % (size, bytes(size)))
     return client
 
 
@@ -402,12 +428,7 @@ def test_a_64_network_of_ipv6_counts_as_one_address(many_addresses: Nginx):
 
 
 def test_a_full_disk_is_507_for_the_newcomer_alone(tmp_path: Path):
-    disk = tmp_path / "small"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=False)
-    if mounted.returncode:
-        unable("a small disk needs root")
-    try:
+    with small_disk(tmp_path, 3) as disk:
         small = {"/var/spool/image-classifier/nginx": f"{disk}/client_body"}
         with (
             front.gunicorn("tests.support.front:app", tmp_path),
@@ -422,5 +443,3 @@ def test_a_full_disk_is_507_for_the_newcomer_alone(tmp_path: Path):
             assert requests.post(nginx.url, data=bytes(500_000), timeout=10).status_code == 200
             first.send(bytes(1_000_000))
             assert json.load(first.getresponse())["bytes"] == 2_000_000
-    finally:
-        subprocess.run(["umount", disk], check=True)

@@ -1,11 +1,14 @@
 import json
 import re
+import shlex
 import subprocess
 
 import pytest
 
 from cloud.settings import ControllerSettings
 from deploy.terraform_variables import ELSEWHERE, FILE, FOLDER, chosen_by_plan, render
+from tests.support.awkward_values import AWKWARD
+from tests.support.programs import need
 
 
 def test_every_setting_is_a_variable_or_chosen_by_the_plan():
@@ -62,3 +65,14 @@ def test_the_commands_of_the_page_fill_in_the_example(tmp_path):
 def test_a_source_of_batches_is_an_address_in_s3(source, right):
     [pattern] = re.findall(r'regex\((".*"), source\)', declared()["batch_sources"])
     assert bool(re.search(json.loads(pattern.replace("\\$", "$")), source)) is right
+
+
+def test_every_setting_of_the_plan_reaches_the_controller_as_it_was_given(tmp_path):
+    [expression] = re.findall(r"^  environment_file = (.*)$", (FOLDER / "main.tf").read_text(), re.MULTILINE)
+    settings = {f"SETTING_{n}": value for n, value in enumerate(AWKWARD)}
+    asked = f"jsonencode({expression.replace('local.environment', json.dumps(settings))})"
+    done = subprocess.run(
+        [need("terraform"), "console"], input=asked, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    file = json.loads(json.loads(done.stdout))
+    assert dict(line.split("=", 1) for line in shlex.split(file)) == settings

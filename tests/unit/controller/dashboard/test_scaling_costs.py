@@ -44,6 +44,11 @@ def test_a_fleet_that_is_too_large_is_not_replayed():
     assert replay.recent([sent(n / 60, 10**7) for n in range(600)], state(), NOON) is None
 
 
+def test_the_fastest_worker_that_is_believed_can_be_replayed(replay):
+    fast = state().model_copy(update={"ended_images": 10**9, "ended_busy_seconds": 0.001})
+    assert replay.recent([sent(2, 4000)], fast, NOON) is not None
+
+
 def test_the_costs_are_computed_once_a_minute_at_most(replay):
     now = 1000.0
     replay.readings.clock = lambda: now

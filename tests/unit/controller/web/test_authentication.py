@@ -59,6 +59,13 @@ def test_a_cookie_ends_after_its_time(access, ahead):
     assert access.by_cookie(cookie) is None
 
 
+@pytest.mark.parametrize("seconds", [-1, -3600])
+def test_a_cookie_of_a_host_whose_clock_is_ahead_is_valid(access, ahead, seconds):
+    cookie = access.cookie(ANNA)
+    ahead(seconds)
+    assert access.by_cookie(cookie) == "anna"
+
+
 def test_a_cookie_cannot_be_changed(access):
     cookie = access.cookie(ANNA)
     for place in range(len(cookie)):
