@@ -158,6 +158,7 @@ class WorkerSettings(BaseSettings):
     idle_shutdown_seconds: float = Field(
         120,
         ge=0,
+        allow_inf_nan=False,
         description="seconds without work after which a worker that still runs shuts its machine down;"
         " 0: never; with SCALING=rate, it is two BOOT_TIMEOUTs at least",
     )
@@ -275,7 +276,10 @@ class ControllerSettings(WorkerSettings):
         "", description="EC2 launch template that has the workers' security groups, profile and key"
     )
     price_per_hour: float = Field(
-        INSTANCE_HOUR, ge=0, description="dollars that an instance costs an hour; for `GET /fleet`"
+        INSTANCE_HOUR,
+        ge=0,
+        allow_inf_nan=False,
+        description="dollars that an instance costs an hour; for `GET /fleet`",
     )
     worker_name: NamePart = Field(
         "app-tier-instance", description="the workers' Name tags are `<WORKER_NAME>-1`, `-2`, …"

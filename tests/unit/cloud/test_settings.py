@@ -77,6 +77,8 @@ def test_a_setting_that_only_one_tier_needs_is_asked_for_by_it(environment):
         ("STATE_BUCKET", "My_Bucket", "should be the name of a bucket: 3 to 63 small letters"),
         ("MAX_UPLOAD_MB", "1.5", "should be a whole number"),
         ("PRICE_PER_HOUR", "9 cents", "should be a number"),
+        ("PRICE_PER_HOUR", "inf", "should be a finite number"),
+        ("IDLE_SHUTDOWN_SECONDS", "nan", "should be a finite number"),
         ("BATCH_SOURCES", "photos", "should be s3://bucket or s3://bucket/prefix"),
         ("NOTIFY_TOPIC", "done", "should be the ARN of a standard topic, such as arn:aws:sns:"),
         ("LOG_LEVEL", "LOUD", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
