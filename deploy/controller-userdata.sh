@@ -12,7 +12,7 @@ make_spool() {
   local spool=/var/spool/image-classifier
   mountpoint -q "$spool" && return
   fallocate -l 10G "$spool.img" && mkfs.ext4 -q -m 0 "$spool.img" && mkdir -p "$spool" || return
-  echo "$spool.img $spool ext4 loop,nodev,noexec,nosuid,nofail 0 0" >> /etc/fstab
+  echo "$spool.img $spool ext4 loop,nodev,noexec,nosuid,nofail,x-systemd.before=image-classifier-controller.service 0 0" >> /etc/fstab
   mount "$spool" && install -d -m 2770 -g www-data "$spool/controller"
 }
 

@@ -75,3 +75,17 @@ def test_a_worker_may_start_its_threads_and_decoders_on_the_largest_machine():
     """Each core has a decoder and threads that decode, classify and compute, and perhaps two of libraries."""
     cores, others = 192, 200
     assert seconds("image-classifier-worker.service", "TasksMax") >= 6 * cores + others
+
+
+def test_the_volume_for_uploads_is_mounted_before_the_controller_starts(tmp_path: Path, monkeypatch):
+    """Else uploads that come at a reboot would be on the disk below it."""
+    script = (ROOT / "deploy" / "controller-userdata.sh").read_text()
+    [line] = re.findall(r'echo "(.*)" >> /etc/fstab', script)
+    (tmp_path / "fstab").write_text(line.replace("$spool", "/var/spool/image-classifier") + "\n")
+    monkeypatch.setenv("SYSTEMD_FSTAB", str(tmp_path / "fstab"))
+    generator = (
+        Path(need("systemd-analyze")).parents[1] / "lib/systemd/system-generators/systemd-fstab-generator"
+    )
+    subprocess.run([generator, tmp_path, tmp_path, tmp_path], check=True, timeout=10)
+    [mount] = tmp_path.glob("*.mount")
+    assert "Before=image-classifier-controller.service" in mount.read_text().splitlines()
