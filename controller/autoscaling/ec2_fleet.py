@@ -110,14 +110,17 @@ class LaunchPlan:
 
 
 class Fleet:
-    """The instances that have the tag `fleet=<worker name>`."""
+    """The instances that have the tag `fleet=<name>`.
 
-    def __init__(self, ec2: EC2Client, worker_name: str, plan: LaunchPlan) -> None:
-        self.ec2, self.worker_name, self.plan = ec2, worker_name, plan
+    `name` must be that of no other fleet in the account: its instances would be terminated.
+    """
+
+    def __init__(self, ec2: EC2Client, name: str, worker_name: str, plan: LaunchPlan) -> None:
+        self.ec2, self.name, self.worker_name, self.plan = ec2, name, worker_name, plan
 
     def instances(self) -> list[Instance]:
         """Returns all instances that EC2 shows, the oldest first. Terminated ones stay for about an hour."""
-        filters: list[Any] = [{"Name": "tag:fleet", "Values": [self.worker_name]}]
+        filters: list[Any] = [{"Name": "tag:fleet", "Values": [self.name]}]
         with calling("list the worker instances"):
             pages = self.ec2.get_paginator("describe_instances").paginate(Filters=filters)
             found = [i for page in pages for r in page["Reservations"] for i in r["Instances"]]
@@ -162,7 +165,7 @@ class Fleet:
     ) -> list[str]:
         tags = {
             "Name": self.worker_name,
-            "fleet": self.worker_name,
+            "fleet": self.name,
             "request": request_id,
             "settings": self.plan.fingerprint,
         }
