@@ -290,7 +290,7 @@ class Autoscaler:
         asks_for_spot = run.plan.spot and not self.fleet.plan.is_spot(None)
         if not asks_for_spot:  # stopped instances are on-demand ones
             run.started = self.pool.start(
-                run.plan.launch, request_id, run.observed, lease.state, run.reasons, run.unserved_since
+                run.plan.launch, request_id, run.observed, lease, run.reasons, run.unserved_since
             )
         missing = run.plan.launch - len(run.started)
         try:

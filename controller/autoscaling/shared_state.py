@@ -48,9 +48,12 @@ class Lease:
         """Writes the state. Raises Conflict when the lease has ended, and CloudError when S3 fails."""
         self.etag = self._write(self.state, self.etag)
 
-    def may_act(self) -> bool:
-        """Returns whether a call of EC2 that starts now ends before the lease does."""
-        return self.clock() - self.taken_at < ACT_BEFORE_SECONDS
+    def may_act(self, before_seconds: float = ACT_BEFORE_SECONDS) -> bool:
+        """Returns whether a call of EC2 that starts now ends before the lease does.
+
+        With fewer `before_seconds`, there is still time for other calls after it.
+        """
+        return self.clock() - self.taken_at < before_seconds
 
 
 class Busy(Exception):
