@@ -145,7 +145,7 @@ class Autoscaler:
             return self.reconcile()
         if self._pause >= IDLE_SECONDS and self._sees_nothing():
             return min(self._pause, MESSAGES_SECONDS)
-        if self._pause < IDLE_SECONDS and self.shared.changed_within(self._pause):
+        if self._pause < IDLE_SECONDS and self.shared.ran_within(self._pause):
             return self._pause
         return self.reconcile()
 
@@ -175,6 +175,8 @@ class Autoscaler:
             finally:
                 self._record(run, lease.state)
                 self._sample(run, lease.state)
+            if TOO_LATE not in run.reasons:
+                lease.state.ran_at = now()
         if lease.saved:
             self.observer.ledger.delete_reports(lease.state)
         self._at_rest = self.pool.at_rest(observed.pool, lease.state)

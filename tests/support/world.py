@@ -147,6 +147,8 @@ class World:
                 stopped.since -= ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
+            if lease.state.ran_at:
+                lease.state.ran_at -= ago
             if lease.state.swept_at:
                 lease.state.swept_at -= ago
             if lease.state.given_up:
