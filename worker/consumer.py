@@ -188,11 +188,12 @@ class Consumer:
         return bool(found)
 
     def tell_progress(self, predictions: int) -> None:
+        if not self.may_receive:
+            return
         rows = self.slices.take_count() if self.slices else 0
         seconds = self.pipeline.busy.seconds()
         metrics.BUSY_SECONDS.inc(seconds)
-        if self.may_receive:
-            self.on_progress(predictions + rows, seconds)
+        self.on_progress(predictions + rows, seconds)
 
     def next_settled(self) -> Iterator[Settled]:
         """Yields at most ten messages that are settled within LINGER_SECONDS.
