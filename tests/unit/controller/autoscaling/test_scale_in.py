@@ -284,6 +284,17 @@ def test_an_instance_whose_end_could_not_be_saved_does_not_count_as_one_that_fai
     assert list(world.reports.seen()) == []
 
 
+def test_a_clock_that_is_set_between_two_runs_terminates_no_worker(world, monkeypatch):
+    world.ask(5)
+    world.reconcile()
+    world.ready(*world.active)
+    world.reconcile()
+    kept = world.active
+    set_host_clock(monkeypatch, ahead=3600)
+    world.reconcile()
+    assert world.active == kept
+
+
 @pytest.mark.parametrize("ahead", [-180, 180])
 def test_a_host_whose_clock_is_wrong_terminates_no_worker(world, monkeypatch, ahead):
     world.ask(5)
