@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 LINK_LOCAL = "http://169.254.169.254"
 TOKEN_SECONDS = 21600  # how long a token is valid; the maximum
 NOTICE = "spot/instance-action"  # comes two minutes before the interruption
-TRIES, TRY_AGAIN_SECONDS = 10, 0.2
+TRIES, TRY_AGAIN_SECONDS = 5, 0.4
 POLL_SECONDS = 5  # the interval that AWS recommends to check for interruption notices
 
 
@@ -63,19 +63,19 @@ class Metadata:
 def find_metadata(endpoint: str) -> tuple[Metadata | None, str]:
     """Returns the metadata service and the id of this instance.
 
-    A service that answers with an error, as when it is asked too often, is tried again. Outside EC2, returns
-    None, and the host name with the process id in place of the instance id.
+    A service that fails, as when it is asked too often or the machine is busy, is tried again for seconds:
+    the controller takes an instance for dead that reports by another name. Outside EC2, returns None, and the
+    host name with the process id in place of the instance id.
     """
     metadata = Metadata(endpoint)
     for _ in range(TRIES):
         try:
-            if instance_id := metadata.get("instance-id"):
-                return metadata, instance_id
-        except urllib.error.HTTPError:
+            instance_id = metadata.get("instance-id")
+        except OSError:
             time.sleep(TRY_AGAIN_SECONDS)
             continue
-        except OSError:
-            pass
+        if instance_id:
+            return metadata, instance_id
         break
     return None, f"{socket.gethostname()}-{os.getpid()}"
 

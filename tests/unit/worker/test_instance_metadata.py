@@ -71,7 +71,23 @@ def test_an_instance_learns_its_id_although_the_service_is_busy_at_first(endpoin
     assert instance_id == "i-0123"
 
 
-def test_off_ec2_it_goes_by_host_and_process():
+def test_an_instance_learns_its_id_although_the_service_is_slow_at_first(endpoint: str, monkeypatch):
+    """It would not be known to be ready by another name, and would be terminated."""
+    slow, call = [True], instance_metadata.Metadata._call
+
+    def time_out_once(self, *args):
+        if slow:
+            slow.clear()
+            raise TimeoutError
+        return call(self, *args)
+
+    monkeypatch.setattr(instance_metadata.Metadata, "_call", time_out_once)
+    _, instance_id = instance_metadata.find_metadata(endpoint)
+    assert instance_id == "i-0123"
+
+
+def test_off_ec2_it_goes_by_host_and_process(monkeypatch):
+    monkeypatch.setattr(instance_metadata, "TRY_AGAIN_SECONDS", 0)
     metadata, name = instance_metadata.find_metadata("http://127.0.0.1:9")
     assert metadata is None
     assert name.rpartition("-")[2].isdecimal()
