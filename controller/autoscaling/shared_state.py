@@ -85,7 +85,7 @@ class SharedState:
     def ran_within(self, seconds: float) -> bool:
         """Returns whether a process that no longer holds the lease has done a whole run in these seconds."""
         state = self.peek()
-        ran = state.ran_at is not None and now() - state.ran_at < timedelta(seconds=seconds)
+        ran = state.ran_at is not None and abs(now() - state.ran_at) < timedelta(seconds=seconds)
         return ran and state.holder is None
 
     @contextmanager

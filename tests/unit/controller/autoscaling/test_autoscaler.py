@@ -170,6 +170,16 @@ def test_a_process_that_nothing_woke_leaves_the_run_to_another_that_has_just_run
     assert calls["DescribeInstances"] > 0
 
 
+def test_a_run_of_a_host_whose_clock_was_ahead_is_not_waited_for(world, launches):
+    one = world.controllers[0].autoscaler
+    world.ask(5)
+    one.reconcile()
+    world.ask(10, world.controller())
+    world.pass_seconds(-3600)
+    one.look()
+    assert launches == [1, 1]
+
+
 @pytest.mark.parametrize("trouble", ["error", "slowness"])
 def test_a_process_leaves_no_run_to_another_that_cannot_act(world, work, monkeypatch, trouble):
     """It may be on another host, from which EC2 cannot be reached."""
