@@ -163,6 +163,7 @@ class Autoscaler:
 
         Raises Busy while another process holds the lease, and CloudError when AWS fails.
         """
+        self._pause, self._idle_for = 0.0, 0.0  # a run that fails leaves what only another run sees
         with self.shared.hold(LEASE_WAIT_SECONDS) as lease:
             self._try_new_settings(lease.state)
             observed = self.observer.observe(lease.state)
@@ -180,7 +181,7 @@ class Autoscaler:
         if lease.saved:
             self.observer.ledger.delete_reports(lease.state)
         self._at_rest = self.pool.at_rest(observed.pool, lease.state)
-        self._pause, self._idle_for = run.plan.next_run_in, 0.0
+        self._pause = run.plan.next_run_in
         return self._pause
 
     def _book_last_calls(self) -> None:

@@ -170,6 +170,29 @@ def test_a_process_that_nothing_woke_leaves_the_run_to_another_that_has_just_run
     assert calls["DescribeInstances"] > 0
 
 
+def test_what_a_run_that_failed_has_launched_is_looked_after_however_idle_the_fleet_was(
+    world, work, aws, on_call
+):
+    autoscaler = world.controllers[0].autoscaler
+    autoscaler.reconcile()
+    while autoscaler._pause < LONGEST_IDLE_SECONDS:
+        autoscaler.look()
+    request_id, fails = world.ask(5), [True]
+
+    def refuse(params):
+        if fails:
+            raise refusal("InvalidInstanceID.NotFound", "CreateTags")
+
+    on_call(aws.ec2, "CreateTags", refuse)
+    with pytest.raises(CloudError):
+        autoscaler.reconcile()
+    fails.clear()
+    work()
+    world.close(request_id)
+    autoscaler.look()
+    assert world.active == []
+
+
 def test_a_run_of_a_host_whose_clock_was_ahead_is_not_waited_for(world, launches):
     one = world.controllers[0].autoscaler
     world.ask(5)
