@@ -16,6 +16,7 @@ from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
 from controller.autoscaling.shared_state import LEASE_SECONDS
 from tests.support.aws_errors import refusal
+from tests.support.threads import join_threads
 from tests.support.world import MAXIMUM, PER_INSTANCE
 
 
@@ -160,6 +161,7 @@ def test_a_process_that_nothing_woke_leaves_the_run_to_another_that_has_just_run
     one, other = world.controllers[0].autoscaler, world.controller().autoscaler
     other.reconcile()
     one.reconcile()
+    join_threads("sweep")
     calls = counted(aws, on_call)
     assert other.look() == BUSY_SECONDS
     assert calls == {"GetObject": 1}
