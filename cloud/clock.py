@@ -17,13 +17,11 @@ log = logging.getLogger(__name__)
 
 # A reply gives the time to the second, and takes a while to arrive.
 TOLERANCE = timedelta(seconds=3)
-LOOK_SECONDS = 10.0  # between two comparisons of the clocks
 
 
 class Clock:
     def __init__(self) -> None:
         self._ahead_of_host = timedelta()
-        self._compare_at = 0.0
         self._call = local()
         """When the call that each thread makes began."""
 
@@ -41,9 +39,8 @@ class Clock:
     def compare(self, parsed: dict[str, Any], **_: object) -> None:
         """Compares the clocks. `parsed` is boto3's reply."""
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-        if not date or time.monotonic() < self._compare_at or self._took() > TOLERANCE.total_seconds():
+        if not date or self._took() > TOLERANCE.total_seconds():
             return
-        self._compare_at = time.monotonic() + LOOK_SECONDS
         ahead = parsedate_to_datetime(date) - datetime.now(UTC)
         if abs(ahead - self._ahead_of_host) <= TOLERANCE:
             return

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 
 class CloudError(Exception):
@@ -51,7 +52,8 @@ RACED = "ConditionalRequestConflict"
 def calling(action: str) -> Iterator[None]:
     """Turns exceptions of botocore in the block into CloudError, NotFound or Conflict.
 
-    `action` says what the block does, in words that follow "could not".
+    `action` says what the block does, in words that follow "could not". A reply that cannot be parsed, such
+    as one that was cut, counts as none.
     """
     try:
         yield
@@ -60,5 +62,5 @@ def calling(action: str) -> Iterator[None]:
         kind = NotFound if code in NOT_FOUND else Conflict if code in CONFLICT else CloudError
         repeated = bool(error.response.get("ResponseMetadata", {}).get("RetryAttempts"))
         raise kind(f"could not {action}: {error}", code, repeated) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise CloudError(f"could not {action}: {error}") from error

@@ -35,7 +35,7 @@ Text = Annotated[str, Field(max_length=1000)]
 
 
 class WorkerReport(BaseModel):
-    """A worker's report. A worker writes its first one when its model is loaded."""
+    """A worker's report. A worker writes its first one when its model is loaded and it may receive."""
 
     instance_id: Text
     model: Text

@@ -102,7 +102,6 @@ def work(
     )
     heartbeat.start(ended)
     reporter = Reporter(WorkerReports(state), instance_id, classifier, call_counts)
-    reporter.write()
     steps = Steps(
         InputBucket(clients.s3, settings.input_bucket),
         OutputBucket(clients.s3, settings.output_bucket),

@@ -53,9 +53,9 @@ class Consumer:
     does not learn from them.
 
     `idle_seconds` is the time without a message after which the consumer ends; 0 means never. `on_progress`
-    is called several times a second, with the number of new predictions and rows, and the seconds in which
-    there was work since the last call. `remember` is called with the SHA-256 of each classified image and its
-    prediction.
+    is called several times a second as soon as SQS has answered a receive, with the number of new predictions
+    and rows, and the seconds in which there was work since the last call. `remember` is called with the
+    SHA-256 of each classified image and its prediction.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Consumer:
         self.on_progress, self.remember = on_progress, remember
         self.held = HeldImages(pipeline.busy)
         self.queue_is_long = Event()
+        self.may_receive = False
+        """Whether SQS has answered a receive."""
         self.settled: SimpleQueue[Settled] = SimpleQueue()
         self.returning: list[Message] = []
 
@@ -132,11 +134,13 @@ class Consumer:
     def receive(self) -> list[Message]:
         """Returns the next messages. After an error, returns none, after a pause that `stop` ends."""
         try:
-            return self.queue.receive(MAX_BATCH, POLL_SECONDS)
+            messages = self.queue.receive(MAX_BATCH, POLL_SECONDS)
         except CloudError as error:
             log.warning("%s; next try in %d s", error, RETRY_SECONDS)
             self.stop.wait(RETRY_SECONDS)
             return []
+        self.may_receive = True
+        return messages
 
     def fetch(self, message: Message) -> None:
         work = self.steps.begin(message, self.held, self)
@@ -184,6 +188,8 @@ class Consumer:
         return bool(found)
 
     def tell_progress(self, predictions: int) -> None:
+        if not self.may_receive:
+            return
         rows = self.slices.take_count() if self.slices else 0
         seconds = self.pipeline.busy.seconds()
         metrics.BUSY_SECONDS.inc(seconds)

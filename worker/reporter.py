@@ -46,9 +46,13 @@ class Reporter:
             self.write()
 
     def end(self) -> None:
-        """Writes the last report, which says that the worker takes no more messages."""
-        self.report.draining = True
-        self.write()
+        """Writes the last report, which says that the worker takes no more messages.
+
+        A worker that has written none was never ready, and writes none now.
+        """
+        if self._written_at:
+            self.report.draining = True
+            self.write()
 
     def write(self) -> None:
         self._written_at = time.monotonic()

@@ -145,7 +145,7 @@ class Autoscaler:
             return self.reconcile()
         if self._pause >= IDLE_SECONDS and self._sees_nothing():
             return min(self._pause, MESSAGES_SECONDS)
-        if self._pause < IDLE_SECONDS and self.shared.changed_within(self._pause):
+        if self._pause < IDLE_SECONDS and self.shared.ran_within(self._pause):
             return self._pause
         return self.reconcile()
 
@@ -163,6 +163,7 @@ class Autoscaler:
 
         Raises Busy while another process holds the lease, and CloudError when AWS fails.
         """
+        self._pause, self._idle_for = 0.0, 0.0  # a run that fails leaves what only another run sees
         with self.shared.hold(LEASE_WAIT_SECONDS) as lease:
             self._try_new_settings(lease.state)
             observed = self.observer.observe(lease.state)
@@ -175,10 +176,12 @@ class Autoscaler:
             finally:
                 self._record(run, lease.state)
                 self._sample(run, lease.state)
+            if TOO_LATE not in run.reasons:
+                lease.state.ran_at = now()
         if lease.saved:
             self.observer.ledger.delete_reports(lease.state)
         self._at_rest = self.pool.at_rest(observed.pool, lease.state)
-        self._pause, self._idle_for = run.plan.next_run_in, 0.0
+        self._pause = run.plan.next_run_in
         return self._pause
 
     def _book_last_calls(self) -> None:
@@ -290,7 +293,7 @@ class Autoscaler:
         asks_for_spot = run.plan.spot and not self.fleet.plan.is_spot(None)
         if not asks_for_spot:  # stopped instances are on-demand ones
             run.started = self.pool.start(
-                run.plan.launch, request_id, run.observed, lease.state, run.reasons, run.unserved_since
+                run.plan.launch, request_id, run.observed, lease, run.reasons, run.unserved_since
             )
         missing = run.plan.launch - len(run.started)
         try:

@@ -110,14 +110,17 @@ class LaunchPlan:
 
 
 class Fleet:
-    """The instances that have the tag `fleet=<worker name>`."""
+    """The instances that have the tag `fleet=<name>`.
 
-    def __init__(self, ec2: EC2Client, worker_name: str, plan: LaunchPlan) -> None:
-        self.ec2, self.worker_name, self.plan = ec2, worker_name, plan
+    `name` must be that of no other fleet in the account: its instances would be terminated.
+    """
+
+    def __init__(self, ec2: EC2Client, name: str, worker_name: str, plan: LaunchPlan) -> None:
+        self.ec2, self.name, self.worker_name, self.plan = ec2, name, worker_name, plan
 
     def instances(self) -> list[Instance]:
         """Returns all instances that EC2 shows, the oldest first. Terminated ones stay for about an hour."""
-        filters: list[Any] = [{"Name": "tag:fleet", "Values": [self.worker_name]}]
+        filters: list[Any] = [{"Name": "tag:fleet", "Values": [self.name]}]
         with calling("list the worker instances"):
             pages = self.ec2.get_paginator("describe_instances").paginate(Filters=filters)
             found = [i for page in pages for r in page["Reservations"] for i in r["Instances"]]
@@ -162,7 +165,7 @@ class Fleet:
     ) -> list[str]:
         tags = {
             "Name": self.worker_name,
-            "fleet": self.worker_name,
+            "fleet": self.name,
             "request": request_id,
             "settings": self.plan.fingerprint,
         }
@@ -220,21 +223,27 @@ class Fleet:
         """
         return change(instance_ids, "stop", self.ec2.stop_instances, CANNOT_STOP)
 
-    def start(self, instance_ids: Sequence[str]) -> list[str]:
+    def start(self, instance_ids: Sequence[str], may_go_on: Callable[[], bool]) -> list[str]:
         """Starts stopped instances. Returns the ids of those that EC2 starts.
 
-        There is no capacity for the others, or they are not stopped any more.
+        There is no capacity for the others, or they are not stopped any more. If EC2 does not start all at
+        once, fewer are tried while `may_go_on` returns True.
         """
-        return change(instance_ids, "start", self.ec2.start_instances, CANNOT_START)
+        return change(instance_ids, "start", self.ec2.start_instances, CANNOT_START, may_go_on)
 
 
 def change(
-    instance_ids: Sequence[str], verb: str, call: Callable[..., Any], refused: Container[str]
+    instance_ids: Sequence[str],
+    verb: str,
+    call: Callable[..., Any],
+    refused: Container[str],
+    may_go_on: Callable[[], bool] = lambda: True,
 ) -> list[str]:
     """Changes the state of the instances with `call`. Returns the ids of those that EC2 changes.
 
     `refused` are the error codes that are due to one of the instances. EC2 refuses a whole call because of
-    one such instance; in that case there is one call for each instance. Raises CloudError for other errors.
+    one such instance; in that case each half is changed by itself, while `may_go_on` returns True. Raises
+    CloudError for other errors.
     """
     try:
         with calling(f"{verb} {', '.join(instance_ids)}"):
@@ -244,9 +253,11 @@ def change(
         if error.code not in refused:
             raise
         log.warning("%s", error)
-        if len(instance_ids) == 1:
-            return []
-        return [i for instance_id in instance_ids for i in change([instance_id], verb, call, refused)]
+    if len(instance_ids) == 1:
+        return []
+    middle = len(instance_ids) // 2
+    halves = instance_ids[:middle], instance_ids[middle:]
+    return [i for half in halves if may_go_on() for i in change(half, verb, call, refused, may_go_on)]
 
 
 def read_instance(found: Any) -> Instance:

@@ -186,6 +186,8 @@ class FleetState(BaseModel):
     """The seconds that instances were stopped which are not any more."""
     calls: Counter[str] = Counter()
     """The calls of AWS, by `CallKind`, of these instances and of all controller processes."""
+    ran_at: datetime | None = None
+    """When the autoscaler's last run ended that did all that it had planned, whichever process it was of."""
     swept_at: datetime | None = None
     """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)

@@ -99,6 +99,7 @@ class InstanceLedger:
         # An instance that shuts down has not ended yet: its worker drains, and will report once more.
         terminated = {i.instance_id: i for i in instances if i.state == "terminated"}
         for instance_id, launched in list(state.launched.items()):
+            last_seen = max(launched.at, reported.get(instance_id, launched.at))
             if instance_id in terminated:
                 taken_by_aws = ended_by_aws(terminated[instance_id])
                 if taken_by_aws and instance_id not in reported:  # EC2 had no capacity after all
@@ -108,8 +109,8 @@ class InstanceLedger:
                     if launched.choice == walk.next:
                         walk.pass_by(hope=True)
                 self._note_end(state, instance_id, launched.ending or taken_by_aws, reported)
-            elif instance_id not in shown and age(launched) > LAUNCH_LAG_SECONDS:
-                last_seen = reported.get(instance_id, launched.at)  # it may be gone since long ago
+            elif instance_id not in shown and since(last_seen) > LAUNCH_LAG_SECONDS:
+                # It may be gone since long ago. One whose worker reports is there, whatever EC2 shows.
                 self._note_end(state, instance_id, launched.ending, reported, ended_at=last_seen)
 
     def _note_stops(

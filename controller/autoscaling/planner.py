@@ -189,7 +189,7 @@ def scale_in(observation: Observation, policy: Policy) -> Plan:
         reasons.append(f"{some(len(unanswered), 'request is', 'requests are')} not answered yet")
     free = [i for i in instances if i.request_id not in unanswered]
     needed = wanted_instances(sum(unanswered.values()), policy.max_images_per_instance, policy.max_instances)
-    needless = ids(free[max(0, needed - (len(instances) - len(free))) :])
+    needless = ids(first_to_go(free)[: max(0, len(instances) - needed)])
     if needless:
         reasons.append(f"{some(len(needless), 'instance has', 'instances have')} nothing left to do")
     return Plan(terminate=needless, reasons=tuple(reasons))
@@ -279,7 +279,7 @@ def scale_by_rate(observation: Observation, demand: int, batches: BatchDemand, p
     needless: tuple[str, ...] = ()
     if backlog or batches.instances or observation.quiet:
         free = [i for i in instances if i.age >= PAID_SECONDS and i.request_id not in observation.unanswered]
-        needless = ids(free[: max(0, len(instances) - held)])
+        needless = ids(first_to_go(free)[: max(0, len(instances) - held)])
     if needless:
         number = some(len(needless), "instance was", "instances were")
         reasons.append(f"{number} not called for in the time that a boot takes")
@@ -328,16 +328,22 @@ def launches_later(observation: Observation) -> bool:
 
 
 def surplus(observation: Observation, called_for: int) -> tuple[str, ...]:
-    """Returns the instances that nothing has called for lately, the oldest first.
-
-    They finish what they have in hand.
-    """
+    """Returns the instances that nothing has called for lately. They finish what they have in hand."""
     if observation.best_speed is None:
         return ()
     instances = observation.instances
     count = instances_to_terminate([*observation.called_for_lately, called_for], [i.age for i in instances])
     free = [i for i in instances if i.age >= PAID_SECONDS and i.request_id not in observation.unanswered]
-    return ids(free[:count])
+    return ids(first_to_go(free)[:count])
+
+
+def first_to_go(instances: Iterable[ObservedInstance]) -> list[ObservedInstance]:
+    """Returns the instances in the order in which they should go.
+
+    First come those that EC2 still shows although they were told to go, then those whose worker is not ready
+    yet, and then the oldest.
+    """
+    return sorted(instances, key=lambda i: (not i.ending, i.ready))
 
 
 def ids(instances: Iterable[ObservedInstance]) -> tuple[str, ...]:

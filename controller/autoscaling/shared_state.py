@@ -18,6 +18,7 @@ from threading import Event
 
 from cloud.buckets import Bucket, JsonObjects, Stored
 from cloud.call_counts import CallCounts, UnbookedCalls
+from cloud.clock import now
 from cloud.errors import Conflict
 from controller.autoscaling.fleet_state import FleetState, new_token
 
@@ -48,9 +49,12 @@ class Lease:
         """Writes the state. Raises Conflict when the lease has ended, and CloudError when S3 fails."""
         self.etag = self._write(self.state, self.etag)
 
-    def may_act(self) -> bool:
-        """Returns whether a call of EC2 that starts now ends before the lease does."""
-        return self.clock() - self.taken_at < ACT_BEFORE_SECONDS
+    def may_act(self, before_seconds: float = ACT_BEFORE_SECONDS) -> bool:
+        """Returns whether a call of EC2 that starts now ends before the lease does.
+
+        With fewer `before_seconds`, there is still time for other calls after it.
+        """
+        return self.clock() - self.taken_at < before_seconds
 
 
 class Busy(Exception):
@@ -78,10 +82,11 @@ class SharedState:
         """Does what `peek` does, and also returns which calls of this process the state contains."""
         return self.unbooked.read_with_booked(self.peek)
 
-    def changed_within(self, seconds: float) -> bool:
-        """Returns whether a process that no longer holds the lease wrote the state within these seconds."""
-        state, etag, age = self._read()
-        return bool(etag) and state.holder is None and age < timedelta(seconds=seconds)
+    def ran_within(self, seconds: float) -> bool:
+        """Returns whether a process that no longer holds the lease has done a whole run in these seconds."""
+        state = self.peek()
+        ran = state.ran_at is not None and abs(now() - state.ran_at) < timedelta(seconds=seconds)
+        return ran and state.holder is None
 
     @contextmanager
     def hold(self, wait_seconds: float) -> Iterator[Lease]:

@@ -17,11 +17,13 @@ from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_state import FleetState
 from controller.autoscaling.observer import Observed
 from controller.autoscaling.planner import Policy, is_silent
+from controller.autoscaling.shared_state import Lease
 from controller.autoscaling.wording import some
 
 log = logging.getLogger(__name__)
 
 LONGEST_STOPPED = timedelta(days=1)
+START_BEFORE_SECONDS = 4.0  # of a lease, so that in the same run what EC2 does not start can be launched
 NEVER = datetime.max.replace(tzinfo=UTC)
 PERHAPS_DONE = {"", "InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"}
 """The error codes with which EC2 may have carried out a call all the same; "" stands for no answer."""
@@ -96,7 +98,7 @@ class WarmPool:
         count: int,
         request_id: str,
         observed: Observed,
-        state: FleetState,
+        lease: Lease,
         reasons: list[str],
         sent_at: datetime | None = None,
     ) -> list[str]:
@@ -106,6 +108,7 @@ class WarmPool:
         that EC2 may have started without an answer is among them: the next runs see what became of it. If EC2
         refuses, the reason is added to `reasons`.
         """
+        state = lease.state
         if state.unanswered:  # the launcher repeats that launch, whose instances may come already
             return []
         planned = self._kept(observed.pool, state)[:count]
@@ -113,7 +116,7 @@ class WarmPool:
             return []
         called_at = now()
         try:
-            started = self.fleet.start(planned)
+            started = self.fleet.start(planned, lambda: lease.may_act(START_BEFORE_SECONDS))
         except CloudError as error:
             log.warning("%s", error)
             started = planned if error.code in PERHAPS_DONE else []

@@ -130,7 +130,7 @@ def examine_fleet(settings: ControllerSettings, clients: Clients, session: Any) 
     )
     plan = launch_plan(settings, clients.ec2.meta.region_name)
     yield from fleet.check_launches(clients.ec2, plan, settings)
-    yield from fleet.check_instances(clients.ec2, settings.worker_name, warm_pool=settings.warm_pool > 0)
+    yield from fleet.check_instances(clients.ec2, settings.state_bucket, warm_pool=settings.warm_pool > 0)
     yield from fleet.check_quota(clients.ec2, session.client("service-quotas", config=QUICK), settings)
 
 

@@ -79,16 +79,16 @@ def find_ami(ec2: EC2Client, ami_id: str, elsewhere: Callable[[str], Client]) ->
 
 def check_launches(ec2: EC2Client, plan: LaunchPlan, settings: ControllerSettings) -> Iterator[Finding]:
     """Checks by dry runs that workers can be launched, in each market in which they may be."""
-    yield check_launch(ec2, plan, settings.worker_name)
+    yield check_launch(ec2, plan, settings.state_bucket)
     if settings.batch_sources:  # a batch may ask for the other market
-        yield check_launch(ec2, plan, settings.worker_name, spot=not plan.is_spot(None))
+        yield check_launch(ec2, plan, settings.state_bucket, spot=not plan.is_spot(None))
 
 
-def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str, *, spot: bool | None = None) -> Finding:
+def check_launch(ec2: EC2Client, plan: LaunchPlan, name: str, *, spot: bool | None = None) -> Finding:
     """Checks by a dry run that a worker can be launched."""
     market, instance_type, subnet = next(plan.choices(spot))
     arguments = plan.arguments(market, instance_type, subnet)
-    reply = attempt(ec2.run_instances, **launch(arguments, worker_name))
+    reply = attempt(ec2.run_instances, **launch(arguments, name))
     if reply.code == WOULD_SUCCEED or not reply.code:
         return ok(f"launch: {instance_type}, {market}")
     if reply.code == NO_SPOT_ROLE:
@@ -99,7 +99,7 @@ def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str, *, spot: bo
     if reply.denied:
         if "IamInstanceProfile" in arguments:
             without = {k: v for k, v in arguments.items() if k != "IamInstanceProfile"}
-            if attempt(ec2.run_instances, **launch(without, worker_name)).code == WOULD_SUCCEED:
+            if attempt(ec2.run_instances, **launch(without, name)).code == WOULD_SUCCEED:
                 return denied("iam:PassRole", f"the role of the instance profile {plan.instance_profile}")
         return denied(
             "ec2:RunInstances, ec2:CreateTags or iam:PassRole",
@@ -113,26 +113,26 @@ def check_launch(ec2: EC2Client, plan: LaunchPlan, worker_name: str, *, spot: bo
     return wrong(f"EC2 would not launch a worker: {reply.message}", f"check {setting} ({reply.code})")
 
 
-def launch(arguments: dict[str, Any], worker_name: str) -> dict[str, Any]:
+def launch(arguments: dict[str, Any], name: str) -> dict[str, Any]:
     """Returns the arguments for a dry run of the launch that controller/autoscaling/ec2_fleet.py makes."""
-    tags = [{"Key": "Name", "Value": worker_name}, {"Key": "fleet", "Value": worker_name}]
+    tags = [{"Key": "fleet", "Value": name}]
     specification = [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")]
     return {**arguments, "MinCount": 1, "MaxCount": 1, "TagSpecifications": specification, "DryRun": True}
 
 
-def check_instances(ec2: EC2Client, worker_name: str, *, warm_pool: bool = False) -> Iterator[Finding]:
+def check_instances(ec2: EC2Client, name: str, *, warm_pool: bool = False) -> Iterator[Finding]:
     """Checks the permissions to list, tag and terminate instances, and to stop and start them.
 
     The last two are needed only with a warm pool. All but the first may be allowed for workers only, so they
     cannot be checked while there is none.
     """
-    reply = attempt(ec2.describe_instances, Filters=[{"Name": "tag:fleet", "Values": [worker_name]}])
+    reply = attempt(ec2.describe_instances, Filters=[{"Name": "tag:fleet", "Values": [name]}])
     if reply.code:
         yield reply.failure("ec2:DescribeInstances", "*")
         return
     found = [i["InstanceId"] for r in reply.content.get("Reservations", []) for i in r["Instances"]]
     one = found[0] if found else NO_INSTANCE
-    tags = [{"Key": "Name", "Value": f"{worker_name}-1"}]
+    tags = [{"Key": "Name", "Value": f"{name}-1"}]
     calls = {
         "ec2:TerminateInstances": attempt(ec2.terminate_instances, InstanceIds=[one], DryRun=True),
         "ec2:CreateTags": attempt(ec2.create_tags, Resources=[one], Tags=tags, DryRun=True),

@@ -112,7 +112,6 @@ locals {
     ami_id                = var.ami_id
     launch_template_id    = aws_launch_template.worker.id
     worker_security_group = aws_security_group.worker.id
-    worker_name           = var.worker_name
     worker_role           = aws_iam_role.worker.name
     # These are lists in the policies.
     instance_types = join("\", \"", var.instance_types)

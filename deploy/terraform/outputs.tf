@@ -8,9 +8,9 @@ output "controller" {
   value       = aws_instance.controller.id
 }
 
-output "worker_name" {
+output "fleet" {
   description = "The tag `fleet` of the workers."
-  value       = var.worker_name
+  value       = aws_s3_bucket.images["state"].bucket
 }
 
 output "page" {

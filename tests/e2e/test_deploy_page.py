@@ -23,7 +23,7 @@ def blocks(heading: str) -> str:
     return "\n".join(COMMANDS.findall(section(PAGE, heading)))
 
 
-FLEET = {"Name": "tag:fleet", "Values": ["trial-worker"]}
+FLEET = {"Name": "tag:fleet", "Values": ["image-classifier-state-123456789012"]}
 LEFT = {
     "Name": "instance-state-name",
     "Values": ["pending", "running", "stopping", "stopped", "shutting-down"],

@@ -97,7 +97,7 @@ def settled(address: str) -> Any:
 
 def workers(plan: Plan, *states: str) -> list[dict[str, Any]]:
     filters = [
-        {"Name": "tag:fleet", "Values": [applied_settings(plan).worker_name]},
+        {"Name": "tag:fleet", "Values": [applied_settings(plan).state_bucket]},
         {"Name": "instance-state-name", "Values": list(states)},
     ]
     found = plan.client("ec2").describe_instances(Filters=filters)["Reservations"]

@@ -28,4 +28,3 @@ def set_host_clock(monkeypatch: pytest.MonkeyPatch, ahead: float) -> None:
 
     monkeypatch.setattr(cloud.clock, "datetime", HostClock)
     monkeypatch.setattr(cloud.clock.clock, "_ahead_of_host", timedelta())
-    monkeypatch.setattr(cloud.clock.clock, "_compare_at", 0.0)

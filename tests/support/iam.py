@@ -25,7 +25,6 @@ PLACES = {
     "ami_id": "ami-1",
     "launch_template_id": "lt-1",
     "worker_security_group": "sg-1",
-    "worker_name": "worker",
     "worker_role": "the-worker",
     "instance_types": 'c7i.large", "c6i.large',
     "subnet_ids": 'subnet-1", "subnet-2',

@@ -102,7 +102,7 @@ class World:
     def __init__(self, aws, queue, inputs, outputs, state, warm_pool=0):
         self.queue, self.inputs = queue, inputs
         self.outputs, self.state = outputs, AtomicBucket(aws.s3, state.name)
-        self.fleet = Fleet(aws.ec2, "worker", plan())
+        self.fleet = Fleet(aws.ec2, "state", "worker", plan())
         self.passed, self.warm_pool = timedelta(), warm_pool
         self.shared, self.reports = SharedState(self.state), WorkerReports(self.state)
         self.controllers = [self.controller()]
@@ -147,6 +147,8 @@ class World:
                 stopped.since -= ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
+            if lease.state.ran_at:
+                lease.state.ran_at -= ago
             if lease.state.swept_at:
                 lease.state.swept_at -= ago
             if lease.state.given_up:

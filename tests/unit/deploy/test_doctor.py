@@ -303,7 +303,7 @@ def plan(aws, settings):
 
 
 def test_a_dry_run_launches_nothing(aws, settings, plan):
-    assert states(fleet.check_launch(aws.ec2, plan, settings.worker_name)) == {"ok"}
+    assert states(fleet.check_launch(aws.ec2, plan, settings.state_bucket)) == {"ok"}
     assert aws.ec2.describe_instances()["Reservations"] == []
 
 
@@ -323,7 +323,7 @@ def test_what_ec2_would_not_launch_is_told_with_the_setting_that_is_wrong(
     aws, settings, plan, deny, code, words
 ):
     deny(aws.ec2, "RunInstances", code)
-    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name))
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.state_bucket))
     assert words in finding
 
 
@@ -336,13 +336,13 @@ def test_with_batches_both_markets_are_tried(aws, settings, plan, sources):
 
 def test_an_account_that_cannot_have_spot_instances_yet_is_told_how(aws, settings, plan, deny):
     deny(aws.ec2, "RunInstances", "AuthFailure.ServiceLinkedRoleCreationNotPermitted")
-    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name, spot=True))
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.state_bucket, spot=True))
     assert "create-service-linked-role" in finding
 
 
 def test_a_launch_that_is_not_allowed_is_told(aws, settings, plan, deny):
     deny(aws.ec2, "RunInstances", "UnauthorizedOperation")
-    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name))
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.state_bucket))
     assert "ec2:RunInstances" in finding
 
 
@@ -352,7 +352,7 @@ def test_a_role_that_may_not_be_passed_on_is_told(aws, settings, on_call):
 
     on_call(aws.ec2, "RunInstances", refuse)
     plan = launch_plan(settings.model_copy(update={"instance_profile": "worker"}), "us-east-1")
-    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.worker_name))
+    [finding] = wrongs(fleet.check_launch(aws.ec2, plan, settings.state_bucket))
     assert "iam:PassRole on the role of the instance profile worker" in finding
 
 
@@ -361,39 +361,39 @@ def test_workers_that_may_not_be_handled_are_wrong_when_there_is_one_to_ask_abou
     aws, settings, deny, operation
 ):
     deny(aws.ec2, operation, "UnauthorizedOperation")
-    assert states(fleet.check_instances(aws.ec2, settings.worker_name)) == {"unknown"}
-    tags = [{"Key": "fleet", "Value": settings.worker_name}]
+    assert states(fleet.check_instances(aws.ec2, settings.state_bucket)) == {"unknown"}
+    tags = [{"Key": "fleet", "Value": settings.state_bucket}]
     aws.ec2.run_instances(
         ImageId="ami-12c6146b",
         MinCount=1,
         MaxCount=1,
         TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
     )
-    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.worker_name))
+    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.state_bucket))
     assert f"ec2:{operation}" in finding
 
 
 @pytest.mark.parametrize("operation", ["StopInstances", "StartInstances"])
 def test_with_a_warm_pool_workers_must_be_stopped_and_started(aws, settings, deny, operation):
-    tags = [{"Key": "fleet", "Value": settings.worker_name}]
+    tags = [{"Key": "fleet", "Value": settings.state_bucket}]
     [launched] = aws.ec2.run_instances(
         ImageId="ami-12c6146b",
         MinCount=1,
         MaxCount=1,
         TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
     )["Instances"]
-    assert wrongs(fleet.check_instances(aws.ec2, settings.worker_name, warm_pool=True)) == []
+    assert wrongs(fleet.check_instances(aws.ec2, settings.state_bucket, warm_pool=True)) == []
     deny(aws.ec2, operation, "UnauthorizedOperation")
-    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.worker_name, warm_pool=True))
+    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.state_bucket, warm_pool=True))
     assert f"ec2:{operation} on the worker {launched['InstanceId']}" in finding
-    assert wrongs(fleet.check_instances(aws.ec2, settings.worker_name)) == [], "without a pool it needs none"
+    assert wrongs(fleet.check_instances(aws.ec2, settings.state_bucket)) == [], "without a pool it needs none"
     [found] = aws.ec2.describe_instances()["Reservations"][0]["Instances"]
     assert found["State"]["Name"] == "running", "it is asked in a dry run"
 
 
 def test_workers_that_may_not_be_listed_are_wrong(aws, settings, deny):
     deny(aws.ec2, "DescribeInstances", "UnauthorizedOperation")
-    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.worker_name))
+    [finding] = wrongs(fleet.check_instances(aws.ec2, settings.state_bucket))
     assert "ec2:DescribeInstances" in finding
 
 

@@ -9,7 +9,7 @@ from tests.support.iam import Need, policy_of, refused, unused
 
 EC2 = "arn:aws:ec2:us-east-1:123456789012"
 LAUNCH = {
-    "aws:RequestTag/fleet": "worker",
+    "aws:RequestTag/fleet": "state",
     "ec2:InstanceProfile": "arn:aws:iam::123456789012:instance-profile/the-worker",
     "ec2:InstanceType": "c6i.large",
     "ec2:MetadataHttpTokens": "required",
@@ -17,7 +17,7 @@ LAUNCH = {
 }
 TAGS = {
     "ec2:CreateAction": "RunInstances",
-    "aws:RequestTag/fleet": "worker",
+    "aws:RequestTag/fleet": "state",
     "aws:TagKeys": "Name,fleet,request,settings",
 }
 IF_NONE_MATCH = {"s3:if-none-match": "*"}
@@ -73,12 +73,12 @@ def test_what_a_launch_does_not_say_is_not_taken_for_granted(missing):
         (
             "ec2:CreateTags",
             f"{EC2}:instance/i-1",
-            {"aws:ResourceTag/fleet": "worker", "aws:TagKeys": "fleet"},
+            {"aws:ResourceTag/fleet": "state", "aws:TagKeys": "fleet"},
         ),
         ("ec2:CreateTags", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "other", "aws:TagKeys": "Name"}),
         ("ec2:CreateTags", f"{EC2}:instance/i-1", TAGS | {"aws:TagKeys": "Name,fleet,owner"}),
         ("ec2:CreateTags", f"{EC2}:instance/i-1", TAGS | {"aws:RequestTag/fleet": "somebody-else"}),
-        ("ec2:ModifyInstanceAttribute", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "worker"}),
+        ("ec2:ModifyInstanceAttribute", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "state"}),
         (
             "iam:PassRole",
             "arn:aws:iam::123456789012:role/administrator",
@@ -129,7 +129,7 @@ def test_a_controller_may_do_nothing_else(action, resource, context):
         ("s3:DeleteObject", "arn:aws:s3:::state/workers/i-1", {}),
         ("sqs:ReceiveMessage", "arn:aws:sqs:us-east-1:123456789012:work-dead", {}),
         ("ec2:RunInstances", f"{EC2}:instance/*", LAUNCH),
-        ("ec2:TerminateInstances", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "worker"}),
+        ("ec2:TerminateInstances", f"{EC2}:instance/i-1", {"aws:ResourceTag/fleet": "state"}),
         ("ec2:DescribeInstances", "*", {}),
         (
             "iam:PassRole",

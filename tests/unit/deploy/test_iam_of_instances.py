@@ -19,19 +19,19 @@ def test_only_instances_with_the_tag_of_the_fleet_may_be_stopped_started_and_ter
     def need(resource: str = INSTANCE, **tags: str) -> Need:
         return Need(f"ec2:{action}", resource, {f"aws:ResourceTag/{name}": tags[name] for name in tags})
 
-    assert refused(policy, [need(fleet="worker")]) == []
+    assert refused(policy, [need(fleet="state")]) == []
     not_ours = [
         need(),
-        need(fleet="another-worker"),
-        need(Name="worker"),
-        need(INSTANCE.replace("us-east-1", "eu-west-1"), fleet="worker"),
-        need("*", fleet="worker"),
+        need(fleet="another-state"),
+        need(Name="state"),
+        need(INSTANCE.replace("us-east-1", "eu-west-1"), fleet="state"),
+        need("*", fleet="state"),
     ]
     assert refused(policy, not_ours) == not_ours
 
 
 def test_instances_may_not_be_changed_otherwise(policy):
-    tagged = {"aws:ResourceTag/fleet": "worker"}
+    tagged = {"aws:ResourceTag/fleet": "state"}
     others = [
         Need(f"ec2:{action}", INSTANCE, tagged)
         for action in ("RebootInstances", "ModifyInstanceAttribute", "GetConsoleOutput", "DeleteTags")

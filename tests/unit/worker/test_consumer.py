@@ -384,3 +384,16 @@ def test_ten_messages_are_deleted_by_one_call(make_loop, ask, queue, aws, on_cal
     make_loop().run(Event())
     assert sum(deleted) == 40
     assert len(deleted) <= 10
+
+
+def test_a_worker_that_may_not_receive_does_not_say_that_it_is_ready(make_loop, aws, on_call):
+    """The controller would launch others in its place for ever."""
+
+    def refuse(params):
+        raise refusal("AccessDenied", "ReceiveMessage")
+
+    on_call(aws.sqs, "ReceiveMessage", refuse)
+    loop, told = make_loop(), []
+    loop.on_progress = lambda images, seconds: told.append(images)
+    loop.run(Event())
+    assert told == []

@@ -64,3 +64,8 @@ def test_a_report_of_an_older_worker_has_no_calls(state):
     found = WorkerReports(state).get("i-1")
     assert found is not None
     assert found.calls == {}
+
+
+def test_a_worker_that_never_was_ready_does_not_report_its_end(reporter):
+    reporter.end()
+    assert reporter.reports.get("i-1") is None

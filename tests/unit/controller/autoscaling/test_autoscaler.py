@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from contextlib import suppress
 from threading import Event, Thread
 
 import pytest
@@ -13,7 +14,9 @@ from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, MESSAGES_SEC
 from controller.autoscaling.fleet_history import FleetHistory
 from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS
 from controller.autoscaling.scaling import HOLD_SECONDS, PAID_SECONDS
+from controller.autoscaling.shared_state import LEASE_SECONDS
 from tests.support.aws_errors import refusal
+from tests.support.threads import join_threads
 from tests.support.world import MAXIMUM, PER_INSTANCE
 
 
@@ -153,19 +156,77 @@ def test_a_look_that_sees_something_is_followed_by_a_run(world, what):
     assert len(world.shared.peek().decisions) == 2
 
 
-def test_a_process_that_nothing_woke_leaves_the_run_to_another_that_has_just_run(
-    world, aws, on_call, s3_clock
-):
+def test_a_process_that_nothing_woke_leaves_the_run_to_another_that_has_just_run(world, aws, on_call):
     world.ask(5)
     one, other = world.controllers[0].autoscaler, world.controller().autoscaler
     other.reconcile()
     one.reconcile()
+    join_threads("sweep")
     calls = counted(aws, on_call)
     assert other.look() == BUSY_SECONDS
     assert calls == {"GetObject": 1}
-    s3_clock.ahead = BUSY_SECONDS + 1
+    world.pass_seconds(BUSY_SECONDS + 1)
+    calls.clear()
     other.look()
-    assert calls["PutObject"] > 0
+    assert calls["RunInstances"] == 0
+    assert calls["DescribeInstances"] > 0
+
+
+def test_what_a_run_that_failed_has_launched_is_looked_after_however_idle_the_fleet_was(
+    world, work, aws, on_call
+):
+    autoscaler = world.controllers[0].autoscaler
+    autoscaler.reconcile()
+    while autoscaler._pause < LONGEST_IDLE_SECONDS:
+        autoscaler.look()
+    request_id, fails = world.ask(5), [True]
+
+    def refuse(params):
+        if fails:
+            raise refusal("InvalidInstanceID.NotFound", "CreateTags")
+
+    on_call(aws.ec2, "CreateTags", refuse)
+    with pytest.raises(CloudError):
+        autoscaler.reconcile()
+    fails.clear()
+    work()
+    world.close(request_id)
+    autoscaler.look()
+    assert world.active == []
+
+
+def test_a_run_of_a_host_whose_clock_was_ahead_is_not_waited_for(world, launches):
+    one = world.controllers[0].autoscaler
+    world.ask(5)
+    one.reconcile()
+    world.ask(10, world.controller())
+    world.pass_seconds(-3600)
+    one.look()
+    assert launches == [1, 1]
+
+
+@pytest.mark.parametrize("trouble", ["error", "slowness"])
+def test_a_process_leaves_no_run_to_another_that_cannot_act(world, work, monkeypatch, trouble):
+    """It may be on another host, from which EC2 cannot be reached."""
+    request_id = world.ask(5)
+    one, other = world.controllers[0].autoscaler, world.controller()
+    one.reconcile()
+    world.pass_seconds(BUSY_SECONDS + 1)
+    work()
+    world.close(request_id)
+    observe = other.autoscaler.observer.observe
+
+    def fail(state):
+        if trouble == "error":
+            raise CloudError("EC2 cannot be reached")
+        other.clock += LEASE_SECONDS
+        return observe(state)
+
+    monkeypatch.setattr(other.autoscaler.observer, "observe", fail)
+    with suppress(CloudError):
+        other.autoscaler.reconcile()
+    one.look()
+    assert world.active == []
 
 
 def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):

@@ -17,7 +17,7 @@ TOKEN = "0" * 32
 
 @pytest.fixture
 def fleet(aws) -> Fleet:
-    return Fleet(aws.ec2, "worker", plan())
+    return Fleet(aws.ec2, "state", "worker", plan())
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def names(fleet):
 def test_a_launch_is_one_call_that_says_all(clients):
     fleet = Fleet(
         clients.ec2,
+        "state",
         "worker",
         plan(
             instance_profile="worker-profile",
@@ -45,7 +46,7 @@ def test_a_launch_is_one_call_that_says_all(clients):
     )
     tags = [
         {"Key": "Name", "Value": "worker"},
-        {"Key": "fleet", "Value": "worker"},
+        {"Key": "fleet", "Value": "state"},
         {"Key": "request", "Value": "abc"},
         {"Key": "settings", "Value": fleet.plan.fingerprint},
     ]
@@ -92,7 +93,7 @@ def test_a_launch_template_adds_what_is_not_said_here(aws, launches):
     aws.ec2.create_launch_template(
         LaunchTemplateName="worker", LaunchTemplateData={"KeyName": "my-key", "InstanceType": "t3.small"}
     )
-    [instance_id] = Fleet(aws.ec2, "worker", plan(launch_template="worker")).launch(1, "r", TOKEN)
+    [instance_id] = Fleet(aws.ec2, "state", "worker", plan(launch_template="worker")).launch(1, "r", TOKEN)
     assert launches[0]["LaunchTemplate"] == {"LaunchTemplateName": "worker", "Version": "$Default"}
     found = aws.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
     assert (found["KeyName"], found["InstanceType"]) == ("my-key", "c7i.large")
@@ -120,9 +121,16 @@ def test_a_terminated_instance_is_listed_but_not_active(fleet):
 
 
 def test_instances_of_other_fleets_are_none_of_our_business(fleet, aws):
-    Fleet(aws.ec2, "worker-2", plan()).launch(2, "abc", TOKEN)
+    Fleet(aws.ec2, "other-state", "worker", plan()).launch(2, "abc", TOKEN)
     aws.ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
     assert fleet.instances() == []
+
+
+def test_workers_that_get_another_name_stay_in_the_fleet(fleet, aws):
+    fleet.number([], fleet.launch(2, "abc", TOKEN))
+    renamed = Fleet(aws.ec2, "state", "cat", plan())
+    renamed.number(renamed.instances())
+    assert names(fleet) == ["cat-1", "cat-2"]
 
 
 def described(instance_id: str, minute: int) -> dict:
@@ -141,7 +149,7 @@ def test_a_fleet_of_more_than_a_page_is_listed_whole(clients):
         first, second = [{"Instances": [described(i, 1)]} for i in ("i-1", "i-2")]
         ec2.add_response("describe_instances", {"Reservations": [first], "NextToken": "more"})
         ec2.add_response("describe_instances", {"Reservations": [second]})
-        found = Fleet(clients.ec2, "worker", plan()).instances()
+        found = Fleet(clients.ec2, "state", "worker", plan()).instances()
     assert [i.instance_id for i in found] == ["i-1", "i-2"]
 
 
@@ -152,7 +160,7 @@ def test_the_oldest_instances_come_first(clients):
     ]
     with Stubber(clients.ec2) as ec2:
         ec2.add_response("describe_instances", {"Reservations": reservations})
-        found = Fleet(clients.ec2, "worker", plan()).instances()
+        found = Fleet(clients.ec2, "state", "worker", plan()).instances()
     assert [i.instance_id for i in found] == ["i-c", "i-a", "i-b"]
     assert {(i.market, i.reason, i.name, i.request_id) for i in found} == {
         ("spot", "Server.SpotInstanceTermination", "", "")
@@ -160,7 +168,8 @@ def test_the_oldest_instances_come_first(clients):
 
 
 def test_without_capacity_the_next_type_and_then_the_next_subnet_is_tried(aws, on_call):
-    fleet = Fleet(aws.ec2, "worker", plan(instance_types=["a.big", "b.big"], subnet_ids=["s-1", "s-2"]))
+    choices = plan(instance_types=["a.big", "b.big"], subnet_ids=["s-1", "s-2"])
+    fleet = Fleet(aws.ec2, "state", "worker", choices)
     asked = []
 
     def refuse(params):
@@ -175,7 +184,7 @@ def test_without_capacity_the_next_type_and_then_the_next_subnet_is_tried(aws, o
 
 
 def test_spot_falls_back_to_on_demand(aws, on_call):
-    fleet = Fleet(aws.ec2, "worker", plan(market="spot"))
+    fleet = Fleet(aws.ec2, "state", "worker", plan(market="spot"))
     markets = []
 
     def refuse(params):
@@ -189,14 +198,14 @@ def test_spot_falls_back_to_on_demand(aws, on_call):
 
 
 def test_spot_is_what_is_launched_where_there_is_some(aws):
-    fleet = Fleet(aws.ec2, "worker", plan(market="spot"))
+    fleet = Fleet(aws.ec2, "state", "worker", plan(market="spot"))
     fleet.launch(1, "abc", TOKEN)
     assert [i.market for i in fleet.instances()] == ["spot"]
 
 
 def test_each_choice_has_a_client_token_of_its_own(aws, on_call):
     """The same token with other parameters would be refused: IdempotentParameterMismatch."""
-    fleet = Fleet(aws.ec2, "worker", plan(market="spot", instance_types=["a.big", "b.big"]))
+    fleet = Fleet(aws.ec2, "state", "worker", plan(market="spot", instance_types=["a.big", "b.big"]))
     tokens = []
 
     def refuse(params):
@@ -227,7 +236,7 @@ def test_no_capacity_at_all_is_told_with_awss_reason(fleet, aws, on_call, code):
 
 
 def test_a_launch_that_is_wrong_is_not_tried_with_the_next_type(aws, on_call):
-    fleet = Fleet(aws.ec2, "worker", plan(instance_types=["a.big", "b.big"]))
+    fleet = Fleet(aws.ec2, "state", "worker", plan(instance_types=["a.big", "b.big"]))
     asked = []
 
     def refuse(params):
@@ -267,7 +276,7 @@ def test_a_name_that_only_looks_like_ours_is_no_number(aws):
     def instance(instance_id, name):
         return Instance(instance_id, name, "running", "c7i.large", "on-demand", datetime.now(UTC), "", "")
 
-    fleet = Fleet(aws.ec2, "w.1", plan())
+    fleet = Fleet(aws.ec2, "state", "w.1", plan())
     made = fleet.launch(3, "abc", TOKEN)
     given = [instance(i, name) for i, name in zip(made, ["wx1-1", "w.1-1x", "w.1-2"], strict=True)]
     fleet.number(given)

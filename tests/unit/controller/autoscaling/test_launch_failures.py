@@ -2,6 +2,7 @@
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from botocore.parsers import ResponseParserError
 
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
 from tests.support.aws_errors import refusal
@@ -65,11 +66,14 @@ def test_images_are_not_given_up_while_a_worker_is_there_to_take_them(world, aws
     assert outputs.answered(request_id) == []
 
 
-def test_a_launch_whose_reply_was_lost_is_not_made_twice(world, launches, aws, on_reply, hidden):
+@pytest.mark.parametrize(
+    "lost", [ReadTimeoutError(endpoint_url="https://ec2.amazonaws.com"), ResponseParserError("invalid XML")]
+)
+def test_a_launch_whose_reply_was_lost_is_not_made_twice(world, launches, aws, on_reply, hidden, lost):
     """EC2 may have launched them, and DescribeInstances shows them only later."""
 
     def lose(reply):
-        raise ReadTimeoutError(endpoint_url="https://ec2.amazonaws.com")
+        raise lost
 
     on_reply(aws.ec2, "RunInstances", lose)
     hidden.add("all")

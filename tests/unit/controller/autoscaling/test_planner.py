@@ -69,7 +69,7 @@ def test_an_open_request_keeps_the_instances_that_were_launched_for_it():
 
 def test_open_requests_keep_as_many_instances_as_they_need():
     made = plan(Observation(0, seen(), instances=instances(4), unanswered={"a": 10, "b": 1}), POLICY)
-    assert made.terminate == ("i-2", "i-3")
+    assert made.terminate == ("i-0", "i-1")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,24 @@ def test_an_instance_that_neither_backlog_nor_arrivals_call_for_is_let_go():
     assert plan(replace(observation, arrivals=busy), POLICY).terminate == (), "the load goes on"
     young = instances(3, age=PAID_SECONDS - 1)
     assert plan(replace(observation, instances=young), POLICY).terminate == (), "the minute is paid for"
+
+
+@pytest.mark.parametrize("scaling", ["queue", "rate"])
+def test_an_instance_that_still_boots_is_let_go_before_one_that_works(scaling):
+    """Else the image that waits would wait for a boot."""
+    working, booting = instances(1), instances(3, ready=False, age=80.0)[1:]
+    observation = Observation(0, seen(1), instances=[*working, *booting], images_per_second=5.0)
+    policy = replace(POLICY, scaling=scaling)
+    assert plan(observation, policy).terminate == ("i-1", "i-2")
+    told = [replace(i, ending=True, ready=True) for i in booting]
+    shown = replace(observation, instances=[*working, *told])
+    assert plan(shown, policy).terminate == ("i-1", "i-2"), "EC2 shows them a while longer"
+
+
+def test_of_what_nothing_waits_for_those_that_work_stay_for_open_requests():
+    working, booting = instances(1), instances(2, ready=False)[1:]
+    observation = Observation(0, seen(), instances=[*booting, *working], unanswered={"r": 10})
+    assert plan(observation, POLICY).terminate == ("i-1",)
 
 
 @dataclass

@@ -182,6 +182,16 @@ def test_an_instance_that_ec2_does_not_let_go_stops_nothing_else(world, aws, wor
     assert world.active == [protected]
 
 
+def test_one_instance_among_many_that_ec2_does_not_let_go_costs_few_calls(world, aws, on_call):
+    """EC2 allows two such calls a second, and the run must end before its lease does."""
+    launched = world.fleet.launch(32, "", "t" * 32)
+    aws.ec2.modify_instance_attribute(InstanceId=launched[7], DisableApiTermination={"Value": True})
+    calls = []
+    on_call(aws.ec2, "TerminateInstances", calls.append)
+    assert set(world.fleet.terminate(launched)) == {*launched} - {launched[7]}
+    assert len(calls) <= 11
+
+
 def test_capacity_that_ec2_takes_back_at_once_is_no_tight_loop(world, launches, aws, on_reply):
     """RunInstances succeeds, and the instance goes from pending to terminated."""
 
@@ -273,6 +283,17 @@ def test_an_instance_whose_end_could_not_be_saved_does_not_count_as_one_that_fai
     world.reconcile()
     assert world.shared.peek().not_ready == []
     assert list(world.reports.seen()) == []
+
+
+def test_a_clock_that_is_set_between_two_runs_terminates_no_worker(world, monkeypatch):
+    world.ask(5)
+    world.reconcile()
+    world.ready(*world.active)
+    world.reconcile()
+    kept = world.active
+    set_host_clock(monkeypatch, ahead=3600)
+    world.reconcile()
+    assert world.active == kept
 
 
 @pytest.mark.parametrize("ahead", [-180, 180])

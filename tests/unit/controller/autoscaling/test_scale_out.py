@@ -8,7 +8,7 @@ import pytest
 from cloud.errors import CloudError
 from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
 from controller.autoscaling.shared_state import LEASE_SECONDS, Busy
-from tests.support.world import MAXIMUM, Controller, FailingBucket
+from tests.support.world import BOOT_TIMEOUT, MAXIMUM, Controller, FailingBucket
 
 
 def test_a_request_gets_the_instances_that_it_needs_however_often_one_looks(world, launches):
@@ -68,6 +68,22 @@ def test_an_instance_that_never_shows_up_is_replaced_in_the_end(world, launches,
     world.pass_seconds(LAUNCH_LAG_SECONDS + 1)
     world.reconcile()
     assert launches == [1, 1]
+
+
+def test_a_worker_that_reports_is_there_though_ec2_does_not_show_it_for_a_while(world, launches, hidden):
+    world.ask(5)
+    world.reconcile()
+    worker = world.active
+    world.ready(*worker)
+    world.reconcile()
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    hidden.update(worker)
+    world.reconcile()
+    hidden.clear()
+    world.reconcile()
+    assert launches == [1]
+    assert world.active == worker
+    assert world.shared.peek().launched[worker[0]].ready
 
 
 def test_what_was_just_sent_counts_though_sqs_does_not_count_it_yet(world, launches, counts):

@@ -263,6 +263,25 @@ def test_of_several_only_those_without_capacity_are_replaced(make_world, burst, 
     assert ids(world, "stopped") == [without]
 
 
+def test_many_starts_that_ec2_refuses_leave_time_for_the_launch(make_world, burst, launches, aws, on_call):
+    world = make_world(MAXIMUM)
+    burst(world, MAXIMUM)
+    for _ in range(2):
+        world.reconcile()
+    assert len(ids(world, "stopped")) == MAXIMUM
+    launches.clear()
+
+    def refuse(params):
+        world.controllers[0].clock += 2.0
+        raise refusal("InsufficientInstanceCapacity", "StartInstances")
+
+    on_call(aws.ec2, "StartInstances", refuse)
+    world.ask(MAXIMUM * PER_INSTANCE)
+    world.reconcile()
+    assert launches == [MAXIMUM]
+    assert TOO_LATE not in world.why
+
+
 def test_a_start_without_an_answer_is_not_doubled_by_a_launch(world, stopped, launches, aws, on_call):
     on_call(aws.ec2, "StartInstances", raising(ReadTimeoutError(endpoint_url="https://ec2.amazonaws.com")))
     world.ask(1)

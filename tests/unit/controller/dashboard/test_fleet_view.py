@@ -29,7 +29,7 @@ from tests.support.launch_plan import plan
 
 @pytest.fixture
 def fleet(aws) -> Fleet:
-    return Fleet(aws.ec2, "worker", plan())
+    return Fleet(aws.ec2, "state", "worker", plan())
 
 
 @pytest.fixture
