@@ -354,8 +354,14 @@ def test_a_browser_of_a_stranger_is_told_where_to_sign_in(whole: Nginx):
     assert "sign in at /sign-in" in posted.text
 
 
-def test_nobody_outside_is_told_whom_the_controller_admits(whole: Nginx):
-    assert requests.get(f"{whole.url}/admission", headers=JSON, timeout=10).status_code == 404
+@pytest.mark.parametrize("path", ["/admission", "/upload", "/refused.html"])
+def test_there_is_nothing_outside_at_the_addresses_that_are_nginx_s_own(whole: Nginx, path: str):
+    """So nobody is told whom the controller admits."""
+    for send in (requests.get, requests.post):
+        reply = send(whole.url + path, headers=JSON, timeout=10)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
+    page = requests.get(whole.url + path, headers=BROWSER, timeout=10)
+    assert (page.status_code, "<code>404 not_found</code>" in page.text) == (404, True)
 
 
 def test_a_file_that_is_put_is_an_upload(whole: Nginx):
@@ -383,7 +389,6 @@ def test_whatever_is_no_upload_may_be_small_only(whole: Nginx):
             assert client.getresponse().status == 413, method
     with closing(chunked(whole, "GET", 70_000)) as client:
         assert client.getresponse().status == 413, "also if nobody says how much it is"
-    assert requests.post(f"{whole.url}/upload", timeout=10).status_code == 404, "the address is nginx's own"
     assert not open_files(whole, "client_body/")
 
 
