@@ -11,7 +11,7 @@ ALIKE = 0.88  # from 0 to 1; one wrong, missing or transposed letter is within i
 def misspelt_settings(names: Iterable[str], own: Sequence[str] = ()) -> list[str]:
     """Returns a sentence for each environment variable in `names` that looks like a misspelt setting.
 
-    `own` are settings that only the program has which calls this.
+    `own` are the settings that only the calling program has.
     """
     settings = [*(name.upper() for name in ControllerSettings.model_fields), *own]
     sentences = []
