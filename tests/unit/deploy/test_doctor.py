@@ -513,8 +513,8 @@ def test_what_shows_nothing_of_the_fleet_is_not_taken_for_right_or_wrong(
     aws, settings, ami, plan, silence, operation, how
 ):
     silence(aws.ec2, operation, how)
-    found = [fleet.check_ami(aws.ec2, ami, nowhere), fleet.check_launch(aws.ec2, plan, settings.worker_name)]
-    found += fleet.check_instances(aws.ec2, settings.worker_name)
+    found = [fleet.check_ami(aws.ec2, ami, nowhere), fleet.check_launch(aws.ec2, plan, settings.state_bucket)]
+    found += fleet.check_instances(aws.ec2, settings.state_bucket)
     assert "unknown" in states(found)
     assert wrongs(found) == []
 
