@@ -46,7 +46,6 @@ def main(parts: Parts) -> int:
     parts.end("imports")
     worker.make_worker_clients = parts.timed("clients of S3 and SQS", worker.make_worker_clients)
     worker.load_classifier = parts.timed("the model and its engine", worker.load_classifier)
-    worker.Reporter.write = parts.timed("the first report", worker.Reporter.write)
     receive, said = worker.RequestQueue.receive, []
 
     def say_and_receive(*arguments: object) -> object:
