@@ -152,6 +152,14 @@ def test_an_instance_that_still_boots_is_let_go_before_one_that_works(scaling):
     assert plan(shown, policy).terminate == ("i-1", "i-2"), "EC2 shows them a while longer"
 
 
+@pytest.mark.parametrize("scaling", ["queue", "rate"])
+def test_another_instance_goes_in_place_of_one_that_ec2_does_not_let_go(scaling):
+    protected, *others = instances(3)
+    there = [replace(protected, protected=True), *others]
+    observation = Observation(0, seen(1), instances=there, images_per_second=5.0)
+    assert plan(observation, replace(POLICY, scaling=scaling)).terminate == ("i-1", "i-2")
+
+
 def test_of_what_nothing_waits_for_those_that_work_stay_for_open_requests():
     working, booting = instances(1), instances(2, ready=False)[1:]
     observation = Observation(0, seen(), instances=[*booting, *working], unanswered={"r": 10})
