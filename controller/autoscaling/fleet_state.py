@@ -187,7 +187,7 @@ class FleetState(BaseModel):
     calls: Counter[str] = Counter()
     """The calls of AWS, by `CallKind`, of these instances and of all controller processes."""
     ran_at: datetime | None = None
-    """When the autoscaler's last run ended that did all that it had planned, whichever process it was of."""
+    """When a run of the autoscaler last ended that did all that it had planned, in whichever process."""
     swept_at: datetime | None = None
     """When lost messages were last looked for while the queue was busy."""
     demand: Demand = Field(default_factory=Demand)

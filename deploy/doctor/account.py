@@ -79,7 +79,7 @@ def check_clock(reply: Reply, now: datetime) -> Finding:
 
 
 def check_access(settings: ControllerSettings) -> Finding:
-    """Checks that the controller starts, which it does only if it is said who may use it."""
+    """Checks that the controller starts, which it does only if the settings say who may use it."""
     try:
         settings.check_access(bind="")  # behind nginx
     except SettingsError as error:
