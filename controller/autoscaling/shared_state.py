@@ -83,7 +83,7 @@ class SharedState:
         return self.unbooked.read_with_booked(self.peek)
 
     def ran_within(self, seconds: float) -> bool:
-        """Returns whether a process has done a whole run within these seconds, and none holds the lease now."""
+        """Returns whether a process has done a whole run in these seconds, and none holds the lease now."""
         state = self.peek()
         ran = state.ran_at is not None and abs(now() - state.ran_at) < timedelta(seconds=seconds)
         return ran and state.holder is None

@@ -110,8 +110,8 @@ class Recovery:
     def _overtaken(self, found: Sequence[MarkedImages], oldest: datetime) -> datetime:
         """Returns the time before which an image that still waits was overtaken, or `oldest` if none was.
 
-        `oldest` is since when the first of them has waited. Answers that needed no worker say nothing about the
-        queue: those from the cache, and refusals.
+        `oldest` is since when the first of them has waited. Answers that needed no worker say nothing about
+        the queue: those from the cache, and refusals.
         """
         until = oldest + OVERTAKEN_AFTER
         later = [(at, i) for images in found for i, at in images.answered.items() if at > until]
