@@ -6,7 +6,7 @@ import pytest
 
 import cloud.clock
 from cloud.clock import Clock, now
-from tests.support.clocks import set_host_clock
+from tests.support import clocks
 
 
 def reply(ahead: float) -> dict[str, object]:
@@ -50,7 +50,7 @@ def test_a_reply_without_a_date_says_nothing():
 
 
 def test_any_call_of_aws_tells_the_time(aws, state, monkeypatch):
-    set_host_clock(monkeypatch, ahead=180)
+    clocks.set_host_clock(monkeypatch, ahead=180)
     state.write("key", b"value")
     state.read("key")
     assert (now() - datetime.now(UTC)).total_seconds() == pytest.approx(0, abs=1.5)
@@ -69,6 +69,17 @@ def test_a_reply_that_was_read_late_says_nothing(aws, state, s3_clock, on_reply,
     on_reply(aws.s3, "GetObject", lambda reply: late.append(late.pop() - 25))
     state.read("key")
     assert off(cloud.clock.clock) == pytest.approx(180, abs=1.1), "the next reply is read at once"
+
+
+def test_a_slow_reply_does_not_set_a_clock_that_is_right(monkeypatch, caplog):
+    """Its date may be as old as the call, and a second more, as it has no fractions of one."""
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", moved := clocks.Clock())
+    clock.begin()
+    moved.now += 2.9
+    clock.compare(reply(-3.1))
+    assert off(clock) == pytest.approx(0, abs=0.1)
+    assert caplog.text == ""
 
 
 def test_a_clock_that_is_right_again_is_said_to_be(caplog):
