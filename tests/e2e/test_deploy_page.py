@@ -62,7 +62,7 @@ def test_the_page_followed_on_the_local_aws_leads_to_an_answer(copy: Path, tmp_p
         assert system.client("ec2").describe_instances(Filters=[FLEET])["Reservations"], "a worker answered"
         eventually(lambda: not system.client("ec2").describe_instances(Filters=[FLEET, LEFT])["Reservations"])
         buckets = [bucket["Name"] for bucket in system.client("s3").list_buckets()["Buckets"]]
-        own = ["input-images", "output-predictions", "output-predictions-state", "photos"]
+        own = ["input-images", "output-predictions", "output-predictions-state", "photos", "examples"]
         assert buckets == own, "those of `make run` itself"
 
 

@@ -111,8 +111,8 @@ def test_a_killed_worker_loses_no_image(begin):
 def test_a_frozen_worker_loses_no_image_and_answers_none_twice(begin):
     system = begin(MAX_IMAGES_PER_INSTANCE="10")
     address = ask(system, *photos(20))
+    [frozen, *_] = eventually(lambda: workers(system), 60, every=0.01)
     eventually(lambda: in_flight(system), 60, every=0.01)
-    frozen = workers(system)[0]
     frozen.suspend()
     eventually(lambda: requests.get(address, timeout=10).json()["complete"], 60)
     frozen.resume()
