@@ -5,14 +5,14 @@ from functools import lru_cache
 from threading import Event
 
 from cloud.batches.batch import Batch
-from cloud.batches.source import Picture, is_key, open_picture
+from cloud.batches.source import Picture, open_picture
 from cloud.batches.store import BatchStore
 from cloud.clients import S3Client
 from cloud.errors import Conflict, NotFound
 from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
 from cloud.notices import Notice
 from cloud.request_queue import RequestQueue
-from cloud.s3_url import bucket_and_key_of
+from cloud.s3_url import bucket_and_key_of, is_key
 from controller.batches.answer import BatchAnswer, describe
 from controller.batches.errors import BatchesOff, SourceNotAllowed, TooManyBatches
 from controller.batches.findings import Findings
