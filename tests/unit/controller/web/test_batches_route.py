@@ -292,6 +292,21 @@ def test_the_newest_batch_is_the_first_of_the_list(ask, client, monkeypatch):
     assert [one["batch_id"] for one in client.get("/batches").json["batches"]] == made[::-1]
 
 
+def test_however_many_batches_others_have_a_list_reads_each_of_them_at_most_once(
+    make, batch_queue, aws, on_call, monkeypatch
+):
+    monkeypatch.setattr("controller.batches.batches.MOST_LOOKED_AT", 5)
+    services = make(batch_sources=(CATS,))
+    for n in range(8):
+        at = f"{n:08x}"
+        batch = Batch(batch_id=f"{n:06x}{at}{n:018x}", source=CATS, client="bob" if n == 3 else "alice")
+        services.batches.store.put(batch)
+    newest, reads = services.batches.newest, []
+    on_call(aws.s3, "GetObject", reads.append)
+    assert [len(newest(name)) for name in ("bob", "alice", "bob")] == [1, 4, 1]
+    assert len(reads) == 5
+
+
 def test_the_table_has_a_row_for_each_key(ask, client, finish, aws):
     odd = 'cats/=1+1, "a"\n雪.jpg'
     photos(aws.s3, "cats/1.jpg", odd)
