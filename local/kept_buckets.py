@@ -1,7 +1,7 @@
 """Keeps what is in the buckets of the local AWS from one `make run` to the next, as one tar file per bucket.
 
-In a file, each object has its key, its time, and its headers. The key is also its name, but tarfile leaves out
-the slash at the end of some names.
+In a file, each object has its key, its time, and its headers. The key is also its name, but tarfile leaves
+out the slash at the end of some names.
 """
 
 import io
