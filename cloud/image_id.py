@@ -19,12 +19,11 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from cloud.clock import now
+from cloud.s3_url import is_key
 
 SHARD_DIGITS, TIME_DIGITS = 6, 8
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
-IMAGE_ID = re.compile(
-    r"(?P<request_id>[0-9a-f]{32})/(?P<name>(?P<number>\d{4,})-(?P<filename>.+))", re.DOTALL
-)
+IMAGE_ID = re.compile(r"(?P<request_id>[0-9a-f]{32})/(?P<name>(?P<number>\d{4,})-(?P<filename>[^/]+))")
 MAX_FILENAME_BYTES = 255  # an S3 key may have 1,024 bytes
 MAX_SUFFIX_BYTES = 16
 # A longer name is shortened first, because the time of unicodedata.normalize may grow with the square of its
@@ -49,7 +48,7 @@ class ImageId(str):
     def __new__(cls, text: str) -> Self:
         """Raises ValueError when `text` is malformed."""
         found = IMAGE_ID.fullmatch(text)
-        if not found:
+        if not (found and is_key(text)):
             raise ValueError(f"{text[:100]!r} is no image-id (<request-id>/<nnnn>-<file name>)")
         self = super().__new__(cls, text)
         self.request_id, self.name = found["request_id"], found["name"]

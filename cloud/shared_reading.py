@@ -22,18 +22,31 @@ class SharedReading(Generic[T]):
         self._lock = Lock()
         self._read_again_at = float("-inf")
         self._value: T
+        self._failures = 0
+        self._failure: Exception
 
     def get(self, read: Callable[[], T]) -> T:
         """Returns the last value that was read, or calls `read` if it is too old.
 
-        Callers wait while another one reads. What `read` raises goes to its caller alone; the next one reads
-        again.
+        Callers wait while another one reads. What `read` raises goes to them as well, since an AWS that does
+        not answer would make each of them wait as long. Whoever comes later reads again.
         """
+        failures = self._failures
         with self._lock:
             if self.clock() >= self._read_again_at:
-                started = self.clock()
-                self._value = read()
-                ended = self.clock()
-                took = ended - started
-                self._read_again_at = ended + max(self.seconds, took / self.largest_share - took)
+                if failures != self._failures:
+                    raise self._failure
+                self._value = self._read(read)
             return self._value
+
+    def _read(self, read: Callable[[], T]) -> T:
+        started = self.clock()
+        try:
+            value = read()
+        except Exception as failure:
+            self._failures, self._failure = self._failures + 1, failure
+            raise
+        ended = self.clock()
+        took = ended - started
+        self._read_again_at = ended + max(self.seconds, took / self.largest_share - took)
+        return value

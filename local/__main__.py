@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
@@ -61,7 +61,7 @@ class CannotStart(Exception):
 
 
 def main() -> int:
-    stop = stop_on(signal.SIGINT, signal.SIGTERM)
+    stop = stop_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         run(stop)
     except (CannotStart, CannotRead, NotForEverybody, SettingsError, CloudError) as error:
@@ -124,7 +124,7 @@ def run(stop: Event) -> None:
             if process.poll() is not None:
                 raise CannotStart(f"the controller has ended: {last_lines(logs / 'controller.log')}")
             stop.wait(0.2)
-        print("\nstopping ...", flush=True)
+        say("\nstopping ...")
 
 
 @contextmanager
@@ -311,7 +311,8 @@ def announce(
 
 
 def say(text: str) -> None:
-    print(f"  {text}", flush=True)
+    with suppress(OSError):  # the terminal may have been closed
+        print(f"  {text}", flush=True)
 
 
 def last_lines(log: Path, lines: int = 5) -> str:

@@ -1,6 +1,7 @@
 """Keeps what is in the buckets of the local AWS from one `make run` to the next, as one tar file per bucket.
 
-In a file, each object has its key as its name, its time, and its headers.
+In a file, each object has its key, its time, and its headers. The key is also its name, but tarfile leaves
+out the slash at the end of some names.
 """
 
 import io
@@ -14,6 +15,8 @@ from moto.s3.models import FakeBucket, FakeKey, S3Backend, s3_backends
 
 from local import s3
 
+KEY = "key"
+"""The header of a tar entry that has the object's key."""
 HEADER = "header."
 """What the names of an object's headers begin with in its tar entry."""
 
@@ -81,7 +84,8 @@ def _add(archive: tarfile.TarFile, stored: FakeKey) -> None:
     entry = tarfile.TarInfo(stored.name)
     entry.size = len(data)
     entry.mtime = stored.last_modified.replace(tzinfo=UTC).timestamp()
-    entry.pax_headers = {f"{HEADER}{name}": str(value) for name, value in stored.metadata.items()}
+    headers = {f"{HEADER}{name}": str(value) for name, value in stored.metadata.items()}
+    entry.pax_headers = {KEY: stored.name, **headers}
     archive.addfile(entry, io.BytesIO(data))
 
 
@@ -91,7 +95,8 @@ def _load(path: Path, bucket_name: str) -> None:
             for entry in archive:
                 file = archive.extractfile(entry)
                 data = file.read() if file else b""
-                stored = _backend().put_object(bucket_name, entry.name, data, disable_notification=True)
+                key = entry.pax_headers.get(KEY, entry.name)
+                stored = _backend().put_object(bucket_name, key, data, disable_notification=True)
                 stored.last_modified = datetime.fromtimestamp(entry.mtime, UTC).replace(tzinfo=None)
                 headers = entry.pax_headers.items()
                 stored.set_metadata(

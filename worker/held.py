@@ -102,21 +102,33 @@ class HeldImages:
 
 
 class ByteBudget:
-    """A number of bytes that several threads share."""
+    """A number of bytes that several threads share. Whoever comes first is first, however many he wants.
+
+    Otherwise, a large file would wait for as long as smaller ones come.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.waiting: deque[object] = deque()
+        """One object for each thread that waits, in the order in which they came."""
         self._taken = 0
         self._changed = Condition()
 
     def take(self, amount: int) -> None:
         """Waits until `amount` bytes are free, and takes them. A larger amount than all waits for all."""
+        turn = object()
         with self._changed:
-            self._changed.wait_for(lambda: not self._taken or self._taken + amount <= self.size)
+            self.waiting.append(turn)
+            self._changed.wait_for(lambda: self.waiting[0] is turn and self._is_free(amount))
+            self.waiting.popleft()
             self._taken += amount
+            self._changed.notify_all()
 
     def give(self, amount: int) -> None:
         """Gives bytes back that were taken."""
         with self._changed:
             self._taken -= amount
             self._changed.notify_all()
+
+    def _is_free(self, amount: int) -> bool:
+        return not self._taken or self._taken + amount <= self.size

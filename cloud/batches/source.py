@@ -11,7 +11,6 @@ from cloud.clients import S3Client
 from cloud.errors import NotFound, calling
 from cloud.image_file import BadImage, check_header
 
-LONGEST_KEY = 1024  # bytes of UTF-8
 ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 
 
@@ -55,11 +54,6 @@ def open_picture(s3: S3Client, batch: Batch, key: str) -> Picture:
         reply["Body"].close()
         raise NotFound(f"s3://{batch.bucket}/{key} is not shown: {error}") from error
     return Picture(chain([first], chunks), reply["ContentLength"], content_type)
-
-
-def is_key(text: str) -> bool:
-    """Returns whether an object can have this key."""
-    return 0 < len(text.encode()) <= LONGEST_KEY
 
 
 def payer(batch: Batch) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """What can be done with batches: ask for them, look at them, cancel them and try failures again."""
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from threading import Event
 
 from cloud.batches.batch import Batch
-from cloud.batches.source import Picture, is_key, open_picture
+from cloud.batches.source import Picture, open_picture
 from cloud.batches.store import BatchStore
 from cloud.clients import S3Client
 from cloud.errors import Conflict, NotFound
 from cloud.image_id import SHARD_DIGITS, TIME_DIGITS
 from cloud.notices import Notice
 from cloud.request_queue import RequestQueue
-from cloud.s3_url import bucket_and_key_of
+from cloud.s3_url import bucket_and_key_of, is_key
 from controller.batches.answer import BatchAnswer, describe
 from controller.batches.errors import BatchesOff, SourceNotAllowed, TooManyBatches
 from controller.batches.findings import Findings
@@ -30,6 +31,8 @@ from controller.image_requests.errors import InvalidState
 from controller.image_requests.request_ids import RequestIds
 
 MOST_SHOWN = 100
+MOST_LOOKED_AT = 1000
+"""The newest batches of all clients, among which a client's own are looked for. A process remembers them."""
 MOST_OPEN = 100
 """The most batches that are open at once. Each process looks at them all, and remembers 200 (watch.py)."""
 AGAIN_SECONDS = 60  # the Retry-After of a batch for which there is no room
@@ -55,7 +58,7 @@ class Batches:
         lister = Lister(s3, store, queue, wake_autoscaler)
         self.keeper = Keeper(store, queue, self.watch, lister, wake_autoscaler, tell)
         self._keys = Keys(store.state)
-        self._stored = lru_cache(maxsize=1000)(store.get)
+        self._stored = lru_cache(MOST_LOOKED_AT)(store.get)
 
     @property
     def on(self) -> bool:
@@ -107,10 +110,10 @@ class Batches:
         return describe(self.watch.know(batch).progress(), Findings(), self.store.outputs.name)
 
     def newest(self, client: str) -> list[Batch]:
-        """Returns the newest batches of a client, the last one first."""
+        """Returns those of the newest batches that are of a client, the last one first."""
         self.need_sources()
         found: list[Batch] = []
-        for batch_id in sorted(self.store.batch_ids(), key=asked_at, reverse=True):
+        for batch_id in heapq.nlargest(MOST_LOOKED_AT, self.store.batch_ids(), asked_at):
             batch = self._stored(batch_id)
             if batch and batch.client == client:
                 found.append(batch)

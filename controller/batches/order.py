@@ -18,8 +18,8 @@ from pydantic import (
 )
 
 from cloud.batches.batch import DEFAULT_SUFFIXES, MOST_TOP_K, Batch
-from cloud.batches.source import LONGEST_KEY
 from cloud.clock import now
+from cloud.s3_url import LONGEST_KEY
 from cloud.settings import SourceUrl, split_at_commas
 from controller.batches.errors import BadBatch
 

@@ -2,12 +2,12 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from cloud.batches.batch import Batch, Listed, Round
+from cloud.batches.batch import Batch, Listed
 from cloud.batches.slice import MANIFEST_IMAGES
 from cloud.batches.store import BatchStore, Result, summary_key
 from cloud.buckets import JsonObjects
@@ -153,8 +153,9 @@ def read_progress(
     if listed is None and "listed.json" in notes:
         listed = store.listed(batch_id)
     round = last_round(notes)
-    rounds = dict(later_rounds(store, batch_id, round))
-    summary = before.summary if before and before.round == round else None
+    known = before if before and before.round == round else None
+    asked = known.asked if known else images_of_later_rounds(store, batch_id, round)
+    summary = known.summary if known else None
     if summary is None and f"summary-{round}.json" in notes:
         summary = JsonObjects(store.state, Summary).get(summary_key(batch_id, round))
     manifests, manifest_at = listed.manifests if listed else 0, batch.created_at
@@ -173,7 +174,7 @@ def read_progress(
         images=listed.images
         if listed
         else MANIFEST_IMAGES * max(0, manifests - 1),  # the last may not be full
-        asked=sum(one.images for one in rounds.values()),
+        asked=asked,
         cancelled=store.cancelled(batch_id) if "cancelled" in notes else None,
         summary=summary,
         tally=tally,
@@ -187,10 +188,9 @@ def last_round(notes: Iterable[str]) -> int:
     return max([1, *(int(number) for start, found, number in names if found and not start)])
 
 
-def later_rounds(store: BatchStore, batch_id: str, last: int) -> Iterator[tuple[int, Round]]:
-    for number in range(2, last + 1):
-        if found := store.round(batch_id, number):
-            yield number, found
+def images_of_later_rounds(store: BatchStore, batch_id: str, last: int) -> int:
+    found = (store.round(batch_id, number) for number in range(2, last + 1))
+    return sum(one.images for one in found if one)
 
 
 def cost(tally: Tally, manifests: int, price_per_hour: float) -> float:

@@ -27,6 +27,7 @@ class WatchedBatch:
         self._finding: SharedReading[Findings] = SharedReading(FINDINGS_SECONDS, LARGEST_SHARE)
         self._last: Progress | None = None
         self._newest: dict[str, list[Row]] = {}
+        """The rows of the newest results, by the keys of their objects. They take 4 KB each."""
 
     def progress(self) -> Progress:
         """Returns how far the batch is, or was some seconds ago."""
@@ -35,6 +36,8 @@ class WatchedBatch:
     def read(self) -> Progress:
         """Returns how far the batch is now."""
         self._last = read_progress(self.store, self.batch, self.answered, self.price_per_hour, self._last)
+        if self._last.summary:
+            self._newest = {}
         return self._last
 
     def forget(self) -> None:

@@ -52,7 +52,8 @@ class CancelRetry:
         list(self.pool.map(self._cancel, waiting))
         self._take_back(waiting)
         self.stored.refresh(found)
-        if not self.polling.refresh(request_id):  # otherwise its polling thread tells and closes it
+        followed = self.polling.refresh(request_id)  # then its polling thread tells and closes it
+        if not followed and not found.unanswered:  # some may have been sent again meanwhile
             self.notices.tell(notice_of(found.result()))
             self.journal.release(request_id)
         self.polling.wake_autoscaler()

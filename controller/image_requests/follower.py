@@ -100,7 +100,7 @@ class Follower:
 
     def _poll(self, watched: WatchedRequest) -> None:
         changed_after = 0.0  # seconds
-        while watched.unanswered:
+        while watched.waits:
             pause = max(
                 poll_pause(watched.seconds, CHANGING_PAUSE_SECONDS),
                 poll_pause(watched.seconds - changed_after, SLOWEST_PAUSE_SECONDS),
@@ -110,6 +110,7 @@ class Follower:
             before = watched.predictions
             try:
                 self.stored.refresh(watched)
+                self.stored.note_deletion(watched)
             except CloudError as error:
                 log.warning("%s", error, extra={"request_id": watched.request_id})
             except Exception:

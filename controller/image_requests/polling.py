@@ -122,7 +122,7 @@ class Polling:
         try:
             if shard_of(watched.request_id) == self.journal.shard and not watched.sent_before:
                 self._poll_with_others(watched)
-            if watched.unanswered:
+            if watched.waits:
                 self._poll_alone(watched)
         finally:
             self._forget(watched)
@@ -134,22 +134,31 @@ class Polling:
         """Takes what the common listing finds, until nothing is missing or the time is over."""
         found: set[ImageId] = set()
         with self.listing.follow(watched.request_id, watched.in_queue) as followed:
-            while watched.unanswered and (left := self.request_timeout - watched.seconds) > 0:
+            while watched.waits and (left := self.request_timeout - watched.seconds) > 0:
                 unread = found - watched.predictions.keys()
                 new = followed.wait(min(left, AGAIN_SECONDS if unread else LOOK_SECONDS))
                 if new is None:
                     return
                 found.update(new)
                 self._poll(watched, lambda: found, followed.read)
+                if not new:
+                    self._note_deletion(watched)
 
     def _poll_alone(self, watched: WatchedRequest) -> None:
         """Lists the request itself from time to time. The last poll takes place after the timeout."""
         while True:
             over = watched.seconds >= self.request_timeout
             self._poll(watched, lambda: self.stored.outputs.answered(watched.request_id))
-            if over or not watched.unanswered:
+            self._note_deletion(watched)
+            if over or not watched.waits:
                 return
             Event().wait(poll_pause(watched.seconds))
+
+    def _note_deletion(self, watched: WatchedRequest) -> None:
+        try:
+            self.stored.note_deletion(watched)
+        except CloudError as error:
+            log.warning("%s", error, extra={"request_id": watched.request_id})
 
     def _poll(
         self,
@@ -190,17 +199,19 @@ class Polling:
 
     def _end(self, watched: WatchedRequest) -> None:
         counts = watched.result().counts
-        IMAGES.labels("unanswered").inc(watched.unanswered)
+        IMAGES.labels("unanswered").inc(watched.unanswered if watched.waits else 0)
+        how = "waited too long" if watched.waits else "was deleted" if watched.deleted else "is answered"
         log.info(
-            "a request waited too long" if watched.unanswered else "a request is answered",
+            f"a request {how}",
             extra={"request_id": watched.request_id, "seconds": round(watched.seconds, 3), **counts},
         )
         try:
-            if watched.unanswered or not self._tell(watched):
+            if watched.waits or not self._tell(watched):
                 self.journal.leave(watched.request_id)
             elif not watched.sent_before:
                 self.journal.close(watched.request_id)
-            elif not self.watched(watched.request_id):  # it has not been sent once more
+            elif not (watched.deleted or self.watched(watched.request_id)):
+                # Otherwise it has been sent once more, or whoever deletes it must see that it was sent again.
                 self.journal.release(watched.request_id)
         except CloudError as error:
             log.warning(
@@ -210,7 +221,12 @@ class Polling:
             )
 
     def _tell(self, watched: WatchedRequest) -> bool:
-        """Notes that the topic must be told. Returns False if that failed, and is left to recovery."""
+        """Notes that the topic must be told. Returns False if that failed, and is left to recovery.
+
+        Nothing is told of a request that was deleted.
+        """
+        if watched.deleted:
+            return True
         try:
             self.notices.tell(notice_of(watched.result()))
         except CloudError as error:

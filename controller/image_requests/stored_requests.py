@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 
 from cloud.buckets import InputBucket, OutputBucket
+from cloud.errors import NotFound
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.watched_request import WatchedRequest
@@ -33,6 +34,20 @@ class StoredRequests:
         new = self.fetch(image_id for image_id in answered if image_id not in known)
         if new or len(kept) < len(known):
             found.know(kept | new)
+
+    def note_deletion(self, watched: WatchedRequest) -> None:
+        """Notes whether nothing of a request is stored any more. Usually, this takes one call.
+
+        Another process may delete it before its last predictions were found here. Raises CloudError when S3
+        cannot be read.
+        """
+        waiting = next((i for i in watched.image_ids if i not in watched.predictions), None)
+        if waiting is None:
+            return
+        try:
+            self.inputs.etag(waiting)
+        except NotFound:  # else it was cancelled
+            watched.deleted = self.load(watched.request_id) is None
 
     def fetch(self, image_ids: Iterable[ImageId]) -> dict[ImageId, Prediction]:
         """Returns the predictions of those images that have one, by image-id."""

@@ -35,6 +35,8 @@ class WatchedRequest:
         """When its first message was sent, by the clock of AWS, or when this object was made."""
         self.finished = Event()
         """Set when every image has a prediction, or when the request is no longer followed."""
+        self.deleted = False
+        """Whether it was deleted while it was followed, so that there will be no more predictions."""
         self.predictions: Mapping[ImageId, Prediction] = {}
         self._images = {image_id: image_result(image_id, None) for image_id in self.image_ids}
         self._changed = Condition()
@@ -46,6 +48,11 @@ class WatchedRequest:
     @property
     def unanswered(self) -> int:
         return len(self.image_ids) - len(self.predictions)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there may be more predictions."""
+        return bool(self.unanswered) and not self.deleted
 
     @property
     def in_queue(self) -> list[ImageId]:

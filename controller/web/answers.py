@@ -2,9 +2,9 @@
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Iterable
 from io import StringIO
+from itertools import count
 from pathlib import PurePath
 
 from pydantic import computed_field
@@ -76,10 +76,19 @@ def words(image: ImageResult) -> str:
 
 
 def told_apart(names: Iterable[str]) -> list[str]:
-    """Returns the names in their order, with a number after each that occurred before."""
-    seen: Counter[str] = Counter()
+    """Returns the names in their order, with a number after each that occurred before.
+
+    None becomes one of the other names, such as `cat (2)`.
+    """
+    given = list(names)
+    own = set(given)
+    numbers = {name: count(2) for name in own}
+    seen: set[str] = set()
     found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    for name in given:
+        told = name
+        while told in seen or (told != name and told in own):
+            told = f"{name} ({next(numbers[name])})"
+        seen.add(told)
+        found.append(told)
     return found

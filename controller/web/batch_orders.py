@@ -33,8 +33,8 @@ def read_body() -> tuple[Order, object]:
         asked = request.get_json()
     except RequestEntityTooLarge:
         raise BadBatch(f"This is too long: a batch is asked for in at most {MOST_BYTES:,} bytes.") from None
-    except BadRequest:
-        raise BadBatch("This is not valid JSON.") from None
+    except BadRequest as error:
+        raise BadBatch(str(error.description) if is_form() else "This is not valid JSON.") from None
     return read_order(asked), asked
 
 

@@ -11,6 +11,8 @@ from threading import Lock
 from typing import IO, cast
 
 from flask import Request
+from werkzeug.exceptions import BadRequest
+from werkzeug.formparser import FormDataParser
 
 IN_MEMORY = 1_000_000  # the most bytes of a request whose files stay in memory
 
@@ -82,6 +84,22 @@ class SpooledRequest(Request):
     """A request whose files are in memory if they are small together, and in a spool otherwise."""
 
     _spool: Spool | None = None
+
+    def make_form_data_parser(self) -> FormDataParser:
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+    def _load_form_data(self) -> None:
+        """Raises BadRequest when a form cannot be read. Flask would take it for an empty one."""
+        try:
+            super()._load_form_data()
+        except UnicodeDecodeError:
+            raise BadRequest("The name of a file in this form is not in UTF-8. Rename the file.") from None
+        except ValueError:
+            raise BadRequest(
+                "This form cannot be read: it is cut, or it has another boundary than its Content-Type says."
+            ) from None
 
     def _get_file_stream(
         self,

@@ -16,8 +16,8 @@ from tests.support.pictures import picture
 from tests.support.requests_of_users import photos
 
 
-def test_ctrl_c_and_sigterm_leave_no_process_within_ten_seconds(start):
-    for number in (signal.SIGINT, signal.SIGTERM):
+def test_ctrl_c_sigterm_and_the_end_of_the_terminal_leave_no_process_within_ten_seconds(start):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         system = start()
         system.post(*photos(), headers={"Prefer": "respond-async"})
         eventually(system.active, 10)

@@ -87,6 +87,8 @@ def test_image_ids_of_a_big_request_still_parse():
         f"{REQUEST}/cat.jpg",
         f"{REQUEST}/0001-",
         f"{REQUEST}/12-cat.jpg",
+        f"{REQUEST}/0001-../cat.jpg",
+        f"{REQUEST}/0001-{'x' * 1024}",
         "open/" + REQUEST,
     ],
 )

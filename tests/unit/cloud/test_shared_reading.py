@@ -1,8 +1,10 @@
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock
 
 import pytest
 
 from cloud.shared_reading import SharedReading
+from local.driver import eventually
 
 
 class Source:
@@ -62,6 +64,37 @@ def test_without_a_largest_share_a_slow_reading_is_reused_no_longer(source, cloc
 def test_threads_that_ask_at_once_share_a_reading(shared, source):
     with ThreadPoolExecutor(20) as pool:
         assert set(pool.map(lambda _: shared.get(source.read), range(100))) == {1}
+
+
+class Door:
+    """A lock that notes who comes to it."""
+
+    def __init__(self) -> None:
+        self.lock, self.came = Lock(), []
+
+    def __enter__(self) -> None:
+        self.came.append(1)
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_whoever_waits_for_a_reading_that_fails_does_not_wait_for_one_more(shared):
+    over, readings = Event(), []
+    shared._lock = door = Door()
+
+    def fail():
+        readings.append(1)
+        over.wait(10)
+        raise RuntimeError("S3 does not answer")
+
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(shared.get, fail) for _ in range(20)]
+        eventually(lambda: len(door.came) == 20)
+        over.set()
+        assert {str(one.exception()) for one in asked} == {"S3 does not answer"}
+    assert len(readings) == 1
 
 
 def test_what_a_reading_raises_is_not_kept(shared, source, clock):

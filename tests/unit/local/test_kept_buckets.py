@@ -9,7 +9,20 @@ from local.endpoint import Endpoint
 from local.kept_buckets import CannotRead, load, save
 from tests.support.local_aws import client_of
 
-KEYS = ("a/1", "a/2", "ä b+&<'\"/ü%2F", "trailing/", "/leading", "//", "../up", "x" * 1000)
+KEYS = (
+    "a/1",
+    "a/2",
+    "ä b+&<'\"/ü%2F",
+    "trailing/",
+    "/leading",
+    "//",
+    "../up",
+    "x" * 1000,
+    "ü/",
+    "y" * 200 + "/",
+    "é\nb",
+    "n\0l",
+)
 
 
 @pytest.fixture

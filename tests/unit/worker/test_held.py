@@ -1,6 +1,7 @@
 import time
 from threading import Thread
 
+from local.driver import eventually
 from worker.held import AHEAD_SECONDS, FEWEST, MOST, BusyTime, ByteBudget, HeldImages
 
 
@@ -83,6 +84,7 @@ def test_busy_are_the_seconds_with_an_image_in_hand():
 def test_bytes_are_shared_and_a_file_that_is_larger_than_all_of_them_goes_alone():
     budget, order = ByteBudget(100), []
     budget.take(60)
+    budget.take(40)
 
     def take(amount: int) -> None:
         budget.take(amount)
@@ -90,9 +92,26 @@ def test_bytes_are_shared_and_a_file_that_is_larger_than_all_of_them_goes_alone(
 
     large = Thread(target=take, args=[1000])
     large.start()
-    budget.take(40)
     budget.give(40)
     assert order == []
     budget.give(60)
     large.join(10)
     assert order == [1000]
+
+
+def test_small_files_that_keep_coming_do_not_keep_out_a_large_one():
+    budget, order = ByteBudget(100), []
+    budget.take(60)
+
+    def take(amount: int) -> None:
+        budget.take(amount)
+        order.append(amount)
+
+    threads = [Thread(target=take, args=[amount], daemon=True) for amount in (50, 10)]
+    for waiting, thread in enumerate(threads, start=1):
+        thread.start()
+        eventually(lambda waiting=waiting: len(budget.waiting) == waiting)
+    budget.give(60)
+    for thread in threads:
+        thread.join(10)
+    assert order == [50, 10]

@@ -124,6 +124,8 @@ def test_what_is_known_for_good_is_not_read_again(store, aws, slices, lister, on
     photos(aws.s3, "1.jpg")
     batch = batch_of()
     list_whole(lister, batch)
+    for number in (2, 3):
+        store.put_round(BATCH, number, Round(images=1, parts=(Slice.of(BATCH, 0, [0], number),)))
     progress = read(store, batch)
     reads = []
     on_call(aws.s3, "GetObject", reads.append)

@@ -299,6 +299,25 @@ def test_an_answer_that_a_faster_retry_brought_is_not_taken_back(here, failed, o
     assert outputs.get_prediction(failed.image_ids[0]).label == "lynx"
 
 
+def test_what_is_sent_again_while_it_is_cancelled_elsewhere_stays_noted(
+    controller, make, outputs, aws, on_call, journal
+):
+    """The image that had failed is not among those that are cancelled."""
+    watched = submit(controller, "a.png", "b.png")
+    fail(outputs, watched.image_ids[1])
+    retries = []
+
+    def retry(params):
+        if not retries:
+            retries.append(1)
+            controller.cancel_retry.retry(watched.request_id)
+
+    elsewhere = make()
+    on_call(aws.sqs, "GetQueueAttributes", retry)  # the images are cancelled by then
+    assert not elsewhere.cancel_retry.cancel(watched.request_id).complete
+    assert watched.request_id in [marker.name for marker in journal.markers()]
+
+
 class Killed(BaseException):
     """The process died."""
 

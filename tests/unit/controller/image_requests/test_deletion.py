@@ -7,8 +7,11 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.image_id import new_request_id
 from cloud.prediction import Prediction
+from controller.image_requests import polling
 from controller.image_requests.deletion import Deletion
 from controller.image_requests.errors import InvalidState
+from controller.image_requests.journal import Journal
+from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.submissions import submit
 from tests.support.threads import join_threads
@@ -40,6 +43,27 @@ def test_pictures_and_predictions_of_this_request_alone_are_deleted(controller, 
 def test_to_delete_it_again_or_what_never_was_does_nothing(controller, complete):
     for request_id in (complete[0].request_id, complete[0].request_id, new_request_id()):
         controller.deletion.delete(request_id)
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_who_polls_a_request_that_another_process_has_deleted_does_not_wait_for_its_end(
+    controller, inputs, outputs, state, monkeypatch, retried
+):
+    """The answer was complete before the last of its predictions was found here."""
+    monkeypatch.setattr(polling, "LOOK_SECONDS", 0.05)
+    journal = Journal(state, inputs, outputs)
+    controller.polling.request_timeout = 60
+    watched = submit(controller, "a.png")
+    if retried:
+        outputs.put_prediction(Prediction.failed(watched.image_ids[0], "gave_up", "Nobody can."))
+        assert watched.finished.wait(20)
+        eventually(lambda: not journal.markers())
+        controller.cancel_retry.retry(watched.request_id)
+        watched = controller.polling.watched(watched.request_id)
+    inputs.delete(watched.image_ids[0])
+    assert watched.finished.wait(20)
+    assert watched.unanswered
+    eventually(lambda: [marker.name for marker in journal.markers()] == [watched.request_id] * retried)
 
 
 def test_a_request_that_waits_stays(controller, inputs):

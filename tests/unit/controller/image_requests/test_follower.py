@@ -167,6 +167,13 @@ def test_an_answer_that_was_taken_back_is_known_no_more(following, request_, out
         eventually(lambda: found.unanswered == 2)
 
 
+def test_who_follows_a_request_that_is_deleted_does_not_wait_for_more(following, request_, inputs):
+    with following.follow(request_.request_id) as found:
+        for image_id in request_.image_ids:
+            inputs.delete(image_id)
+        assert found.finished.wait(20)
+
+
 def test_a_wait_that_began_before_the_watch_ends_with_it(make, outputs, monkeypatch):
     """The answer is complete in S3 before the process that watches the request has seen it."""
     process, watched = make(), submit(make(), "a.png")

@@ -14,6 +14,7 @@ from controller.image_requests.recovery import (
     WATCH_FOR,
     Recovery,
 )
+from tests.support.aws_errors import refusal
 from tests.support.submissions import bodies
 
 LATE = RESEND_AFTER + timedelta(seconds=1)
@@ -111,6 +112,22 @@ def test_a_dead_letter_that_is_junk_is_logged_and_deleted(recovery, queue, outpu
     assert "'what is this?' is no image-id" in caplog.text
     assert queue.dead_letters() == []
     assert list(outputs.keys("")) == []
+
+
+def test_a_dead_letter_that_names_no_possible_key_holds_up_no_other_one(
+    recovery, queue, outputs, ask, settings, aws, on_call
+):
+    def refuse_long(params):
+        if len(params["Key"]) > 1024:
+            raise refusal("KeyTooLongError", "PutObject")
+
+    on_call(aws.s3, "PutObject", refuse_long)
+    queue.send([f"{new_request_id()}/0000-{'x' * 1024}"])
+    request_id = ask(1)
+    bury(queue, settings)
+    recovery.answer_dead_letters()
+    assert outputs.answered(request_id) == [image(request_id, 0)]
+    assert queue.dead_letters() == []
 
 
 def test_a_marker_of_which_nothing_waits_is_deleted_once_no_process_can_rely_on_it(

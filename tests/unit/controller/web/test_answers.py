@@ -96,6 +96,15 @@ def test_text_tells_files_of_one_name_apart():
     assert as_text(made, with_stem=False) == "x\nx\nx\nx\n"
 
 
+def test_no_stem_gets_the_number_that_another_file_has():
+    names = ["cat.jpg", "cat.png", "cat (2).jpg", "cat (2).png", "cat.gif"]
+    predictions = {
+        image(n, name): Prediction.classified(image(n, name), [("x", 1)]) for n, name in enumerate(names)
+    }
+    text = as_text(answer(REQUEST, list(predictions), predictions), with_stem=True)
+    assert text == "cat:x\ncat (3):x\ncat (2):x\ncat (2) (2):x\ncat (4):x\n"
+
+
 def test_csv_has_a_row_for_each_image_whatever_its_name():
     names = ['a "b", c.png', "=SUM(A1).png", "犬.png", "@x.png", "notes.txt"]
     ids = [image(n, name) for n, name in enumerate(names)]

@@ -92,6 +92,21 @@ def test_no_file_name_leads_out_of_its_request(client, png, inputs, name):
     assert key.count("/") == 1
 
 
+def test_a_name_that_is_not_in_utf_8_is_said_to_be_wrong(client, png):
+    """As curl sends names on many a Windows."""
+    body = (
+        part("Hund", png) + part("Katze", png).replace(b"Katze", "Kätzchen".encode("latin-1")) + b"--x--\r\n"
+    )
+    response = answered(client, body)
+    assert (response.status_code, response.json["error"]["code"]) == (400, "bad_request")
+    assert "is not in UTF-8" in response.json["error"]["message"]
+
+
+def test_a_form_without_its_boundary_is_said_to_be_damaged(client, png):
+    response = answered(client, part("cat", png), content_type="multipart/form-data; boundary=y")
+    assert response.json["error"]["message"].startswith("This form cannot be read")
+
+
 def part(name: str, content: bytes, kind: str = "image/png") -> bytes:
     head = f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.png"\r\n'
     return f"{head}Content-Type: {kind}\r\n\r\n".encode() + content + b"\r\n"

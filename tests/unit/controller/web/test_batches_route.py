@@ -1,4 +1,5 @@
 import csv
+import gc
 import io
 import json
 import sys
@@ -6,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cloud.batches.batch import Batch
+from cloud.batches.batch import Batch, Row
 from cloud.clock import now
 from cloud.failure_code import FailureCode
 from controller.app import create_app
@@ -61,6 +62,11 @@ def message(reply):
     return reply.json["error"]["message"]
 
 
+def rows_in_memory():
+    gc.collect()
+    return sum(isinstance(one, Row) for one in gc.get_objects())
+
+
 def table(text):
     return list(csv.reader(io.StringIO(text)))
 
@@ -95,6 +101,20 @@ def test_while_it_runs_the_newest_results_are_shown(ask, client, services, batch
     assert found["seconds_left"] > 0
     assert found["message"].startswith("10 of 12 images are answered")
     assert second.positions == [10, 11]
+
+
+def test_no_row_of_a_finished_batch_stays_in_memory(ask, client, services, batch_queue, aws, finish):
+    photos(aws.s3, *[f"cats/{n:02}.jpg" for n in range(12)])
+    url, before = url_of(ask()), rows_in_memory()
+    first, second = slices_in(batch_queue)
+    batch_queue.send([first.model_dump_json()])
+    finish()
+    assert client.get(url).json["answered"] == rows_in_memory() - before == 10
+    batch_queue.send([second.model_dump_json()])
+    finish()
+    finish()  # the keeper looks once more at what it has finished
+    assert client.get(url).json["complete"]
+    assert rows_in_memory() == before
 
 
 @pytest.mark.parametrize(
@@ -270,6 +290,21 @@ def test_the_newest_batch_is_the_first_of_the_list(ask, client, monkeypatch):
         monkeypatch.setattr("cloud.image_id.now", lambda at=at: at)
         made.append(ask().json["batch_id"])
     assert [one["batch_id"] for one in client.get("/batches").json["batches"]] == made[::-1]
+
+
+def test_however_many_batches_others_have_a_list_reads_each_of_them_at_most_once(
+    make, batch_queue, aws, on_call, monkeypatch
+):
+    monkeypatch.setattr("controller.batches.batches.MOST_LOOKED_AT", 5)
+    services = make(batch_sources=(CATS,))
+    for n in range(8):
+        at = f"{n:08x}"
+        batch = Batch(batch_id=f"{n:06x}{at}{n:018x}", source=CATS, client="bob" if n == 3 else "alice")
+        services.batches.store.put(batch)
+    newest, reads = services.batches.newest, []
+    on_call(aws.s3, "GetObject", reads.append)
+    assert [len(newest(name)) for name in ("bob", "alice", "bob")] == [1, 4, 1]
+    assert len(reads) == 5
 
 
 def test_the_table_has_a_row_for_each_key(ask, client, finish, aws):
