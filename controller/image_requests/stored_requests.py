@@ -9,6 +9,8 @@ from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.image_requests.watched_request import WatchedRequest
 
+FIRST_LOOK_SECONDS = 5.0  # a request that waits for so long may have been deleted
+
 
 class StoredRequests:
     def __init__(self, inputs: InputBucket, outputs: OutputBucket, pool: Executor) -> None:
@@ -36,11 +38,14 @@ class StoredRequests:
             found.know(kept | new)
 
     def note_deletion(self, watched: WatchedRequest) -> None:
-        """Notes whether nothing of a request is stored any more. Usually, this takes one call.
+        """Notes whether nothing of a request is stored any more.
 
-        Another process may delete it before its last predictions were found here. Raises CloudError when S3
-        cannot be read.
+        Another process may delete it before its last predictions were found here. The longer it waits, the
+        more seldom this looks, which usually takes one call. Raises CloudError when S3 cannot be read.
         """
+        if watched.seconds < max(FIRST_LOOK_SECONDS, 2 * watched.looked_at):
+            return
+        watched.looked_at = watched.seconds
         waiting = next((i for i in watched.image_ids if i not in watched.predictions), None)
         if waiting is None:
             return

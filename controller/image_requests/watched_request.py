@@ -37,6 +37,8 @@ class WatchedRequest:
         """Set when every image has a prediction, or when the request is no longer followed."""
         self.deleted = False
         """Whether it was deleted while it was followed, so that there will be no more predictions."""
+        self.looked_at = 0.0
+        """At how many `seconds` it was last looked whether it was deleted."""
         self.predictions: Mapping[ImageId, Prediction] = {}
         self._images = {image_id: image_result(image_id, None) for image_id in self.image_ids}
         self._changed = Condition()

@@ -7,7 +7,7 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.image_id import new_request_id
 from cloud.prediction import Prediction
-from controller.image_requests import polling
+from controller.image_requests import polling, stored_requests
 from controller.image_requests.deletion import Deletion
 from controller.image_requests.errors import InvalidState
 from controller.image_requests.journal import Journal
@@ -51,6 +51,7 @@ def test_who_polls_a_request_that_another_process_has_deleted_does_not_wait_for_
 ):
     """The answer was complete before the last of its predictions was found here."""
     monkeypatch.setattr(polling, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(stored_requests, "FIRST_LOOK_SECONDS", 0.05)
     journal = Journal(state, inputs, outputs)
     controller.polling.request_timeout = 60
     watched = submit(controller, "a.png")

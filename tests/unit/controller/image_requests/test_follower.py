@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from cloud.prediction import Prediction
+from controller.image_requests import stored_requests
 from controller.image_requests.watched_request import WatchedRequest
 from local.driver import eventually
 from tests.support.aws_errors import refusal
@@ -167,7 +168,10 @@ def test_an_answer_that_was_taken_back_is_known_no_more(following, request_, out
         eventually(lambda: found.unanswered == 2)
 
 
-def test_who_follows_a_request_that_is_deleted_does_not_wait_for_more(following, request_, inputs):
+def test_who_follows_a_request_that_is_deleted_does_not_wait_for_more(
+    following, request_, inputs, monkeypatch
+):
+    monkeypatch.setattr(stored_requests, "FIRST_LOOK_SECONDS", 0.05)
     with following.follow(request_.request_id) as found:
         for image_id in request_.image_ids:
             inputs.delete(image_id)
