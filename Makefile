@@ -16,7 +16,7 @@ run: $(RUN_STAMP)
 	PORT=$(PORT) CLOUD_PORT=$(CLOUD_PORT) LOCAL_BUCKETS=$(LOCAL_BUCKETS) exec .venv/bin/python -m local
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 # What the unit tests cover. Measuring it doubles the time that they take.
 coverage: $(STAMP)
