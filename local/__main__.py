@@ -110,11 +110,12 @@ def run(stop: Event) -> None:
         with baking(settings, stop):
             clients = make_worker_clients()
             provision(clients.s3, clients.sqs, settings)
-            for bucket in source_buckets(settings):
+            sources = source_buckets(settings)
+            for bucket in sources:
                 make_private_bucket(clients.s3, bucket)
-        buckets = (*settings.buckets, *source_buckets(settings))
+        buckets = (*settings.buckets, *sources)
         at_the_end.enter_context(kept(buckets, os.environ.get("LOCAL_BUCKETS", "")))
-        put_examples(clients.s3, settings)
+        put_examples(clients.s3, sources)
         at_the_end.callback(machines.stop_all)
         process = at_the_end.enter_context(controller(where, port, logs / "controller.log", machines.mark))
         wait_until_ready(where, port, process, logs / "controller.log", stop)

@@ -1,5 +1,6 @@
 """The buckets of the sources of batches. One of them has some photos with which a batch can be tried."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cloud.clients import S3Client
@@ -17,12 +18,12 @@ def source_buckets(settings: ControllerSettings) -> list[str]:
     return list(dict.fromkeys(bucket_and_key_of(source)[0] for source in settings.batch_sources))
 
 
-def put_examples(s3: S3Client, settings: ControllerSettings) -> None:
-    """Puts the example pictures of the first page into EXAMPLES, if batches may read this bucket.
+def put_examples(s3: S3Client, buckets: Sequence[str]) -> None:
+    """Puts the example pictures of the first page into EXAMPLES, if it is among these buckets.
 
     Raises CloudError when S3 fails.
     """
-    if EXAMPLES in source_buckets(settings):
+    if EXAMPLES in buckets:
         for picture in sorted(PICTURES.glob("*.jpg")):
             with calling(f"put {picture.name} into s3://{EXAMPLES}"):
                 s3.put_object(Bucket=EXAMPLES, Key=picture.name, Body=picture.read_bytes())

@@ -1,5 +1,6 @@
 """Makes sure that every image gets a prediction, even if a process dies. The autoscaler calls it."""
 
+import heapq
 import logging
 import time
 from collections import Counter
@@ -115,7 +116,7 @@ class Recovery:
         """
         until = oldest + OVERTAKEN_AFTER
         later = [(at, i) for images in found for i, at in images.answered.items() if at > until]
-        for at, image_id in sorted(later, reverse=True)[:MOST_READ]:
+        for at, image_id in heapq.nlargest(MOST_READ, later):
             prediction = self.outputs.get_prediction(image_id)
             if prediction and prediction.instance_id and not prediction.cached:
                 return at - OVERTAKEN_AFTER

@@ -118,9 +118,10 @@ def test_each_bucket_of_the_sources_is_made_once(settings):
 
 
 def test_there_are_photos_to_try_a_batch_with_where_batches_may_read_them(s3, settings):
-    put_examples(s3, settings.model_copy(update={"batch_sources": ("s3://scans",)}))
+    put_examples(s3, ["scans"])
     s3.create_bucket(Bucket="examples")
-    put_examples(s3, settings.model_copy(update={"batch_sources": tuple(SOURCES.split(","))}))
+    sources = settings.model_copy(update={"batch_sources": tuple(SOURCES.split(","))})
+    put_examples(s3, source_buckets(sources))
     found = [item["Key"] for item in s3.list_objects_v2(Bucket="examples")["Contents"]]
     assert found == ["cat.jpg", "coffee.jpg", "rocket.jpg"]
 
