@@ -66,6 +66,7 @@ lock: $(STAMP)
 	$(LOCK) --upgrade --group local --constraints requirements.txt --output-file local/requirements.txt
 	$(LOCK) --upgrade --group controller --constraints requirements.txt --output-file controller/requirements.txt
 	$(LOCK) --upgrade --group worker --constraints requirements.txt --output-file worker/requirements.txt
+	$(LOCK) --upgrade --group worker --group torch --constraints requirements.txt --output-file worker/torch-requirements.txt
 	$(LOCK) --upgrade --group worker --group bake --constraints requirements.txt --output-file worker/bake/requirements.txt
 	$(LOCK) --upgrade --group dev --group bench --constraints requirements.txt --output-file bench/requirements.txt
 	terraform -chdir=deploy/terraform providers lock $(PROVIDER_FROM)

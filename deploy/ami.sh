@@ -12,7 +12,7 @@
 #     LABELS_FILE               the class names for the state dict, one per line, if they are not those of ImageNet
 #     PHOTOS                    a folder of photos with which PRECISION=auto and PRECISION=int8 are baked
 #     TORCH_INDEX_URL           the package index for torch; use https://pypi.org/simple for instances with a GPU. Only
-#                               files from there are checked against the hashes in worker/bake/requirements.txt.
+#                               files from there are checked against the hashes in the locks.
 #     VENV_OPTIONS              --system-site-packages, to use a torch that is already installed on the machine
 #
 # The environment of the services has no torch, unless ENGINE is torch or OpenVINO cannot run the model here.
@@ -80,18 +80,18 @@ make_environment() {
   "$1/bin/pip" install --quiet --require-hashes -r worker/requirements.txt -r controller/requirements.txt
 }
 
-# Makes the virtual environment $1 with all that the services need, and with torch, which bakes models and runs them.
-# The other arguments are options of pip.
+# Makes the virtual environment $1 of the lock $2, which has torch, and of what the controller needs. The other arguments
+# are options of pip.
 make_environment_with_torch() {
-  local others=worker/bake/requirements.txt
-  local pip=("$1/bin/pip" install --quiet "${@:2}")
+  local lock=$2 others=$2
+  local pip=("$1/bin/pip" install --quiet "${@:3}")
   # shellcheck disable=SC2086 # there may be several options
   "$PYTHON" -m venv --clear ${VENV_OPTIONS:-} "$1"
   if [ "$TORCH_INDEX_URL" != https://pypi.org/simple ]; then
-    grep -oE '^torch(vision)?==[^ ]+' worker/bake/requirements.txt > torch.txt
+    grep -oE '^torch(vision)?==[^ ]+' "$lock" > torch.txt
     "${pip[@]}" --no-deps --index-url "$TORCH_INDEX_URL" -r torch.txt
     # Removes these packages together with their hashes.
-    sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' worker/bake/requirements.txt > others.txt
+    sed -E '/^(torch|triton|nvidia-|cuda-)/,/[^\\]$/d' "$lock" > others.txt
     others=others.txt
   fi
   "${pip[@]}" --require-hashes -r "$others" -r controller/requirements.txt
@@ -117,7 +117,7 @@ install_units() {
 
 # Bakes the model in a virtual environment of its own, which is deleted. Sets `engine` to what will run the model.
 bake() {
-  make_environment_with_torch "$APP/.bake" --no-compile # it is used once
+  make_environment_with_torch "$APP/.bake" worker/bake/requirements.txt --no-compile # it is used once
   .bake/bin/python -m worker.bake
   chmod -R a+rX "$MODEL_CACHE" # the services have users of their own
   if grep -qE '"engine": ?"torch"' "$MODEL_CACHE"/*/manifest.json; then engine=torch; fi
@@ -159,7 +159,11 @@ say "units"; install_units
 say "the model"
 engine=$ENGINE baked_in=""
 if [ "$engine" = openvino ]; then bake; fi
-if [ "$engine" = torch ]; then make_environment_with_torch "$APP/.venv"; else make_environment "$APP/.venv"; fi
+if [ "$engine" = torch ]; then
+  make_environment_with_torch "$APP/.venv" worker/torch-requirements.txt
+else
+  make_environment "$APP/.venv"
+fi
 tidy
 classify_a_picture
 say "sizes"
