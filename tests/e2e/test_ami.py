@@ -20,11 +20,11 @@ from cloud.request_queue import RequestQueue
 from cloud.settings import WorkerSettings
 from controller.autoscaling.user_data import render
 from local.driver import ROOT, eventually
+from local.ec2 import AMI_ID
 from local.endpoint import Endpoint
 from tests.support.clean_root import CleanRoot, debootstrap
 
 pytestmark = pytest.mark.timeout(600)  # a machine that does much else needs minutes for the installs
-STOCK = "ami-1e749f67"
 HAS_TORCH = """#!/opt/image-classifier/.venv/bin/python
 import importlib.util
 print(importlib.util.find_spec("torch") is not None)
@@ -92,7 +92,7 @@ def clients(access: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Clients:
 
 
 def make_ami(access: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploy.make_ami", "--base", STOCK, *options]
+    command = [sys.executable, "-m", "deploy.make_ami", "--base", AMI_ID, *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | access
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
