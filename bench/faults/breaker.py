@@ -171,7 +171,7 @@ class Breaker:
         return self.refuse("throttling", service, code, status, self.draw.uniform(2, 20), 0.3)
 
     def s3_slow_down(self) -> bool:
-        """503 SlowDown for most calls, so that also those that boto3 repeats fail."""
+        """Answers most calls with 503 SlowDown, so that also those that boto3 repeats fail."""
         return self.refuse("s3 SlowDown", "s3", "SlowDown", 503, self.draw.uniform(2, 15), 0.8)
 
     def refuse(
@@ -188,7 +188,7 @@ class Breaker:
         )
 
     def empty_receives(self) -> bool:
-        """Half of the short polls see no messages: SQS asks only some of its servers for them."""
+        """Half of the short polls see no messages, because SQS asks only some of its servers for them."""
         return self.rule(
             "falsely empty receives",
             Action.EMPTY,

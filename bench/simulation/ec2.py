@@ -89,11 +89,11 @@ class Ec2:
         self.sizes.append((now, len(self.active)))
 
     def disk_seconds(self, now: float) -> float:
-        """How long disks were kept without an instance that runs."""
+        """Returns how long disks were kept without an instance that runs."""
         return self.stopped_seconds + sum(now - max(0.0, since) for since in self.stopped)
 
     def idle_seconds(self, busy: float) -> float:
-        """How long the instances that have ended were ready and had no work."""
+        """Returns how long the instances that have ended were ready and had no work."""
         return sum(max(0.0, i.ended - i.ready) for i in self.ended) - busy
 
     def billed(self) -> float:

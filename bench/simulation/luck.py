@@ -15,11 +15,11 @@ def draw_work(trace: Trace, parameters: Parameters, seed: int) -> Floats:
 
 
 def draw_boots(parameters: Parameters, seed: int) -> Floats:
-    """How long the n-th launch takes, over the mean."""
+    """Returns how long the n-th launch takes, over the mean."""
     return lognormal(np.random.default_rng([seed, 2]), 1.0, parameters.boot_spread, BOOTS)
 
 
 def lognormal(rng: np.random.Generator, mean: float, spread: float, size: int) -> Floats:
-    """With this mean, and a standard deviation of `spread` times it."""
+    """Draws from a lognormal distribution with this mean, and a standard deviation of `spread` times it."""
     variance = np.log1p(spread**2)
     return mean * np.exp(rng.normal(-variance / 2, np.sqrt(variance), size))

@@ -49,7 +49,7 @@ def flow(arrivals: Floats, work: Floats, parameters: Parameters, within: float, 
     one, nothing = sparse.identity(slots, format="csr"), sparse.csr_matrix((slots, slots))
 
     def before(n: int) -> sparse.csr_matrix:
-        """The value of n slots earlier."""
+        """Returns the value of n slots earlier."""
         return sparse.eye(slots, k=-n, format="csr")
 
     now = one - before(1)  # the change from the slot before
@@ -101,7 +101,7 @@ def presence(trace: Trace, parameters: Parameters, within: float) -> float:
 
 
 def cheapest_visits(trace: Trace, parameters: Parameters, within: float, price: float) -> tuple[float, int]:
-    """The cost when each late image costs `price`, and how many are late then.
+    """Returns the cost when each late image costs `price`, and how many are late then.
 
     A visit answers requests i..j-1: it is there from i's deadline, or j's coming if that is earlier.
     """

@@ -7,7 +7,7 @@ from worker.engine import BATCH
 
 
 def given(default: float, meaning: str) -> float:
-    """A field whose metadata says what it is, for `--help`."""
+    """Returns a field whose metadata says what it is, for `--help`."""
     value: float = field(default=default, metadata={"meaning": meaning})
     return value
 

@@ -33,12 +33,12 @@ class Queue:
         self.given_back += images
 
     def remember(self, now: float) -> None:
-        """To be called after every change."""
+        """Must be called after every change."""
         time = self.history.pop()[0] if now - self.history[-1][0] < STEP else now
         self.history.append((time, self.visible, self.in_flight))
 
     def counts(self, now: float) -> tuple[int, int]:
-        """Visible and in flight, as GetQueueAttributes tells them."""
+        """Returns what is visible and what is in flight, as GetQueueAttributes tells them."""
         while len(self.history) > 1 and self.history[1][0] <= now - self.lag:
             self.history.popleft()
         return self.history[0][1:]

@@ -53,7 +53,7 @@ class Trace:
 def generate(
     name: str, rate: Floats, rng: np.random.Generator, mean_blocks: float = 5.0, block: int = BLOCK
 ) -> Trace:
-    """Poisson requests of geometric sizes; `rate` is the blocks per second in each second."""
+    """Draws Poisson requests of geometric sizes; `rate` is the blocks per second in each second."""
     requests = rng.poisson(rate / mean_blocks)
     seconds = np.repeat(np.arange(len(rate)), requests)
     times = np.sort(seconds + rng.random(len(seconds)))

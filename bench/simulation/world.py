@@ -37,10 +37,10 @@ class Policy:
     def start(self, world: World) -> None: ...
 
     def sent(self, world: World) -> None:
-        """Called when a request's images were sent."""
+        """Is called when a request's images were sent."""
 
     def answered(self, world: World) -> None:
-        """Called when a request's last image was answered."""
+        """Is called when a request's last image was answered."""
 
     def look(self, world: World) -> None: ...
 
@@ -66,12 +66,12 @@ class World:
         self.looked = self.next_look = -inf
 
     def unanswered_since(self, seconds: float) -> int:
-        """Unanswered images of the requests of the last `seconds`."""
+        """Returns the unanswered images of the requests of the last `seconds`."""
         first = self.trace.images_before(self.now - seconds)
         return int(np.count_nonzero(self.answered_at[first : self.queue.sent] == inf))
 
     def launch(self, count: int) -> int:
-        """How many EC2 starts."""
+        """Returns how many EC2 starts."""
         return self.enlist(self.ec2.launch(count, self.now))
 
     def start_warm(self, count: int) -> None:
@@ -98,7 +98,7 @@ class World:
             self.at(time, "look")
 
     def wake(self) -> None:
-        """A look at once, or when the one that is going on is over."""
+        """Looks at once, or when the look that is going on is over."""
         self.look_at(max(self.now, self.looked + self.parameters.look_seconds))
 
     def run(self) -> None:

@@ -79,5 +79,5 @@ def work_off(store: BatchStore, queue: RequestQueue, answer: Answer = tabby) -> 
 
 
 def positions(parts: Iterable[Slice]) -> list[tuple[int, int]]:
-    """The images of slices, each by its manifest and its position there."""
+    """Returns the images of slices, each by its manifest and its position there."""
     return sorted((part.manifest, n) for part in parts for n in part.positions)

@@ -41,12 +41,12 @@ class Lab:
         return batch
 
     def rows(self, batch: Batch) -> list[Row]:
-        """All rows that were written, in the order of their positions."""
+        """Returns all rows that were written, in the order of their positions."""
         found = [row for result in self.store.results(batch.batch_id) for row in self.store.rows(result)]
         return sorted(found, key=lambda row: row.position)
 
     def first_rows(self, batch: Batch) -> Mapping[str, Row]:
-        """The row of each key that was written first."""
+        """Returns the row of each key that was written first."""
         found: dict[str, Row] = {}
         for result in sorted(self.store.results(batch.batch_id), key=lambda one: one.written_at):  # type: ignore
             for row in self.store.rows(result):

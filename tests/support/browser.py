@@ -62,7 +62,7 @@ def keep(page: Page, name: str, full_page: bool = True) -> None:
 
 
 def barriers(page: Page) -> list[str]:
-    """What axe-core finds on the page that is serious or critical for people with disabilities."""
+    """Returns what axe-core finds on the page that is serious or critical for people with disabilities."""
     found = Axe().run(page).response["violations"]
     return [
         f"{v['id']}: {v['help']} {[node['target'] for node in v['nodes']]}"

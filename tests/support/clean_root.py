@@ -62,7 +62,7 @@ def lend_torch(root: Path) -> None:
 
 
 def top_level(found: Distribution) -> set[str]:
-    """The files and folders in site-packages that are its own."""
+    """Returns the files and folders in site-packages that are its own."""
     return {path.parts[0] for path in found.files or () if path.parts[0] not in ("..", "__pycache__")}
 
 

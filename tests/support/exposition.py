@@ -22,7 +22,7 @@ def read(text: str) -> dict[str, Metric]:
 
 
 def value(families: dict[str, Metric], name: str, **labels: str) -> float:
-    """The sum of the samples of that name which have these labels, among others."""
+    """Returns the sum of the samples of that name which have these labels, among others."""
     return sum(
         sample.value
         for family in families.values()
@@ -38,7 +38,7 @@ def by_outcome(counter: Counter) -> Outcomes[str]:
 
 
 def samples(families: dict[str, Metric]) -> set[str]:
-    """The names that an expression may use."""
+    """Returns the names that an expression may use."""
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
     return {f"{name}{suffix}" for name, family in families.items() for suffix in suffixes[family.type]}
 

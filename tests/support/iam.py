@@ -108,12 +108,12 @@ def holds(kind: str, keys: dict[str, Any], context: dict[str, str]) -> bool:
 
 
 def refused(policy: Policy, needs: list[Need]) -> list[Need]:
-    """Those that the policy does not allow."""
+    """Returns those that the policy does not allow."""
     return [need for need in needs if not any(allows(s, need) for s in statements(policy))]
 
 
 def unused(policy: Policy, needs: list[Need]) -> list[tuple[str, str]]:
-    """The pairs of action and resource that the policy allows, and no call needed."""
+    """Returns the pairs of action and resource that the policy allows, and no call needed."""
     pairs = [
         (statement | {"Action": action, "Resource": resource}, action, resource)
         for statement in statements(policy)

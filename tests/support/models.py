@@ -28,7 +28,7 @@ Answer = list[tuple[str, float]]
 def choice(
     model: str = LITE0, engine: str = "openvino", precision: str = "fp32", **more: str
 ) -> WorkerSettings:
-    """The settings that choose a model."""
+    """Returns the settings that choose a model."""
     fields = {"weights": "imagenet", "labels": "", **more}
     return WorkerSettings(
         input_bucket="test-input",
@@ -81,7 +81,7 @@ def answers(classifier: Classifier) -> list[Answer]:
 
 
 def torchvisions_answers(model: str, state: dict[str, Tensor], labels: list[str]) -> list[Answer]:
-    """What torchvision says when called as its documentation does."""
+    """Returns what torchvision says when called as its documentation does."""
     network = get_model(model, weights=None, num_classes=len(labels)).eval()
     network.load_state_dict(state)
     transform = get_model_weights(model).DEFAULT.transforms()

@@ -120,7 +120,7 @@ class Plan:
             unable(f"Terraform's AWS provider is not on this machine, and cannot be fetched: {error}")
 
     def settings(self) -> dict[str, str]:
-        """The output `environment`, as a shell reads it."""
+        """Returns the output `environment`, as a shell reads it."""
         text = self.terraform("output", "-raw", "environment")
         done = subprocess.run(
             ["env", "-i", "sh", "-c", f"set -a\n{text}\nexec env -0"],
@@ -137,7 +137,7 @@ class Plan:
 
 
 def provider_folder() -> Path | None:
-    """The folder that holds registry.terraform.io, on this machine."""
+    """Returns the folder that holds registry.terraform.io, on this machine."""
     wanted = "registry.terraform.io/hashicorp/aws"
     command = [
         "find",

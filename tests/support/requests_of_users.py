@@ -13,7 +13,7 @@ def photos() -> list[tuple[str, bytes]]:
 
 
 def events(reply: requests.Response) -> list[tuple[str, str, dict]]:
-    """(name, id, data) of each, until the stream ends."""
+    """Yields (name, id, data) of each event, until the stream ends."""
     found, fields = [], {}
     for line in reply.iter_lines(decode_unicode=True):
         if line:

@@ -138,7 +138,7 @@ class World:
             self.reports.put(WorkerReport(instance_id=i, model="m", ready_at=now(), seen_at=now()))
 
     def pass_seconds(self, seconds: float) -> None:
-        """Everything that was noted was noted so long ago."""
+        """Lets time pass: everything that was noted was noted so long ago."""
         ago = timedelta(seconds=seconds)
         with self.shared.hold(0) as lease:
             for launched in lease.state.launched.values():
