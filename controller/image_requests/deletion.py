@@ -52,7 +52,8 @@ class Deletion:
         for bucket in (self.stored.inputs, self.stored.outputs):
             finish([self.stored.pool.submit(bucket.delete, image_id) for image_id in found.image_ids])
         # Whoever sends images again writes the marker first, and then looks whether they are still stored.
-        if self.journal.holds(request_id):
+        # The marker goes when all of them are answered.
+        if self.journal.holds(request_id) or self.stored.outputs.answered(request_id):
             seconds = math.ceil(self.held_for.total_seconds())
             raise InvalidState(
                 "Images of this request may have been sent again while it was deleted. Delete it once more in"

@@ -145,6 +145,30 @@ def test_a_request_that_is_sent_again_while_it_is_deleted_must_be_deleted_once_m
     assert list(inputs.keys("")) == list(outputs.keys("")) == []
 
 
+def test_an_answer_that_comes_and_is_found_while_its_request_is_deleted_does_not_stay(
+    controller, failed, aws, on_call, inputs, outputs
+):
+    """The image is sent again meanwhile, and its marker is gone before the deletion looks for it."""
+    marker, again = f"open/{failed.request_id}", [failed.request_id]
+    answers = [Prediction.classified(failed.image_ids[0], [("tabby", 0.9)])]
+
+    def send_again(params):
+        if again:
+            controller.cancel_retry.retry(again.pop())
+
+    def answer(params):
+        if answers and params["Prefix"] == marker:
+            outputs.put_prediction(answers.pop())
+            eventually(lambda: not controller.polling.journal.holds(failed.request_id))
+
+    on_call(aws.s3, "DeleteObject", send_again)
+    on_call(aws.s3, "ListObjectsV2", answer)
+    with pytest.raises(InvalidState, match="Delete it once more"):
+        controller.deletion.delete(failed.request_id)
+    controller.deletion.delete(failed.request_id)
+    assert list(inputs.keys("")) == list(outputs.keys("")) == []
+
+
 def test_a_request_that_is_deleted_while_it_is_sent_again_is_not_sent(
     controller, failed, aws, on_call, queue
 ):
