@@ -180,6 +180,12 @@ def test_what_is_no_object_of_json_is_refused(client, body):
     assert reply.status_code == 400
 
 
+@pytest.mark.parametrize("body", ["[" * 50_000, '{"source": ' + "[" * 900 + "]" * 900 + "}"])
+def test_json_that_is_nested_too_deeply_is_refused(client, body):
+    reply = client.post("/batches", data=body, content_type="application/json")
+    assert (reply.status_code, reply.json["error"]["code"]) == (400, "bad_batch")
+
+
 def test_a_body_without_its_type_is_refused_with_what_would_be_right(client):
     reply = client.post("/batches", data="{}", content_type="text/plain")
     assert "Content-Type: application/json" in message(reply)
