@@ -127,9 +127,12 @@ class Journal:
                 raise
             self.hold(request_id, IfMatch=etag)
 
-    def holds(self, request_id: str) -> bool:
-        """Returns whether there is a marker for this one request. Raises CloudError when S3 fails."""
-        return any(self.state.keys(PREFIX + request_id))
+    def held_at(self, request_id: str) -> datetime | None:
+        """Returns when the marker for this one request was written, or None if there is none.
+
+        Raises CloudError when S3 fails.
+        """
+        return next((at for _, at in self.state.listing(PREFIX + request_id)), None)
 
     def release(self, request_id: str) -> None:
         """Deletes the marker of one request, if there is one. Raises CloudError when S3 fails."""
