@@ -91,6 +91,11 @@ def in_capitals(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def in_small_letters(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns names of hosts, whose case does not matter, as they are compared with others."""
+    return tuple(name.lower() for name in names)
+
+
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(in_capitals)]
 Names = Annotated[tuple[ListedName, ...], NoDecode, BeforeValidator(split_at_commas)]
 
@@ -300,7 +305,7 @@ class ControllerSettings(WorkerSettings):
         "off",
         description="`on`: without API_TOKENS everybody may use the controller; `off`: it does not start",
     )
-    trusted_hosts: Names = Field(
+    trusted_hosts: Annotated[Names, AfterValidator(in_small_letters)] = Field(
         (), description="names by which the controller may be called, with commas; empty: by any"
     )
     images_per_minute: int = Field(

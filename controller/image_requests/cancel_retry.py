@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 
-from cloud.errors import CloudError, Conflict
+from cloud.errors import CloudError, Conflict, NotFound
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction, Status
@@ -20,6 +21,7 @@ from controller.image_requests.watched_request import WatchedRequest
 
 log = logging.getLogger(__name__)
 
+LAG = timedelta(minutes=1)  # after which a process has noted that a request has timed out
 CANCELLED = "This image was cancelled before it was classified."
 
 
@@ -90,8 +92,9 @@ class CancelRetry:
     def _send_again(self, found: WatchedRequest, failed: Sequence[ImageId]) -> RequestResult | None:
         """Returns None when the request was deleted in the meantime."""
         try:
-            self.journal.hold(found.request_id, IfNoneMatch="*")
-        except Conflict:
+            # An older marker is of a request that nobody polls. While the queue is busy, nobody deletes it.
+            self.journal.hold_again(found.request_id, timedelta(seconds=self.polling.request_timeout) + LAG)
+        except (Conflict, NotFound):
             raise waits() from None
         if not self.inputs.image_ids(found.request_id):
             self.journal.release(found.request_id)

@@ -14,6 +14,8 @@ from controller.image_requests.stored_requests import StoredRequests
 
 HELD_FOR = 2  # visibility timeouts after which no worker still has an image: one that hangs has ended itself
 
+SENT_AGAIN_WITHIN = timedelta(minutes=10)  # after the marker is written, even if calls of AWS hang
+
 SKEW = timedelta(minutes=1)  # of the clocks of controllers
 
 
@@ -52,7 +54,11 @@ class Deletion:
         for bucket in (self.stored.inputs, self.stored.outputs):
             finish([self.stored.pool.submit(bucket.delete, image_id) for image_id in found.image_ids])
         # Whoever sends images again writes the marker first, and then looks whether they are still stored.
-        if self.journal.holds(request_id):
+        # The marker goes when all of them are answered. One that is old was left by a process that had waited
+        # for too long.
+        held_at = self.journal.held_at(request_id)
+        sent_again = held_at is not None and self.clock() - held_at < SENT_AGAIN_WITHIN
+        if sent_again or self.stored.outputs.answered(request_id):
             seconds = math.ceil(self.held_for.total_seconds())
             raise InvalidState(
                 "Images of this request may have been sent again while it was deleted. Delete it once more in"

@@ -15,11 +15,11 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 
 from cloud.buckets import Bucket, InputBucket, OutputBucket
-from cloud.errors import CloudError
+from cloud.errors import CloudError, Conflict
 from cloud.image_id import ImageId, is_request_id, new_shard, shard_and_time, shard_of
 
 log = logging.getLogger(__name__)
@@ -111,12 +111,28 @@ class Journal:
                     self.state.delete(PREFIX + marker)
 
     def hold(self, request_id: str, **condition: str) -> None:
-        """Writes a marker for one request. Raises Conflict when a `condition` (IfNoneMatch) does not hold."""
+        """Writes a marker for one request. Raises Conflict when a `condition` does not hold."""
         self.state.write(PREFIX + request_id, secrets.token_bytes(8), **condition)
 
-    def holds(self, request_id: str) -> bool:
-        """Returns whether there is a marker for this one request. Raises CloudError when S3 fails."""
-        return any(self.state.keys(PREFIX + request_id))
+    def hold_again(self, request_id: str, after: timedelta) -> None:
+        """Writes a marker for one request, unless there is one that is not older than `after`.
+
+        Raises Conflict or NotFound when there is one, or when it is just being replaced or deleted.
+        """
+        try:
+            self.hold(request_id, IfNoneMatch="*")
+        except Conflict:
+            _, etag, age = self.state.read_aged(PREFIX + request_id)
+            if age <= after:
+                raise
+            self.hold(request_id, IfMatch=etag)
+
+    def held_at(self, request_id: str) -> datetime | None:
+        """Returns when the marker for this one request was written, or None if there is none.
+
+        Raises CloudError when S3 fails.
+        """
+        return next((at for _, at in self.state.listing(PREFIX + request_id)), None)
 
     def release(self, request_id: str) -> None:
         """Deletes the marker of one request, if there is one. Raises CloudError when S3 fails."""

@@ -84,14 +84,15 @@ class Submissions:
         note(watched.request_id)
         share = self.pool.share()
         steps = [share.submit(self._store, upload) for upload in uploads]
-        known = self.deduplication.find([u for u in uploads if u.image_id not in watched.copies])
-        known += [
+        try:
+            known = self.deduplication.find([u for u in uploads if u.image_id not in watched.copies])
+        finally:
+            finish(steps)
+        return known + [
             Prediction.failed(upload.image_id, upload.refusal.code, upload.refusal.message)
             for upload in uploads
             if upload.refusal
         ]
-        finish(steps)
-        return known
 
     def _accept(self, watched: WatchedRequest, known: list[Prediction], claim: Claim | None) -> None:
         """Writes the predictions that are known already, and notes that all images are uploaded."""

@@ -31,11 +31,13 @@ def read_body() -> tuple[Order, object]:
         if not request.is_json:
             raise BadBatch("Send JSON, with the header 'Content-Type: application/json', or a form.")
         asked = request.get_json()
+        return read_order(asked), asked
     except RequestEntityTooLarge:
         raise BadBatch(f"This is too long: a batch is asked for in at most {MOST_BYTES:,} bytes.") from None
     except BadRequest as error:
         raise BadBatch(str(error.description) if is_form() else "This is not valid JSON.") from None
-    return read_order(asked), asked
+    except RecursionError:
+        raise BadBatch("This JSON is nested too deeply.") from None
 
 
 def key_use(order: Order, asked: object) -> tuple[str, str] | None:

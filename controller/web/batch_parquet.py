@@ -33,10 +33,10 @@ def parquet_file(outcomes: Iterable[Outcome]) -> IO[bytes]:
         with parquet.ParquetWriter(file, schema) as writer:
             while group := [flat(as_record(one)) for one in islice(iterator, ROW_GROUP)]:
                 writer.write_table(pyarrow.Table.from_pylist(group, schema))
+        file.seek(0)
     except BaseException:
         file.close()
         raise
-    file.seek(0)
     return file
 
 

@@ -28,7 +28,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def refuse_foreign_host() -> Response | None:
     """Runs before every HTTP request. Refuses a Host that is none of TRUSTED_HOSTS, if there are any."""
-    trusted = [name.lower() for name in services().settings.trusted_hosts]
+    trusted = services().settings.trusted_hosts
     if not trusted or request.endpoint in PROBES:
         return None
     if host_is_trusted(request.headers.get("Host", "").lower(), [*trusted, *THIS_MACHINE]):

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Lock
+from time import monotonic
 from typing import Protocol
 
 from cloud.errors import CloudError
-from cloud.shared_reading import SharedReading
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 5.0  # how long a finding is reused, because anybody may ask, and each look costs calls of AWS
+FRESH_SECONDS = 5.0  # how long a look is shared, because anybody may ask, and each look costs calls of AWS
+PATIENCE_SECONDS = 4.0  # how long callers wait for a look, because boto3 may try for minutes
 
 
 class Dependency(Protocol):
@@ -21,16 +23,27 @@ class Dependency(Protocol):
 class Dependencies:
     def __init__(self, named: Mapping[str, Dependency]) -> None:
         self.named = named
-        self._readings: SharedReading[dict[str, str]] = SharedReading(FRESH_SECONDS)
+        self._pool = ThreadPoolExecutor(max(1, len(named)), "dependencies")
+        self._look: dict[str, Future[str]] = {}
+        self._began = float("-inf")
+        self._lock = Lock()
 
     def problems(self) -> dict[str, str]:
-        """Returns the reason for each dependency that cannot be reached, by its name."""
-        return self._readings.get(self._look)
+        """Returns the reason for each dependency that cannot be reached, by its name.
 
-    def _look(self) -> dict[str, str]:
-        with ThreadPoolExecutor(3) as pool:
-            found = dict(zip(self.named, pool.map(problem_of, self.named.values()), strict=True))
-        return {name: problem for name, problem in found.items() if problem}
+        What has not answered PATIENCE_SECONDS after the look began cannot be reached, and nobody waits for it
+        any longer: each caller holds a thread. There is no other look until it has answered.
+        """
+        with self._lock:
+            ended = all(found.done() for found in self._look.values())
+            if ended and monotonic() - self._began >= FRESH_SECONDS:
+                self._look = {name: self._pool.submit(problem_of, one) for name, one in self.named.items()}
+                self._began = monotonic()
+            look = self._look
+            patience = self._began + PATIENCE_SECONDS - monotonic()
+        wait(look.values(), max(0.0, patience))
+        problems = {n: found.result() if found.done() else "AWS does not answer" for n, found in look.items()}
+        return {name: problem for name, problem in problems.items() if problem}
 
 
 def problem_of(dependency: Dependency) -> str:

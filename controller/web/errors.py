@@ -32,7 +32,7 @@ STATUSES: dict[type[errors.RequestRefused], int] = {
     TooManyImages: 413,
 }
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-FULL_DISK_SECONDS = 60  # the Retry-After of an upload for which there is no room
+FULL_DISK_SECONDS = 60  # the Retry-After of what the disk has no room for
 
 
 def register_error_handlers(app: Flask) -> None:
@@ -57,11 +57,11 @@ def refuse_unavailable(error: CloudError) -> Response:
 
 
 def refuse_full_disk(error: OSError) -> Response:
-    """Refuses an upload for which the disk has no room. Any other error of the system is a bug."""
+    """Refuses an upload or a table for which the disk has no room. Any other error of the system is a bug."""
     if error.errno not in DISK_FULL:
         raise error
     log.error("%s", error)
-    message = "There is no room for another upload at the moment. Please try again in a minute."
+    message = "There is no room on the disk of this service at the moment. Please try again in a minute."
     response = refuse(507, "insufficient_storage", message, accepted_form(request))
     response.headers["Retry-After"] = str(FULL_DISK_SECONDS)
     return response

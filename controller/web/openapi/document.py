@@ -8,7 +8,6 @@ from controller.batches.answer import BatchAnswer
 from controller.batches.order import Order
 from controller.dashboard.fleet_view import FleetAnswer
 from controller.web.answers import RequestAnswer
-from controller.web.cross_site import SAFE_METHODS
 from controller.web.openapi.operations import OPERATIONS
 from controller.web.openapi.parts import REFUSALS, refused
 from controller.web.replies import Refusal
@@ -28,7 +27,7 @@ def document(app: Flask, restricted: bool) -> dict[str, Any]:
     for rule in app.url_map.iter_rules():
         for method in sorted(rule.methods or ()):
             if method not in ("HEAD", "OPTIONS"):  # Flask answers these itself
-                described = operation(rule.endpoint, method, restricted)
+                described = operation(rule.endpoint, restricted)
                 paths.setdefault(path(rule.rule), {})[method.lower()] = described
     schemas = models_json_schema(
         [*((model, "serialization") for model in MODELS), (Order, "validation")],
@@ -59,9 +58,9 @@ def path(rule: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
-def operation(endpoint: str, method: str, restricted: bool) -> dict[str, Any]:
+def operation(endpoint: str, restricted: bool) -> dict[str, Any]:
     described = {"operationId": endpoint.replace(".", "_"), **OPERATIONS[endpoint]}
-    if method not in SAFE_METHODS:
+    if endpoint != "static":
         described["responses"] = {**described["responses"], **refused(403)}
     if not restricted or endpoint in OPEN:
         return described

@@ -117,7 +117,7 @@ REFUSALS = {
         **{"WWW-Authenticate": header("Says that a bearer token is needed.")},
     ),
     "403": refusal(
-        "A page of another site has sent the request.",
+        "A page of another site has sent the request, or the source of the batch is not among BATCH_SOURCES.",
         "cross_site",
         "A page of another site has sent this. Send it from this site's own page, or from a program.",
     ),
@@ -160,9 +160,9 @@ REFUSALS = {
         "The service cannot do this right now: AWS says SlowDown. Please try again.",
     ),
     "507": refusal(
-        "There is no room for the upload. Nothing of it was stored.",
+        "The disk has no room for the upload, of which nothing was stored, or for the table.",
         "insufficient_storage",
-        "There is no room for another upload at the moment. Please try again in a minute.",
+        "There is no room on the disk of this service at the moment. Please try again in a minute.",
         **{"Retry-After": header("Seconds until there may be room.", "integer")},
     ),
 }

@@ -197,6 +197,11 @@ def test_the_log_level_may_be_written_in_small_letters(environment, level):
     assert ControllerSettings.from_environment().log_level == "DEBUG"
 
 
+def test_the_names_of_hosts_may_be_written_in_capital_letters(environment):
+    environment.setenv("TRUSTED_HOSTS", "Photos.Example, localhost")
+    assert ControllerSettings.from_environment().trusted_hosts == ("photos.example", "localhost")
+
+
 def test_sources_of_batches_are_urls_of_s3_and_reach_the_workers(environment):
     environment.setenv("BATCH_SOURCES", "s3://lab-photos/cats/, s3://other")
     settings = ControllerSettings.from_environment()

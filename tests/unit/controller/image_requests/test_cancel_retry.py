@@ -236,6 +236,22 @@ def test_nothing_is_sent_again_while_others_wait(controller, here, outputs):
     assert outputs.get_prediction(watched.image_ids[0]).status == "failed"
 
 
+def test_what_had_waited_for_too_long_can_be_sent_again_though_the_queue_is_busy(
+    controller, here, outputs, journal, s3_clock
+):
+    """Recovery deletes its marker only when the queue is empty."""
+    controller.polling.request_timeout = 0.1
+    watched = submit(controller, "a.png")
+    eventually(lambda: [marker.name for marker in journal.markers()] == [watched.request_id])
+    fail(outputs, *watched.image_ids)
+    controller.polling.request_timeout = 300
+    with pytest.raises(InvalidState):  # somebody else may be sending it again
+        here.retry(watched.request_id)
+    s3_clock.ahead = 400
+    assert here.retry(watched.request_id).counts["waiting"] == 1
+    assert [marker.name for marker in journal.markers()] == [watched.request_id]
+
+
 def test_of_two_who_try_again_at_once_one_does(make, failed, queue):
     barrier, outcomes = threading.Barrier(2), []
 

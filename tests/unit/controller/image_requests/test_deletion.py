@@ -87,6 +87,20 @@ def test_what_was_cancelled_stays_until_no_worker_can_have_it(controller, output
     assert outputs.answered(watched.request_id) == []
 
 
+def test_what_had_waited_for_too_long_is_deleted_though_its_marker_is_still_there(
+    controller, outputs, inputs, settings
+):
+    """Recovery deletes the marker only when the queue is empty."""
+    stored, journal = controller.polling.stored, controller.polling.journal
+    controller.polling.request_timeout = 0.1
+    watched = submit(controller, "a.png")
+    eventually(lambda: journal.held_at(watched.request_id))
+    outputs.put_prediction(Prediction.classified(watched.image_ids[0], [("tabby", 0.9)]))
+    later = now() + timedelta(minutes=11)
+    Deletion(stored, journal, settings.visibility_timeout, lambda: later).delete(watched.request_id)
+    assert list(inputs.keys("")) == list(outputs.keys("")) == []
+
+
 @pytest.mark.parametrize("year", [2100, 9999])
 def test_an_answer_of_the_future_holds_nothing_up(controller, outputs, inputs, year):
     """A worker that was taken over might write it."""
@@ -140,6 +154,30 @@ def test_a_request_that_is_sent_again_while_it_is_deleted_must_be_deleted_once_m
         controller.deletion.delete(failed.request_id)
     outputs.put_prediction(Prediction.classified(failed.image_ids[0], [("tabby", 0.9)]))
     with suppress(InvalidState):  # the process that has sent it again may still wait
+        controller.deletion.delete(failed.request_id)
+    controller.deletion.delete(failed.request_id)
+    assert list(inputs.keys("")) == list(outputs.keys("")) == []
+
+
+def test_an_answer_that_comes_and_is_found_while_its_request_is_deleted_does_not_stay(
+    controller, failed, aws, on_call, inputs, outputs
+):
+    """The image is sent again meanwhile, and its marker is gone before the deletion looks for it."""
+    marker, again = f"open/{failed.request_id}", [failed.request_id]
+    answers = [Prediction.classified(failed.image_ids[0], [("tabby", 0.9)])]
+
+    def send_again(params):
+        if again:
+            controller.cancel_retry.retry(again.pop())
+
+    def answer(params):
+        if answers and params["Prefix"] == marker:
+            outputs.put_prediction(answers.pop())
+            eventually(lambda: not controller.polling.journal.held_at(failed.request_id))
+
+    on_call(aws.s3, "DeleteObject", send_again)
+    on_call(aws.s3, "ListObjectsV2", answer)
+    with pytest.raises(InvalidState, match="Delete it once more"):
         controller.deletion.delete(failed.request_id)
     controller.deletion.delete(failed.request_id)
     assert list(inputs.keys("")) == list(outputs.keys("")) == []

@@ -75,6 +75,25 @@ def test_an_upload_that_s3_refuses_asks_nothing(make, inputs, outputs, queue, aw
     assert process.polling.waiting().requests == ()
 
 
+def test_an_upload_that_an_error_ends_stores_nothing_afterwards(make, inputs, outputs, state, aws, on_call):
+    process = make()
+
+    def fail(images):
+        raise RuntimeError("a bug")
+
+    def be_slow(params):
+        if params["Bucket"] == inputs.name:
+            time.sleep(0.2)
+
+    process.submissions.deduplication.find = fail
+    on_call(aws.s3, "PutObject", be_slow)
+    with pytest.raises(RuntimeError, match="a bug"):
+        submit(process, "a.png", "b.png")
+    process.submissions.pool.shutdown()
+    assert Journal(state, inputs, outputs).markers() == []
+    assert list(inputs.keys("")) == []
+
+
 def test_an_upload_whose_file_cannot_be_read_asks_nothing_and_frees_its_key(
     make, inputs, outputs, queue, state
 ):

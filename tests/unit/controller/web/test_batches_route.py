@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -60,6 +61,11 @@ def url_of(reply):
 
 def message(reply):
     return reply.json["error"]["message"]
+
+
+def responses(client, path):
+    """Returns what the document says of a GET."""
+    return client.get("/openapi.json").json["paths"][path]["get"]["responses"]
 
 
 def rows_in_memory():
@@ -178,6 +184,12 @@ def test_all_wrong_fields_are_named_at_once(ask):
 def test_what_is_no_object_of_json_is_refused(client, body):
     reply = client.post("/batches", data=body, content_type="application/json")
     assert reply.status_code == 400
+
+
+@pytest.mark.parametrize("body", ["[" * 50_000, '{"source": ' + "[" * 900 + "]" * 900 + "}"])
+def test_json_that_is_nested_too_deeply_is_refused(client, body):
+    reply = client.post("/batches", data=body, content_type="application/json")
+    assert (reply.status_code, reply.json["error"]["code"]) == (400, "bad_batch")
 
 
 def test_a_body_without_its_type_is_refused_with_what_would_be_right(client):
@@ -354,6 +366,16 @@ def test_parquet_has_the_same_rows(ask, client, finish, aws):
     assert found[0]["predictions"][1] == {"label": "tiger cat", "confidence": 0.125}
 
 
+def test_a_table_for_which_the_disk_has_no_room_is_refused(ask, client, monkeypatch):
+    pytest.importorskip("pyarrow")
+    full = "controller.web.batch_parquet.tempfile.TemporaryFile"
+    monkeypatch.setattr(full, partial(open, "/dev/full", "w+b"))
+    reply = client.get(f"{url_of(ask())}?format=parquet")
+    assert (reply.status_code, reply.headers["Retry-After"]) == (507, "60")
+    assert "upload" not in reply.text
+    assert "507" in responses(client, "/batches/{batch_id}")
+
+
 def test_without_pyarrow_the_other_forms_are_named(ask, client, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     reply = client.get(f"{url_of(ask())}?format=parquet")
@@ -437,6 +459,7 @@ def test_a_source_that_is_not_allowed_any_more_is_neither_shown_nor_tried_again(
     url = url_of(ask())
     later = create_app(make(batch_sources=("s3://elsewhere/",))).test_client()
     assert later.get(f"{url}/images", query_string={"key": "cats/1.jpg"}).status_code == 403
+    assert "403" in responses(later, "/batches/{batch_id}/images")
     assert later.post(f"{url}/retry").status_code == 403
     assert later.get(url).status_code == 200, "its results stay"
 

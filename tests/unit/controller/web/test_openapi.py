@@ -55,6 +55,14 @@ def test_every_route_is_in_it_with_each_of_its_parameters_and_nothing_else_is(ap
     assert not found
 
 
+def test_what_another_site_is_answered_is_in_it(app):
+    client, elsewhere = app.test_client(), {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+    for path, methods in described(app)["paths"].items():
+        if "get" in methods:
+            status = client.get(re.sub(r"{\w+}", "x", path), headers=elsewhere).status_code
+            assert str(status) in methods["get"]["responses"], path
+
+
 def test_operations_py_has_an_entry_for_each_route_and_none_for_one_that_is_gone():
     assert OPERATIONS.keys() == {rule.endpoint for rule in made(TOKEN).url_map.iter_rules()}
 
