@@ -8,6 +8,7 @@ from controller.batches.answer import BatchAnswer
 from controller.batches.order import Order
 from controller.dashboard.fleet_view import FleetAnswer
 from controller.web.answers import RequestAnswer
+from controller.web.cross_site import PROBES
 from controller.web.openapi.operations import OPERATIONS
 from controller.web.openapi.parts import REFUSALS, refused
 from controller.web.replies import Refusal
@@ -62,6 +63,8 @@ def operation(endpoint: str, restricted: bool) -> dict[str, Any]:
     described = {"operationId": endpoint.replace(".", "_"), **OPERATIONS[endpoint]}
     if endpoint != "static":
         described["responses"] = {**described["responses"], **refused(403)}
+    if endpoint not in PROBES:
+        described["responses"] = {**described["responses"], **refused(421)}
     if not restricted or endpoint in OPEN:
         return described
     return {

@@ -143,6 +143,11 @@ REFUSALS = {
         "too_many_files",
         "1,200 files are too many: at most 1,000 in one request.",
     ),
+    "421": refusal(
+        "The host name of the address is not among TRUSTED_HOSTS.",
+        "unknown_host",
+        "This is not the name of this service. Use the address you were given.",
+    ),
     "422": refusal(
         "The Idempotency-Key belongs to other files.",
         "idempotency_key_reused",

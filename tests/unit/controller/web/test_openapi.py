@@ -19,8 +19,8 @@ from tests.support.page import Page
 TOKEN = ApiToken("ci", "ci-0123456789abcdef")
 
 
-def made(*tokens):
-    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5, trusted_hosts=())
+def made(*tokens, hosts=()):
+    settings = SimpleNamespace(max_files=5, max_upload_mb=1, request_timeout=5, trusted_hosts=hosts)
     return create_app(
         SimpleNamespace(settings=settings, tokens=KnownTokens(tokens), dependencies=Dependencies({}))
     )
@@ -61,6 +61,16 @@ def test_what_another_site_is_answered_is_in_it(app):
         if "get" in methods:
             status = client.get(re.sub(r"{\w+}", "x", path), headers=elsewhere).status_code
             assert str(status) in methods["get"]["responses"], path
+
+
+def test_what_is_answered_by_another_name_is_in_it():
+    app = made(hosts=("photos.example",))
+    for path, methods in described(app)["paths"].items():
+        if "get" in methods:
+            address = re.sub(r"{\w+}", "x", path)
+            status = app.test_client().get(address, headers={"Host": "elsewhere.example"}).status_code
+            assert str(status) in methods["get"]["responses"], path
+            assert (status == 421) is ("421" in methods["get"]["responses"]), path
 
 
 def test_operations_py_has_an_entry_for_each_route_and_none_for_one_that_is_gone():
