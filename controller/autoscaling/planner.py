@@ -341,9 +341,9 @@ def first_to_go(instances: Iterable[ObservedInstance]) -> list[ObservedInstance]
     """Returns the instances in the order in which they should go.
 
     First come those that EC2 still shows although they were told to go, then those whose worker is not ready
-    yet, and then the oldest. Those that EC2 does not let go come last: others go in their place.
+    yet, and then the oldest. Those that EC2 does not let go are left out: others go in their place.
     """
-    return sorted(instances, key=lambda i: (i.protected, not i.ending, i.ready))
+    return sorted((i for i in instances if not i.protected), key=lambda i: (not i.ending, i.ready))
 
 
 def ids(instances: Iterable[ObservedInstance]) -> tuple[str, ...]:

@@ -158,6 +158,8 @@ def test_another_instance_goes_in_place_of_one_that_ec2_does_not_let_go(scaling)
     there = [replace(protected, protected=True), *others]
     observation = Observation(0, seen(1), instances=there, images_per_second=5.0)
     assert plan(observation, replace(POLICY, scaling=scaling)).terminate == ("i-1", "i-2")
+    idle = replace(observation, counts=seen(), instances=there[:1])
+    assert plan(idle, replace(POLICY, scaling=scaling)).terminate == (), "it was asked a moment ago"
 
 
 def test_of_what_nothing_waits_for_those_that_work_stay_for_open_requests():
