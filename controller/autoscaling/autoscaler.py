@@ -264,7 +264,7 @@ class Autoscaler:
             launched = state.launched[instance_id]
             launched.ending, launched.stopping = instance_id in terminated, False
             launched.refused_at = None if launched.ending else now()
-        state.not_ready += [i for i in run.plan.late if i in terminated]
+        state.not_ready += [i for i in rest if i in run.plan.late and i not in state.not_ready]
 
     def _end(self, instance_ids: Sequence[str], run: Run) -> list[str]:
         """Terminates the instances. Returns the ids of those that EC2 terminates."""
