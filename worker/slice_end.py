@@ -8,7 +8,7 @@ from cloud.batches.store import BatchStore
 from cloud.errors import CloudError
 from cloud.request_queue import Message, RequestQueue
 from worker import metrics
-from worker.postponing import postpone
+from worker.postponing import MOST_POSTPONED, postpone
 from worker.slice_in_hand import SliceInHand
 from worker.work import Fate
 
@@ -37,8 +37,18 @@ class SliceEnd:
             self.postpone(hand.message)
 
     def postpone(self, message: Message) -> None:
-        """Lets the message of a slice come back in a while."""
-        postpone(self.queue, [message], self.visibility_timeout)
+        """Lets the message of a slice come back in a while, or deletes it if that was done too often.
+
+        No dead-letter queue takes it. The controller sends slices again that are gone, or ends their batch.
+        """
+        if message.postponed < MOST_POSTPONED:
+            postpone(self.queue, [message], self.visibility_timeout)
+            return
+        log.error("a slice was postponed too often; its message is deleted")
+        try:
+            self.queue.delete([message])
+        except CloudError as error:
+            log.warning("%s; the message comes back after the visibility timeout", error)
 
     def _write(self, hand: SliceInHand) -> None:
         seconds, rows = self._seconds(hand), hand.rows

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from cloud.batches.slice import Slice
+from cloud.batches.slice import MANIFEST_IMAGES, MOST_MANIFESTS, Slice
 from cloud.clock import now
 from cloud.prediction import Answer, Label
 from cloud.s3_url import bucket_and_key_of
@@ -15,6 +15,7 @@ SLICES = 100
 """A batch has at least about as many slices, so that the death of a worker repeats at most 1% of it."""
 SMALLEST_SLICE = 10
 """The images of a slice, however small the batch is."""
+MOST_IMAGES = MANIFEST_IMAGES * MOST_MANIFESTS
 MOST_TOP_K = 20
 DEFAULT_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif",
@@ -33,7 +34,7 @@ class Batch(BaseModel, frozen=True):
     suffixes: tuple[str, ...] = DEFAULT_SUFFIXES
     """The ends of the keys that are images, in any case. Empty: all objects are."""
     limit: int | None = Field(None, ge=1)
-    """The most images, or None for all."""
+    """The most images, or None for all, up to MOST_IMAGES."""
     top_k: int = Field(5, ge=1, le=MOST_TOP_K)
     """How many labels each row has."""
     deadline: datetime | None = None
@@ -88,7 +89,7 @@ class Listed(BaseModel, frozen=True):
     other_objects: int = 0
     """The objects under the prefix that are no images by their suffixes."""
     truncated: bool = False
-    """Whether there are more images than the limit of the batch."""
+    """Whether there are more images than the limit of the batch, or than MOST_IMAGES."""
     failure: str = ""
     """Why the listing ended early, in words, or "" if it did not."""
 

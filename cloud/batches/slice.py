@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 MANIFEST_IMAGES = 1000
 """The most images in one manifest, as many as ListObjectsV2 returns in one call."""
-MOST_MANIFESTS, MOST_ROUNDS = 10_000_000, 10_000
+MOST_MANIFESTS, MOST_ROUNDS = 100_000, 10_000
+"""The numbers of manifests have five digits in keys, so that the order of the keys is theirs."""
 
 
 class Slice(BaseModel, frozen=True):

@@ -249,7 +249,7 @@ class Autoscaler:
         run.reasons.append(f"{number} too old, too many, or not what would be launched now")
         terminated = self._end(needless, run)
         for instance_id in needless:
-            state.stopped[instance_id].protected = instance_id not in terminated
+            state.stopped[instance_id].refused_at = None if instance_id in terminated else now()
 
     def _terminate(self, run: Run, lease: Lease) -> None:
         """Stops the planned instances, or terminates them."""
@@ -263,8 +263,8 @@ class Autoscaler:
         for instance_id in rest:
             launched = state.launched[instance_id]
             launched.ending, launched.stopping = instance_id in terminated, False
-            launched.protected = not launched.ending
-        state.not_ready += [i for i in run.plan.late if i in terminated]
+            launched.refused_at = None if launched.ending else now()
+        state.not_ready += [i for i in rest if i in run.plan.late and i not in state.not_ready]
 
     def _end(self, instance_ids: Sequence[str], run: Run) -> list[str]:
         """Terminates the instances. Returns the ids of those that EC2 terminates."""

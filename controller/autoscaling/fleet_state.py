@@ -66,8 +66,8 @@ class Launched(BaseModel):
         """Whether it was started, but EC2 has never shown that."""
         return self.started and self.launch_time is None
 
-    protected: bool = False
-    """Whether EC2 has refused to terminate it."""
+    refused_at: datetime | None = None
+    """When EC2 last refused to terminate it, or None."""
     ready: bool = False
     """Whether its worker has reported since then."""
     choice: int | None = None
@@ -82,8 +82,8 @@ class Stopped(BaseModel):
     since: datetime
     usable: bool = True
     """Whether its worker was ready before, so that it can be expected to be ready again after a start."""
-    protected: bool = False
-    """Whether EC2 has refused to terminate it."""
+    refused_at: datetime | None = None
+    """When EC2 last refused to terminate it, or None."""
 
 
 class GivenUp(BaseModel):

@@ -49,7 +49,7 @@ class ObservedInstance:
     ending: bool = False
     """Whether it has been told to terminate or to stop, although EC2 still shows it as active."""
     protected: bool = False
-    """Whether EC2 has refused to terminate it."""
+    """Whether EC2 has refused to terminate it, and is not asked again yet."""
     request_id: str = ""
     """The request that it was launched for."""
     spot: bool = False

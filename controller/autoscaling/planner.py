@@ -91,6 +91,11 @@ def plan(observation: Observation, policy: Policy) -> Plan:
     still need. With SCALING=rate, instances also stay for as long as it may pay. What batches call for is
     launched and stays in any case. If launching does not help, they wait for the next try.
     """
+    lost = [i for i in observation.instances if is_lost(i, policy)]
+    if lost:  # they are no help, but count for the maximum
+        alive = [i for i in observation.instances if i not in lost]
+        observation = replace(observation, instances=alive)
+        policy = replace(policy, max_instances=max(0, policy.max_instances - len(lost)))
     by_rate, backlog = policy.scaling == "rate", observation.counts.backlog
     batches = demand_of_batches(observation.batches, means_for_batches(observation, policy))
     waiting = wanted_instances(backlog, policy.max_images_per_instance, policy.max_instances)
@@ -102,7 +107,7 @@ def plan(observation: Observation, policy: Policy) -> Plan:
     overdue = terminate_overdue(observation, policy)
     if overdue.terminate:
         return replace(overdue, wanted=wanted, called_for=called_for, next_run_in=0.0)
-    reason = why_no_worker_comes(observation) if backlog or batches.instances else ""
+    reason = why_no_worker_comes(observation, policy) if backlog or batches.instances else ""
     if reason:
         found = Plan(fail=reason) if backlog else Plan(pause=reason, reasons=(reason,))
     elif by_rate:
@@ -173,6 +178,12 @@ def is_silent(instance: ObservedInstance, policy: Policy) -> bool:
     return instance.stays and instance.ready and instance.silent > policy.silent_after
 
 
+def is_lost(instance: ObservedInstance, policy: Policy) -> bool:
+    """Returns whether the instance will do no work, and EC2 does not let it go."""
+    asked_again = replace(instance, protected=False)
+    return instance.protected and (is_late(asked_again, policy) or is_silent(asked_again, policy))
+
+
 def scale_in(observation: Observation, policy: Policy) -> Plan:
     """Terminates the instances whose request is answered, while no image is in the queue.
 
@@ -195,7 +206,7 @@ def scale_in(observation: Observation, policy: Policy) -> Plan:
     return Plan(terminate=needless, reasons=tuple(reasons))
 
 
-def why_no_worker_comes(observation: Observation) -> str:
+def why_no_worker_comes(observation: Observation, policy: Policy) -> str:
     """Returns the reason for which no worker will ever take what waits, or "" if one still may."""
     if observation.instances:
         return ""
@@ -211,6 +222,11 @@ def why_no_worker_comes(observation: Observation) -> str:
     if count >= MAX_NOT_READY:
         return (
             f"Workers fail to start: {count} in a row never got ready. {CONSOLE} {observation.not_ready[-1]}"
+        )
+    if not policy.max_instances:
+        return (
+            "MAX_INSTANCES allows no more instances, but no worker reports, and EC2 does not let their"
+            " instances be terminated."
         )
     return ""
 
@@ -341,9 +357,9 @@ def first_to_go(instances: Iterable[ObservedInstance]) -> list[ObservedInstance]
     """Returns the instances in the order in which they should go.
 
     First come those that EC2 still shows although they were told to go, then those whose worker is not ready
-    yet, and then the oldest. Those that EC2 does not let go come last: others go in their place.
+    yet, and then the oldest. Those that EC2 does not let go are left out: others go in their place.
     """
-    return sorted(instances, key=lambda i: (i.protected, not i.ending, i.ready))
+    return sorted((i for i in instances if not i.protected), key=lambda i: (not i.ending, i.ready))
 
 
 def ids(instances: Iterable[ObservedInstance]) -> tuple[str, ...]:

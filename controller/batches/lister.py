@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from cloud.batches.batch import Batch, ListedImage
+from cloud.batches.batch import MOST_IMAGES, Batch, ListedImage
 from cloud.batches.source import pages
 from cloud.batches.store import BatchStore
 from cloud.clients import S3Client
@@ -77,7 +77,7 @@ def list_page(batch: Batch, page: Iterable[ListedImage], listing: Listing) -> No
     for found in page:
         if not is_image(batch, found.key) or is_folder(found):
             listing.others += 1
-        elif batch.limit is not None and listing.images >= batch.limit:
+        elif listing.images >= min(batch.limit or MOST_IMAGES, MOST_IMAGES):
             listing.truncated = True
             return
         else:

@@ -17,13 +17,13 @@ from pydantic import (
     field_validator,
 )
 
-from cloud.batches.batch import DEFAULT_SUFFIXES, MOST_TOP_K, Batch
+from cloud.batches.batch import DEFAULT_SUFFIXES, MOST_IMAGES, MOST_TOP_K, Batch
 from cloud.clock import now
 from cloud.s3_url import LONGEST_KEY
 from cloud.settings import SourceUrl, split_at_commas
 from controller.batches.errors import BadBatch
 
-MOST_DOLLARS, MOST_IMAGES = 1_000_000, 1_000_000_000
+MOST_DOLLARS = 1_000_000
 MOST_SUFFIXES = 100
 LONGEST_SOURCE = LONGEST_SUFFIX = LONGEST_KEY
 Suffix = Annotated[str, StringConstraints(max_length=LONGEST_SUFFIX)]

@@ -43,7 +43,7 @@ def message(progress: Progress) -> str:
 
 def finished(summary: Summary, listed: Listed) -> str:
     failed = f" {summary.failed:,} of them failed." if summary.failed else ""
-    more = " The source has more images than the limit." if listed.truncated else ""
+    more = f" The source has more images than these {listed.images:,}." if listed.truncated else ""
     return f"All {images(summary.images)} are answered.{failed}{more}"
 
 

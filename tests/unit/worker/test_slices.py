@@ -3,8 +3,10 @@ import time
 from collections import Counter
 from threading import Event
 
+import pytest
+
 from cloud.batches.slice import Slice
-from cloud.request_queue import Message, RequestQueue
+from cloud.request_queue import RequestQueue
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.batches import BUCKET
@@ -248,9 +250,21 @@ def test_a_worker_without_sources_takes_no_slices_and_one_with_some_does(setting
     assert found.facts.store.outputs.name == settings.output_bucket
 
 
-def test_a_slice_whose_rows_nobody_may_write_is_given_up_some_time(make_batch_loop, lab, aws, on_call):
-    calls = []
-    on_call(aws.sqs, "SendMessageBatch", calls.append)
-    postpone = make_batch_loop().slices.last_step.postpone
-    postpone(Message("slice", "handle", receives=1, postponed=MOST_POSTPONED))
-    assert calls == []
+@pytest.mark.parametrize(
+    ("operation", "end"), [("PutObject", ".jsonl"), ("GetObject", "/cancelled")], ids=["write", "read"]
+)
+def test_a_slice_whose_rows_nobody_may_write_or_begin_is_given_up_some_time(
+    make_batch_loop, finish, lab, aws, on_call, operation, end
+):
+    """Else its batch would never end, and keep instances for good."""
+    batch, refused = lab.ask(grey(250), grey(3)), []
+
+    def refuse(params):
+        if params["Key"].endswith(end):
+            refused.append(params["Key"])
+            raise refusal("AccessDenied", operation)
+
+    on_call(aws.s3, operation, refuse)
+    finish(make_batch_loop())
+    assert len(refused) == MOST_POSTPONED + 1
+    assert lab.rows(batch) == []

@@ -1,8 +1,8 @@
 import pytest
 
 from cloud.batches.batch import Batch, Listed, ListedImage, Manifest, Round, Row
-from cloud.batches.slice import Slice
-from cloud.batches.store import LARGEST_RESULT, BatchStore, Result, results_of
+from cloud.batches.slice import MOST_MANIFESTS, Slice
+from cloud.batches.store import LARGEST_RESULT, BatchStore, Result, manifest_key, results_of
 from cloud.buckets import Bucket
 from cloud.failure_code import FailureCode
 from cloud.prediction import Failure, Label, Status
@@ -50,6 +50,11 @@ def test_the_first_manifest_and_the_first_totals_stay(store):
     assert not store.put_listed(BATCH, Listed(images=2, manifests=1, bytes=5))
     assert store.listed(BATCH).images == 1
     assert [number for number, _ in store.manifests(BATCH)] == [0]
+
+
+def test_the_order_of_the_keys_is_that_of_the_manifests():
+    keys = [manifest_key("b", number) for number in (0, 9, 10, 10_000, 10_001, MOST_MANIFESTS - 1)]
+    assert keys == sorted(keys)
 
 
 def test_a_listing_of_the_results_shows_the_progress(store):

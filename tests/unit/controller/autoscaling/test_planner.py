@@ -158,6 +158,26 @@ def test_another_instance_goes_in_place_of_one_that_ec2_does_not_let_go(scaling)
     there = [replace(protected, protected=True), *others]
     observation = Observation(0, seen(1), instances=there, images_per_second=5.0)
     assert plan(observation, replace(POLICY, scaling=scaling)).terminate == ("i-1", "i-2")
+    idle = replace(observation, counts=seen(), instances=there[:1])
+    assert plan(idle, replace(POLICY, scaling=scaling)).terminate == (), "it was asked a moment ago"
+
+
+LATE = ObservedInstance("i", 301, protected=True)
+SILENT = ObservedInstance("i", 9999, ready=True, silent=61, protected=True)
+
+
+@pytest.mark.parametrize("scaling", ["queue", "rate"])
+@pytest.mark.parametrize("lost", [LATE, SILENT])
+def test_an_instance_without_a_worker_that_ec2_does_not_let_go_is_replaced_up_to_the_maximum(lost, scaling):
+    policy = replace(POLICY, scaling=scaling)
+    observation = Observation(0, seen(5), instances=[lost])
+    assert plan(observation, policy).launch == 1
+    assert plan(replace(observation, counts=seen(1000)), policy).launch == POLICY.max_instances - 1
+    full = replace(observation, instances=[lost] * POLICY.max_instances)
+    assert plan(full, policy).fail.startswith("MAX_INSTANCES allows no more instances")
+    batch = [BatchLoad(100, False, None, None)]
+    waiting = replace(full, counts=seen(), batches=batch)
+    assert (plan(waiting, policy).launch, plan(waiting, policy).fail) == (0, "")
 
 
 def test_of_what_nothing_waits_for_those_that_work_stay_for_open_requests():

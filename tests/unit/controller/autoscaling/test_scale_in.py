@@ -8,7 +8,7 @@ from cloud.errors import CloudError
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.autoscaling.autoscaler import SWEEP_AFTER, TOO_LATE
-from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
+from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, TERMINATE_AGAIN
 from controller.autoscaling.shared_state import LEASE_SECONDS
 from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER, RESEND_AFTER, WATCH_FOR
 from tests.support.aws_errors import refusal
@@ -165,14 +165,14 @@ def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):
 
 
 def test_an_instance_that_ec2_does_not_let_go_stops_nothing_else(world, aws, work, launches):
-    request_id = world.ask(25)
+    request_id = world.ask(15)
     world.reconcile()
     protected = world.active[1]
     aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
     world.pass_seconds(BOOT_TIMEOUT + 1)
     world.reconcile()
-    assert len(world.active) == 3, "two are replaced"
-    assert "EC2 lets only 2 of 3 instances be terminated" in world.reasons
+    assert len(world.active) == 3, "both are replaced"
+    assert "EC2 lets only 1 of 2 instances be terminated" in world.reasons
     for _ in range(3):
         world.reconcile()
     assert len(world.shared.peek().not_ready) == 2
@@ -180,6 +180,24 @@ def test_an_instance_that_ec2_does_not_let_go_stops_nothing_else(world, aws, wor
     world.close(request_id)
     world.reconcile()
     assert world.active == [protected]
+
+
+def test_ec2_is_asked_now_and_then_to_terminate_what_it_has_not_let_go(world, aws, launches, on_call):
+    """Whoever has protected the instance may let it go later, also while images wait."""
+    world.ask(1)
+    world.reconcile()
+    protected, *_ = world.active
+    aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    calls = []
+    on_call(aws.ec2, "TerminateInstances", calls.append)
+    for _ in range(3):
+        world.reconcile()
+    assert len(calls) == 1
+    aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": False})
+    world.pass_seconds(TERMINATE_AGAIN.total_seconds())
+    world.reconcile()
+    assert protected not in world.active
 
 
 def test_one_instance_among_many_that_ec2_does_not_let_go_costs_few_calls(world, aws, on_call):

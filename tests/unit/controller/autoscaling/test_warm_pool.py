@@ -11,7 +11,7 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, MESSAGES_SECONDS, TOO_LATE
 from controller.autoscaling.fleet_state import UnansweredLaunch
-from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
+from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS, TERMINATE_AGAIN
 from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.shared_state import LEASE_SECONDS
 from controller.autoscaling.warm_pool import LONGEST_STOPPED
@@ -566,6 +566,19 @@ def test_a_stopped_instance_that_ec2_does_not_let_be_terminated_keeps_no_control
     assert autoscaler.reconcile() == IDLE_SECONDS
     assert autoscaler.look() == 2 * IDLE_SECONDS
     assert ids(world, "stopped") == [stopped]
+
+
+def test_a_stopped_instance_is_terminated_once_ec2_lets_it_be(world, stopped, aws):
+    aws.ec2.modify_instance_attribute(InstanceId=stopped, DisableApiTermination={"Value": True})
+    world.pass_seconds(LONGEST_STOPPED.total_seconds() + 1)
+    autoscaler = world.controllers[0].autoscaler
+    autoscaler.reconcile()
+    autoscaler.reconcile()
+    aws.ec2.modify_instance_attribute(InstanceId=stopped, DisableApiTermination={"Value": False})
+    world.pass_seconds(TERMINATE_AGAIN.total_seconds() + 1)
+    autoscaler._at_rest = {stopped: autoscaler._at_rest[stopped] - world.passed}
+    autoscaler.look()
+    assert ids(world, "terminated") == [stopped]
 
 
 def test_each_start_is_billed_as_at_least_a_minute_and_the_disk_meanwhile(world, stopped, burst):

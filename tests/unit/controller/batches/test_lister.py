@@ -121,6 +121,16 @@ def test_no_more_images_are_listed_than_the_limit(store, aws, slices, lister):
     assert store.listed(BATCH).truncated
 
 
+@pytest.mark.parametrize("limit", [None, 5])
+def test_no_more_images_are_listed_than_manifests_can_have(store, aws, slices, lister, monkeypatch, limit):
+    """Beyond that, the order of the keys is not that of the manifests, and rows would be lost."""
+    monkeypatch.setattr("controller.batches.lister.MOST_IMAGES", 2)
+    photos(aws.s3, "1.jpg", "2.jpg", "3.jpg")
+    list_whole(lister, batch_of(limit=limit))
+    assert keys_of(store) == ["1.jpg", "2.jpg"]
+    assert store.listed(BATCH).truncated
+
+
 def test_a_limit_that_is_just_reached_leaves_nothing_out(store, aws, slices, lister):
     photos(aws.s3, "1.jpg", "2.jpg")
     list_whole(lister, batch_of(limit=2))
