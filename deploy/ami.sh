@@ -23,6 +23,7 @@ APP=/opt/image-classifier
 TORCH_INDEX_URL=${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu} # builds without CUDA
 export MODEL=${MODEL:-resnet18} WEIGHTS=imagenet LABELS='' ENGINE=${ENGINE:-openvino} PRECISION=${PRECISION:-auto}
 export TORCH_HOME=$APP/weights MODEL_CACHE=$APP/model PHOTOS=${PHOTOS:+$(realpath "$PHOTOS")}
+export TMPDIR=/var/tmp # /tmp may be in memory, and torch for GPUs is some gigabytes
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 # What the machine of a worker does without while it boots, whatever the distribution: updates, clean-up, snaps, and the
 # last two stages of cloud-init. On a controller they all run.

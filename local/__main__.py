@@ -76,7 +76,9 @@ def run(stop: Event) -> None:
         raise CannotStart(f"PORT and CLOUD_PORT are both {port}, but each needs a port of its own")
     where = listening()
     key = AccessKey.new()
-    os.environ.update(local_environment(cloud_port, key, where))
+    environment = local_environment(cloud_port, key, where)
+    os.environ.clear()  # what the shell says of AWS, such as AWS_ENDPOINT_URL_S3, would lead elsewhere
+    os.environ.update(environment)
     # Instances have a home directory of their own, but should share this user's models and weights.
     os.environ["MODEL_CACHE"] = str(cache_folder())
     os.environ.setdefault("TORCH_HOME", str(Path.home() / ".cache" / "torch"))

@@ -193,6 +193,7 @@ def check_quota_of(quotas: Client, instance_type: str, cpus: int, market: str, i
     return wrong(
         f"the account's quota is {quota:.0f} vCPUs {market}, but {instances} {instance_type} (MAX_INSTANCES)"
         f" need {needed}",
-        f"set MAX_INSTANCES={int(quota // cpus)}, or ask for more: `aws service-quotas"
+        (f"set MAX_INSTANCES={int(quota // cpus)}, or " if quota >= cpus else "")
+        + "ask for more: `aws service-quotas"
         f" request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value {needed}`",
     )

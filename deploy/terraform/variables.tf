@@ -1,6 +1,10 @@
 variable "ami_id" {
   description = "The id of the AMI for controller and workers, which `python -m deploy.make_ami` prints."
   type        = string
+  validation {
+    condition     = can(regex("^ami-[0-9a-f]+$", var.ami_id))
+    error_message = "The id of an AMI, such as ami-0123456789abcdef0."
+  }
 }
 
 variable "alarm_email" {
@@ -23,6 +27,10 @@ variable "name" {
   description = "The prefix of the names of all resources."
   type        = string
   default     = "image-classifier"
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,42}$", var.name))
+    error_message = "Up to 43 small letters, digits and hyphens, because the names of buckets begin with it."
+  }
 }
 
 variable "allowed_cidrs" {
@@ -52,6 +60,10 @@ variable "host_names" {
   description = "The DNS names of the controller. It answers only to these and to its address."
   type        = list(string)
   default     = []
+  validation {
+    condition     = alltrue([for host in var.host_names : can(regex("^[A-Za-z0-9.-]+$", host))])
+    error_message = "Each one is a name alone, such as classifier.example.org, without https:// and without a port."
+  }
 }
 
 variable "images_per_minute" {
@@ -69,6 +81,10 @@ variable "instance_types" {
   description = "The instance types of the workers, the best first. The next one is tried when EC2 has no capacity."
   type        = list(string)
   default     = ["c7i.large", "c6i.large", "m7i.large"]
+  validation {
+    condition     = length(var.instance_types) > 0 && alltrue([for one in var.instance_types : can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", one))])
+    error_message = "At least one instance type, each of them like c7i.large."
+  }
 }
 
 variable "market" {
@@ -86,12 +102,20 @@ variable "price_per_hour" {
 variable "worker_name" {
   type    = string
   default = "app-tier-instance"
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,100}$", var.worker_name))
+    error_message = "1 to 100 letters, digits, dots, hyphens and underscores."
+  }
 }
 
 variable "key_name" {
   description = "The EC2 key pair for ssh, or empty. The security groups do not open port 22."
   type        = string
   default     = ""
+  validation {
+    condition     = can(regex("^[^$\"\\\\\\x00-\\x1f]*$", var.key_name))
+    error_message = "The name of the key pair contains no quotation mark, backslash, dollar sign or line break."
+  }
 }
 
 variable "max_instances" {
@@ -138,8 +162,8 @@ variable "batch_sources" {
   type        = list(string)
   default     = []
   validation {
-    condition     = alltrue([for source in var.batch_sources : can(regex("^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^,*?$\"'\\\\]*)?$", source))])
-    error_message = "Each source is s3://bucket or s3://bucket/prefix, without any of , * ? $ quotes and backslashes."
+    condition     = alltrue([for source in var.batch_sources : can(regex("^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^,*?$\"'\\\\\\x00-\\x1f]*)?$", source))])
+    error_message = "Each source is s3://bucket or s3://bucket/prefix, without any of , * ? $, quotes, backslashes and line breaks."
   }
 }
 
@@ -168,12 +192,20 @@ variable "weights" {
   description = "imagenet, or a state dict: its path on the AMI, or s3://bucket/key."
   type        = string
   default     = "imagenet"
+  validation {
+    condition     = can(regex("^[^$\"\\\\\\x00-\\x1f]*$", var.weights))
+    error_message = "The path or address of the weights contains no quotation mark, backslash, dollar sign or line break."
+  }
 }
 
 variable "labels" {
   description = "The file of class names, if they are not those of ImageNet: its path on the AMI, or s3://bucket/key."
   type        = string
   default     = ""
+  validation {
+    condition     = can(regex("^[^$\"\\\\\\x00-\\x1f]*$", var.labels))
+    error_message = "The path or address of the labels contains no quotation mark, backslash, dollar sign or line break."
+  }
 }
 
 variable "engine" {

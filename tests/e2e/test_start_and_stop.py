@@ -60,6 +60,16 @@ def test_where_no_weights_can_be_fetched_it_says_so_and_uses_those_that_are_ther
     assert {(i["model"], i["status"]) for i in images} == {("efficientnet_lite0 (imagenet)", "classified")}
 
 
+def test_what_a_shell_says_of_aws_leads_nothing_away_from_the_local_one(start):
+    system = start(
+        AWS_ENDPOINT_URL_S3="http://127.0.0.1:9",
+        AWS_ENDPOINT_URL_EC2="http://127.0.0.1:9",
+        AWS_IGNORE_CONFIGURED_ENDPOINT_URLS="true",
+    )
+    images = system.post(*photos()).json()["images"]
+    assert {image["status"] for image in images} == {"classified"}
+
+
 def test_nothing_is_left_when_it_is_killed(start):
     system = start()
     system.post(*photos(), headers={"Prefer": "respond-async"})

@@ -450,6 +450,12 @@ def test_a_quota_below_the_maximum_is_wrong(aws, settings):
     }
 
 
+def test_a_quota_below_one_instance_calls_for_more(aws, settings):
+    [finding] = wrongs(quota(aws, settings, Quotas(vcpus=1), instance_type=("c6i.large",), max_instances=10))
+    assert "MAX_INSTANCES=0" not in finding
+    assert "ask for more: `aws service-quotas" in finding
+
+
 def test_spot_has_a_quota_of_its_own(aws, settings):
     quotas = Quotas(vcpus=100)
     quota(aws, settings, quotas, instance_type=("g4dn.xlarge",), market="spot")

@@ -39,6 +39,27 @@ def test_the_services_can_read_what_is_installed_and_nobody_reads_the_state_of_t
     assert all(file.stat().st_mode & 0o004 and file.parent.stat().st_mode & 0o001 for file in found)
 
 
+def test_packages_are_not_downloaded_into_memory(tmp_path: Path):
+    """Where /tmp is in memory, as in Debian 13, it has half of that, and torch with CUDA does not fit."""
+    python, environment = tmp_path / "python", tmp_path / "environment"
+    python.write_text(
+        '#!/bin/sh\nmkdir -p "$4/bin" && printf "#!/bin/sh\\necho in \\$TMPDIR" > "$4/bin/pip"\n'
+        'chmod +x "$4/bin/pip"\n'
+    )
+    python.chmod(0o755)
+    script = ROOT / "deploy/ami.sh"
+    functions = script.read_text().partition('[ "$(id -u)" = 0 ]')[0]
+    run = ["bash", "-c", f"{functions}\nPYTHON={python}\nmake_environment_with_torch {environment}", script]
+    done = subprocess.run(
+        run,
+        env={"PATH": "/usr/bin:/bin", "TORCH_INDEX_URL": "https://pypi.org/simple"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.splitlines()) == {"in /var/tmp"}
+
+
 def test_a_unit_that_does_not_start_is_left_to_systemd(tmp_path: Path):
     """What the user data would start in its place runs as root, and keeps its settings for ever."""
     started = tmp_path / "started"

@@ -1,7 +1,9 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -60,11 +62,61 @@ def test_the_commands_of_the_page_fill_in_the_example(tmp_path):
         ("s3://photos/*", False),
         ('s3://photos/a", "b', False),
         ("s3://photos/a', 'b", False),
+        ("s3://photos/a\nb", False),
     ],
 )
 def test_a_source_of_batches_is_an_address_in_s3(source, right):
     [pattern] = re.findall(r'regex\((".*"), source\)', declared()["batch_sources"])
     assert bool(re.search(json.loads(pattern.replace("\\$", "$")), source)) is right
+
+
+VARIABLES_ALONE = {"ami_id": "ami-12c6146b", "alarm_email": "you@example.com", "allowed_cidrs": "[]"}
+
+
+def refusal(folder: Path, **given: str) -> str:
+    """What Terraform says against the variables of the plan, which are all that lies in `folder`."""
+    shutil.copy(FOLDER / "variables.tf", folder)
+    arguments = [f"-var={name}={value}" for name, value in {**VARIABLES_ALONE, **given}.items()]
+    command = [need("terraform"), "plan", "-input=false", "-no-color", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ("Invalid value for variable" in done.stderr) == bool(done.returncode), done.stderr
+    return " ".join(done.stderr.split()) if done.returncode else ""
+
+
+def test_usual_values_of_the_variables_are_taken(tmp_path):
+    usual = {"weights": "s3://models/Anna's flowers.pt", "labels": "/opt/image-classifier/weights/é.txt"}
+    usual |= {"key_name": "my key", "host_names": '["classifier.example.org"]', "name": "a" * 43}
+    usual |= {"instance_types": '["g5.xlarge", "c7i.metal-24xl"]', "worker_name": "worker_1"}
+    assert refusal(tmp_path, **usual) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        *[
+            (name, value, "contains no quotation mark, backslash, dollar sign or line break.")
+            for name in ("weights", "labels", "key_name")
+            for value in (
+                's3://models/"a".pt',
+                "s3://models/a\nb.pt",
+                "s3://models/${a}.pt",
+                "s3://models/a\\b",
+            )
+        ],
+        ("ami_id", "", "The id of an AMI, such as ami-0123456789abcdef0."),
+        ("ami_id", 'ami-1"', "The id of an AMI, such as ami-0123456789abcdef0."),
+        ("name", "Classifier", "Up to 43 small letters, digits and hyphens"),
+        ("name", "it's", "Up to 43 small letters, digits and hyphens"),
+        ("worker_name", "a\nb", "1 to 100 letters, digits, dots, hyphens and underscores."),
+        ("host_names", '["https://a.example.org"]', "without https:// and without a port."),
+        ("instance_types", '["c7i.large", "c7i\\"large"]', "each of them like c7i.large."),
+        ("instance_types", '["c7i.large "]', "each of them like c7i.large."),
+        ("instance_types", "[]", "At least one instance type"),
+    ],
+)
+def test_a_value_with_which_the_plan_would_fail_late_is_refused_at_once(tmp_path, name, value, words):
+    """IAM would refuse the policy with it, S3 the name, or the controller would not start."""
+    assert words in refusal(tmp_path, **{name: value})
 
 
 def test_every_setting_of_the_plan_reaches_the_controller_as_it_was_given(tmp_path):
