@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import BinaryIO, cast
 
 import imagesize
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 from pillow_heif import get_file_mimetype, register_heif_opener
 
 from cloud.failure_code import FailureCode
@@ -15,6 +15,7 @@ from cloud.failure_code import FailureCode
 register_heif_opener()
 Image.init()  # fills Image.OPEN
 Image.MAX_IMAGE_PIXELS = None  # _check_size enforces a limit of its own
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # metadata may have over 1 MB
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "HEIF", "AVIF")
 """The accepted formats, as Pillow names them. JPEG includes MPO, which some phones write."""

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops, ImageStat, PngImagePlugin
 
 from bench.photos import PHOTOS
 from cloud.image_file import (
@@ -181,6 +181,17 @@ def test_a_photo_is_set_upright_as_its_exif_says(format: str, orientation: int):
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_broken_exif_costs_no_photo(format: str, exif: bytes):
     assert difference(decode(encoded(CAT, format, exif=exif)), CAT) < 8
+
+
+@pytest.mark.parametrize("what", ["text", "profile"])
+def test_a_png_with_much_metadata_is_decoded(what: str):
+    if what == "text":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", " " * 3_000_000, zip=True)
+        data = encoded(CAT, "PNG", pnginfo=chunks)
+    else:
+        data = encoded(CAT, "PNG", icc_profile=bytes(3_000_000))
+    assert difference(decode(data), CAT) == 0
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
