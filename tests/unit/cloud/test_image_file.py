@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageChops, ImageStat, PngImagePlugin
+from PIL import Image, ImageChops, ImageStat, PngImagePlugin, TiffImagePlugin
 
 from bench.photos import PHOTOS
 from cloud.image_file import (
@@ -118,6 +118,15 @@ def test_greys_without_a_scale_are_stretched(mode: str, darkest: float, brightes
     image.putpixel((2, 0), brightest)
     greys = [decode(encoded(image, "TIFF")).getpixel((x, 0))[0] for x in range(3)]
     assert greys == pytest.approx((0, 127.5, 255) if brightest > darkest else (0, 0, 0), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "greys"), [("I;16", struct.pack("<2H", 65535, 0)), ("F", struct.pack("<2f", 1, 0))]
+)
+def test_a_tiff_in_which_zero_is_white_is_no_negative(mode: str, greys: bytes):
+    white_is_zero = {TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: 0}
+    image = decode(encoded(Image.frombytes(mode, (2, 1), greys), "TIFF", tiffinfo=white_is_zero))
+    assert [image.getpixel((x, 0))[0] for x in range(2)] == [0, 255]
 
 
 @pytest.mark.parametrize(
