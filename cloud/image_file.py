@@ -4,6 +4,7 @@ import re
 import warnings
 from contextlib import suppress
 from io import BytesIO
+from math import isfinite
 from typing import BinaryIO, cast
 
 import imagesize
@@ -221,13 +222,21 @@ def _rgb(small: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
     if small.mode == "RGBA":
         small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
     elif small.mode in ("I", "F"):
-        extrema = (0, 65535) if image.mode.startswith("I;16") else small.getextrema()
-        low, high = cast(tuple[float, float], extrema)
+        low, high = (0, 65535) if image.mode.startswith("I;16") else _range(small)
         if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
             low, high = high, low
         scale = 255 / (high - low) if high != low else 0
         small = small.point(lambda grey: grey * scale - low * scale + 0.5)
     return small.convert("RGB")
+
+
+def _range(greys: Image.Image) -> tuple[float, float]:
+    """Returns the lowest and the highest level of an image in mode I or F, without NaN and infinity."""
+    low, high = cast(tuple[float, float], greys.getextrema())
+    if isfinite(high - low):
+        return low, high
+    finite = [grey for grey in cast(tuple[float, ...], greys.get_flattened_data()) if isfinite(grey)] or [0]
+    return min(finite), max(finite)
 
 
 def _upright(small: Image.Image, image: Image.Image) -> Image.Image:

@@ -120,6 +120,17 @@ def test_greys_without_a_scale_are_stretched(mode: str, darkest: float, brightes
     assert greys == pytest.approx((0, 127.5, 255) if brightest > darkest else (0, 0, 0), abs=0.5)
 
 
+@pytest.mark.parametrize("unknown", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("at", [0, 3])
+def test_greys_that_are_no_numbers_leave_the_others_their_range(unknown: float, at: int):
+    greys = [10.0, 15.0, 20.0]
+    greys.insert(at, unknown)
+    image = decode(encoded(Image.frombytes("F", (4, 1), struct.pack("<4f", *greys)), "TIFF"))
+    found = [image.getpixel((x, 0))[0] for x in range(4)]
+    del found[at]
+    assert found == pytest.approx((0, 127.5, 255), abs=0.5)
+
+
 @pytest.mark.parametrize(
     ("mode", "greys"), [("I;16", struct.pack("<2H", 65535, 0)), ("F", struct.pack("<2f", 1, 0))]
 )
