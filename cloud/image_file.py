@@ -4,10 +4,12 @@ import re
 import warnings
 from contextlib import suppress
 from io import BytesIO
+from math import isfinite
 from typing import BinaryIO, cast
 
 import imagesize
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from pillow_heif import get_file_mimetype, register_heif_opener
 
 from cloud.failure_code import FailureCode
@@ -15,6 +17,7 @@ from cloud.failure_code import FailureCode
 register_heif_opener()
 Image.init()  # fills Image.OPEN
 Image.MAX_IMAGE_PIXELS = None  # _check_size enforces a limit of its own
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # metadata may have over 1 MB
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "HEIF", "AVIF")
 """The accepted formats, as Pillow names them. JPEG includes MPO, which some phones write."""
@@ -72,6 +75,9 @@ UPRIGHT = {
 }
 """How to turn an image upright, by the EXIF orientation, which says how the camera was held."""
 
+WHITE_IS_ZERO = 0
+"""A value of PHOTOMETRIC_INTERPRETATION."""
+
 WARNING_MODULES = re.compile(r"PIL|pillow_heif")
 """The modules whose warnings about unusual metadata are ignored."""
 
@@ -127,7 +133,7 @@ def decode(data: bytes) -> Image.Image:
     try:
         image.draft(None, (SHORT_SIDE, SHORT_SIDE))
         image.load()
-        return _upright(_rgb(_shrunk(image), image.mode), image)
+        return _upright(_rgb(_shrunk(image), image), image)
     except MemoryError:
         raise
     except Exception as error:  # a decoder may raise any exception for a broken file
@@ -206,20 +212,31 @@ def _reducible(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _rgb(image: Image.Image, mode_in_file: str) -> Image.Image:
-    """Returns the image in mode RGB, with white in place of transparency.
+def _rgb(small: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
+    """Returns `small`, which was made of `image`, in mode RGB, with white in place of transparency.
 
     The grey levels of 16-bit images are divided by 257. Those of 32-bit and floating-point images have no
-    fixed range, so the range that occurs in the image is stretched to 0 to 255.
+    fixed range, so the range that occurs in the image is stretched to 0 to 255. Pillow does not turn these
+    levels round where a TIFF file says that 0 is white, as it does with 8-bit ones.
     """
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    elif image.mode in ("I", "F"):
-        extrema = (0, 65535) if mode_in_file.startswith("I;16") else image.getextrema()
-        low, high = cast(tuple[float, float], extrema)
-        scale = 255 / (high - low) if high > low else 0
-        image = image.point(lambda grey: grey * scale - low * scale + 0.5)
-    return image.convert("RGB")
+    if small.mode == "RGBA":
+        small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
+    elif small.mode in ("I", "F"):
+        low, high = (0, 65535) if image.mode.startswith("I;16") else _range(small)
+        if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+            low, high = high, low
+        scale = 255 / (high - low) if high != low else 0
+        small = small.point(lambda grey: grey * scale - low * scale + 0.5)
+    return small.convert("RGB")
+
+
+def _range(greys: Image.Image) -> tuple[float, float]:
+    """Returns the lowest and the highest level of an image in mode I or F, without NaN and infinity."""
+    low, high = cast(tuple[float, float], greys.getextrema())
+    if isfinite(high - low):
+        return low, high
+    finite = [grey for grey in cast(tuple[float, ...], greys.get_flattened_data()) if isfinite(grey)] or [0]
+    return min(finite), max(finite)
 
 
 def _upright(small: Image.Image, image: Image.Image) -> Image.Image:

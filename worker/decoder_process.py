@@ -13,14 +13,14 @@ import sys
 from resource import RLIMIT_AS, RLIMIT_CORE, RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_NPROC, getpagesize, setrlimit
 
 import pillow_heif
-from PIL import AvifImagePlugin, ImagePalette, MpoImagePlugin, TiffImagePlugin
+from PIL import AvifImagePlugin, ImageCms, ImagePalette, MpoImagePlugin, TiffImagePlugin
 
 from cloud.image_file import BadImage, decode
 from worker.decoder_limits import EXIT_NO_MEMORY, READY, REPLY, REQUEST, Limits
 from worker.preprocessing import Preprocessing
 from worker.threads import NICE
 
-IMPORTED_LATE = (ImagePalette, MpoImagePlugin, TiffImagePlugin)
+IMPORTED_LATE = (ImageCms, ImagePalette, MpoImagePlugin, TiffImagePlugin)
 """What Pillow imports only when an image needs it. Then, a decoder could no longer open the file."""
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38

@@ -41,7 +41,8 @@ def main() -> int:
 def bake_once(settings: WorkerSettings, s3: S3Client | None, photos: PhotoFiles) -> None:
     """Bakes the artefact, unless there is one already that was baked with the same photos.
 
-    Of several processes that do this, one bakes, and the others wait for it.
+    Of several processes that do this, one bakes, and the others wait for it. Raises ClassifierError when the
+    model cannot be baked, or is replaced meanwhile: the folder is named after its weights and labels.
     """
     folder = artefact_folder(settings, s3)
     if is_baked(folder, photos):
@@ -55,6 +56,8 @@ def bake_once(settings: WorkerSettings, s3: S3Client | None, photos: PhotoFiles)
         from worker.torch_network import load_model
 
         model = load_model(settings.model, settings.weights, settings.labels or None, reader(s3))
+        if artefact_folder(settings, s3) != folder:
+            raise ClassifierError("WEIGHTS or LABELS was replaced while the model was loaded. Bake it again.")
         manifest = bake(model, settings.precision, photos, folder)
     print(f"baked: {manifest.precision} for {manifest.engine}, in {folder}\n{manifest.reason}")
 

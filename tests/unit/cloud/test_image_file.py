@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops, ImageStat, PngImagePlugin, TiffImagePlugin
 
 from bench.photos import PHOTOS
 from cloud.image_file import (
@@ -120,6 +120,26 @@ def test_greys_without_a_scale_are_stretched(mode: str, darkest: float, brightes
     assert greys == pytest.approx((0, 127.5, 255) if brightest > darkest else (0, 0, 0), abs=0.5)
 
 
+@pytest.mark.parametrize("unknown", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("at", [0, 3])
+def test_greys_that_are_no_numbers_leave_the_others_their_range(unknown: float, at: int):
+    greys = [10.0, 15.0, 20.0]
+    greys.insert(at, unknown)
+    image = decode(encoded(Image.frombytes("F", (4, 1), struct.pack("<4f", *greys)), "TIFF"))
+    found = [image.getpixel((x, 0))[0] for x in range(4)]
+    del found[at]
+    assert found == pytest.approx((0, 127.5, 255), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "greys"), [("I;16", struct.pack("<2H", 65535, 0)), ("F", struct.pack("<2f", 1, 0))]
+)
+def test_a_tiff_in_which_zero_is_white_is_no_negative(mode: str, greys: bytes):
+    white_is_zero = {TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: 0}
+    image = decode(encoded(Image.frombytes(mode, (2, 1), greys), "TIFF", tiffinfo=white_is_zero))
+    assert [image.getpixel((x, 0))[0] for x in range(2)] == [0, 255]
+
+
 @pytest.mark.parametrize(
     ("mode", "format"), [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "HEIF")]
 )
@@ -181,6 +201,17 @@ def test_a_photo_is_set_upright_as_its_exif_says(format: str, orientation: int):
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_broken_exif_costs_no_photo(format: str, exif: bytes):
     assert difference(decode(encoded(CAT, format, exif=exif)), CAT) < 8
+
+
+@pytest.mark.parametrize("what", ["text", "profile"])
+def test_a_png_with_much_metadata_is_decoded(what: str):
+    if what == "text":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", " " * 3_000_000, zip=True)
+        data = encoded(CAT, "PNG", pnginfo=chunks)
+    else:
+        data = encoded(CAT, "PNG", icc_profile=bytes(3_000_000))
+    assert difference(decode(data), CAT) == 0
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])

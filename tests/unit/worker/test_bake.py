@@ -29,6 +29,7 @@ from worker.bake import quantise
 from worker.bake.__main__ import bake_once, main
 from worker.bake.photos import find_photos, packaged_photos
 from worker.engine import CODE, load_classifier
+from worker.torch_network import TorchModel, load_model
 
 CRASH = ("sh", "-c", "kill -FPE $$")
 
@@ -142,6 +143,26 @@ def test_other_photos_bake_again_at_once_in_place_of_the_old(pets, tmp_path: Pat
     assert capsys.readouterr().out.startswith("already baked")
     IMAGES[0].save(few / "0001.jpg", quality=50)
     assert find_photos(str(few), None).identity != second.photos
+
+
+def test_weights_that_are_replaced_meanwhile_are_not_baked_in_the_name_of_the_old(
+    pets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = pets("fp32")
+    old = Path(settings.weights).read_bytes()
+    expected = answers(load(settings.model_copy(update={"engine": "torch"})))
+
+    def replaced_before(*arguments) -> TorchModel:
+        state = state_dict(classes=7)
+        saved(tmp_path, {**state, "fc.weight": -state["fc.weight"]})
+        return load_model(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.torch_network.load_model", replaced_before)
+        with pytest.raises(ClassifierError, match="WEIGHTS or LABELS was replaced"):
+            load(settings)
+    Path(settings.weights).write_bytes(old)
+    assert_same(answers(load(settings)), expected)
 
 
 @pytest.mark.parametrize(

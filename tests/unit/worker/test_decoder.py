@@ -52,7 +52,7 @@ def test_the_pixels_are_those_that_this_process_would_see(make: Make):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_confined_decoder_decodes_every_format(make: Make, format: str):
     cat = Image.open(CODE / "deploy/cat.jpg")
-    for mode in ("RGB", "L", "P", "RGBA", "CMYK"):
+    for mode in ("RGB", "L", "P", "RGBA", "CMYK", "LAB"):
         try:
             data = encoded(cat.convert(mode), format)
         except (OSError, KeyError, ValueError):
