@@ -9,6 +9,9 @@ BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
 BENCHES := run worker batch_worker batches batch_memory bill growth many compare queue local_aws streams simulate faults
 
+# moto opens sessions of boto3 when it is imported, which end with an error if there is no such profile.
+unexport AWS_PROFILE AWS_DEFAULT_PROFILE
+
 .PHONY: run test coverage lint docs bench fuzz deaths soak scan lock clean
 .SILENT:
 

@@ -91,6 +91,10 @@ variable "market" {
   description = "on-demand or spot. With spot, on-demand instances are launched when there is no spot capacity."
   type        = string
   default     = "on-demand"
+  validation {
+    condition     = contains(["on-demand", "spot"], var.market)
+    error_message = "It is on-demand or spot."
+  }
 }
 
 variable "price_per_hour" {
@@ -132,6 +136,10 @@ variable "scaling" {
   description = "Whether the images that wait alone decide how many workers run (queue), or also how fast they come (rate)."
   type        = string
   default     = "queue"
+  validation {
+    condition     = contains(["queue", "rate"], var.scaling)
+    error_message = "It is queue or rate."
+  }
 }
 
 variable "warm_pool" {
@@ -186,6 +194,10 @@ variable "notify_topic" {
 variable "model" {
   type    = string
   default = "resnet18"
+  validation {
+    condition     = contains(["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2", "efficientnet_lite0"], var.model)
+    error_message = "It is one of the models of docs/settings.md, such as resnet18."
+  }
 }
 
 variable "weights" {
@@ -212,12 +224,20 @@ variable "engine" {
   description = "openvino, or torch, which the AMI must have (make_ami --engine torch)."
   type        = string
   default     = "openvino"
+  validation {
+    condition     = contains(["openvino", "torch"], var.engine)
+    error_message = "It is openvino or torch."
+  }
 }
 
 variable "precision" {
   description = "auto, fp32, bf16 or int8: the one that the AMI was made with (make_ami --precision)."
   type        = string
   default     = "auto"
+  validation {
+    condition     = contains(["auto", "fp32", "bf16", "int8"], var.precision)
+    error_message = "It is auto, fp32, bf16 or int8."
+  }
 }
 
 variable "s3_path_style" {

@@ -4,6 +4,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 
@@ -111,12 +112,24 @@ def test_usual_values_of_the_variables_are_taken(tmp_path):
         ("host_names", '["https://a.example.org"]', "without https:// and without a port."),
         ("instance_types", '["c7i.large", "c7i\\"large"]', "each of them like c7i.large."),
         ("instance_types", '["c7i.large "]', "each of them like c7i.large."),
+        ("model", "resnet", "It is one of the models of docs/settings.md"),
+        ("market", "Spot", "It is on-demand or spot."),
+        ("precision", "fp16", "It is auto, fp32, bf16 or int8."),
         ("instance_types", "[]", "At least one instance type"),
     ],
 )
 def test_a_value_with_which_the_plan_would_fail_late_is_refused_at_once(tmp_path, name, value, words):
     """IAM would refuse the policy with it, S3 the name, or the controller would not start."""
     assert words in refusal(tmp_path, **{name: value})
+
+
+def test_where_a_setting_is_one_of_several_words_the_plan_takes_only_these():
+    chosen = {name.lower() for name in chosen_by_plan()}
+    text = {name: block for name, block in declared().items() if re.search("type += string", block)}
+    for name, field in ControllerSettings.model_fields.items():
+        if name in chosen & text.keys() and get_origin(field.annotation) is Literal:
+            [words] = re.findall(r"contains\((\[.*\]), var\.", text[name])
+            assert json.loads(words) == list(get_args(field.annotation)), name
 
 
 def test_every_setting_of_the_plan_reaches_the_controller_as_it_was_given(tmp_path):
