@@ -394,15 +394,27 @@ def test_whatever_is_no_upload_may_be_small_only(whole: Nginx):
 
 def test_one_address_may_send_few_large_uploads_at_once(whole: Nginx):
     with ExitStack() as held:
-        for _ in range(8):
+        for _ in range(3):
             held.enter_context(closing(send_in_part(whole, 10_000_000)))
-        eventually(lambda: len(open_files(whole, "client_body/")) == 8)
+        eventually(lambda: len(open_files(whole, "client_body/")) == 3)
         for client in (send_in_part(whole, 10_000_000), chunked(whole), chunked(whole, "PUT")):
             with closing(client):
                 assert client.getresponse().status == 429
         assert requests.post(whole.url, data=bytes(9_999_999), timeout=20).status_code == 200
         assert requests.get(whole.url, timeout=10).status_code == 200
     eventually(lambda: not open_files(whole, "client_body/"))
+
+
+def test_the_uploads_of_one_address_fit_into_the_spool_twice():
+    """The controller copies each upload to the same volume, until it is in S3."""
+    conf = (front.ROOT / "deploy/nginx.conf").read_text()
+    connections, large = re.findall(r"limit_conn (?:connections|large_uploads) (\d+);", conf)
+    [most] = re.findall(r"client_max_body_size (\d{9,});", conf)
+    [gigabytes] = re.findall(
+        r"fallocate -l (\d+)G", (front.ROOT / "deploy/controller-userdata.sh").read_text()
+    )
+    one_address = 2 * (int(large) * int(most) + int(connections) * 10_000_000)
+    assert one_address <= 0.97 * int(gigabytes) * 2**30  # the rest is for the file system
 
 
 def chunked(nginx: Nginx, method: str = "POST", size: int = 5) -> HTTPConnection:
