@@ -247,28 +247,28 @@ class Autoscaler:
         state, needless = lease.state, self.pool.needless(run.observed.pool, lease.state)
         number = some(len(needless), "stopped instance is", "stopped instances are")
         run.reasons.append(f"{number} too old, too many, or not what would be launched now")
-        terminated = self._end(needless, run)
+        terminated = self._end(needless, run, lease)
         for instance_id in needless:
             state.stopped[instance_id].refused_at = None if instance_id in terminated else now()
 
     def _terminate(self, run: Run, lease: Lease) -> None:
         """Stops the planned instances, or terminates them."""
         state, planned = lease.state, run.plan.terminate
-        run.stopped = self.pool.stop(planned, run.observed, state, run.reasons)
+        run.stopped = self.pool.stop(planned, run.observed, lease, run.reasons)
         rest = [i for i in planned if i not in run.stopped]
         if rest and not lease.may_act():
             run.reasons.append(TOO_LATE)
             rest = []
-        terminated = self._end(rest, run) if rest else []
+        terminated = self._end(rest, run, lease) if rest else []
         for instance_id in rest:
             launched = state.launched[instance_id]
             launched.ending, launched.stopping = instance_id in terminated, False
             launched.refused_at = None if launched.ending else now()
         state.not_ready += [i for i in rest if i in run.plan.late and i not in state.not_ready]
 
-    def _end(self, instance_ids: Sequence[str], run: Run) -> list[str]:
+    def _end(self, instance_ids: Sequence[str], run: Run, lease: Lease) -> list[str]:
         """Terminates the instances. Returns the ids of those that EC2 terminates."""
-        terminated = self.fleet.terminate(instance_ids)
+        terminated = self.fleet.terminate(instance_ids, lease.may_act)
         run.terminated += terminated
         metrics.TERMINATED.inc(len(terminated))
         if len(terminated) < len(instance_ids):

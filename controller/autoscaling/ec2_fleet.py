@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 ACTIVE = {"pending", "running"}
 POOLED = {"stopping", "stopped"}
 NAMED_AT_ONCE = 10  # each name is a call
-CANNOT_TERMINATE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}  # protected, or gone
-CANNOT_STOP = CANNOT_TERMINATE | {"IncorrectInstanceState", "UnsupportedOperation"}
+PROTECTED_OR_GONE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}
+CANNOT_TERMINATE = PROTECTED_OR_GONE | {"UnauthorizedOperation"}
+CANNOT_STOP = PROTECTED_OR_GONE | {"IncorrectInstanceState", "UnsupportedOperation"}
 CANNOT_START = CANNOT_STOP | NO_CAPACITY
 
 
@@ -209,19 +210,23 @@ class Fleet:
                     Resources=[instance_id], Tags=[{"Key": "Name", "Value": f"{self.worker_name}-{number}"}]
                 )
 
-    def terminate(self, instance_ids: Sequence[str]) -> list[str]:
+    def terminate(
+        self, instance_ids: Sequence[str], may_go_on: Callable[[], bool] = lambda: True
+    ) -> list[str]:
         """Terminates the instances. Returns the ids of those that EC2 terminates.
 
-        The others are protected, or are gone already.
+        The others are protected, are gone already, or may not be terminated by the controller's role. If EC2
+        does not terminate all at once, fewer are tried while `may_go_on` returns True.
         """
-        return change(instance_ids, "terminate", self.ec2.terminate_instances, CANNOT_TERMINATE)
+        return change(instance_ids, "terminate", self.ec2.terminate_instances, CANNOT_TERMINATE, may_go_on)
 
-    def stop(self, instance_ids: Sequence[str]) -> list[str]:
+    def stop(self, instance_ids: Sequence[str], may_go_on: Callable[[], bool]) -> list[str]:
         """Stops the instances. Returns the ids of those that EC2 stops.
 
-        The others are not running, are spot instances, or are protected.
+        The others are not running, are spot instances, or are protected. If EC2 does not stop all at once,
+        fewer are tried while `may_go_on` returns True.
         """
-        return change(instance_ids, "stop", self.ec2.stop_instances, CANNOT_STOP)
+        return change(instance_ids, "stop", self.ec2.stop_instances, CANNOT_STOP, may_go_on)
 
     def start(self, instance_ids: Sequence[str], may_go_on: Callable[[], bool]) -> list[str]:
         """Starts stopped instances. Returns the ids of those that EC2 starts.
@@ -237,7 +242,7 @@ def change(
     verb: str,
     call: Callable[..., Any],
     refused: Container[str],
-    may_go_on: Callable[[], bool] = lambda: True,
+    may_go_on: Callable[[], bool],
 ) -> list[str]:
     """Changes the state of the instances with `call`. Returns the ids of those that EC2 changes.
 

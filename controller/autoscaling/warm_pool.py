@@ -24,7 +24,8 @@ from controller.autoscaling.wording import some
 log = logging.getLogger(__name__)
 
 LONGEST_STOPPED = timedelta(days=1)
-START_BEFORE_SECONDS = 4.0  # of a lease, so that in the same run what EC2 does not start can be launched
+# Of a lease, so that the same run can launch what EC2 does not start, and terminate what it does not stop.
+CHANGE_BEFORE_SECONDS = 4.0
 PERHAPS_DONE = {"", "InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"}
 """The error codes with which EC2 may have carried out a call all the same; "" stands for no answer."""
 
@@ -75,17 +76,17 @@ class WarmPool:
         held = sum(i.state == "stopping" for i in observed.pool) + len(self._kept(observed.pool, state))
         return fit[: max(0, self.size - held)]
 
-    def stop(
-        self, going: Sequence[str], observed: Observed, state: FleetState, reasons: list[str]
-    ) -> list[str]:
+    def stop(self, going: Sequence[str], observed: Observed, lease: Lease, reasons: list[str]) -> list[str]:
         """Stops those of the instances that should be stopped. Returns the ids of those that EC2 stops.
 
         The others are to be terminated. If EC2 refuses, the reason is added to `reasons`.
         """
+        state = lease.state
         planned = self.to_stop(going, observed, state)
         stopped: list[str] = []
         try:
-            stopped = self.fleet.stop(planned) if planned else []
+            if planned:
+                stopped = self.fleet.stop(planned, lambda: lease.may_act(CHANGE_BEFORE_SECONDS))
         except CloudError as error:
             log.warning("%s", error)
         if len(stopped) < len(planned):
@@ -118,7 +119,7 @@ class WarmPool:
             return []
         called_at = now()
         try:
-            started = self.fleet.start(planned, lambda: lease.may_act(START_BEFORE_SECONDS))
+            started = self.fleet.start(planned, lambda: lease.may_act(CHANGE_BEFORE_SECONDS))
         except CloudError as error:
             log.warning("%s", error)
             started = planned if error.code in PERHAPS_DONE else []

@@ -9,13 +9,13 @@ from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.autoscaling.autoscaler import SWEEP_AFTER, TOO_LATE
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, TERMINATE_AGAIN
-from controller.autoscaling.shared_state import LEASE_SECONDS
+from controller.autoscaling.shared_state import ACT_BEFORE_SECONDS, LEASE_SECONDS
 from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER, RESEND_AFTER, WATCH_FOR
 from tests.support.aws_errors import refusal
 from tests.support.clocks import set_host_clock
 from tests.support.submissions import bodies
 from tests.support.threads import join_threads
-from tests.support.world import BOOT_TIMEOUT, MAXIMUM
+from tests.support.world import BOOT_TIMEOUT, MAXIMUM, PER_INSTANCE
 
 
 def test_when_all_is_answered_all_are_terminated(world, work):
@@ -208,6 +208,40 @@ def test_one_instance_among_many_that_ec2_does_not_let_go_costs_few_calls(world,
     on_call(aws.ec2, "TerminateInstances", calls.append)
     assert set(world.fleet.terminate(launched)) == {*launched} - {launched[7]}
     assert len(calls) <= 11
+
+
+def test_many_instances_that_ec2_does_not_let_go_leave_time_to_note_that(world, aws, on_call):
+    """Else each run would try the same again after its lease has ended, and never launch others."""
+    controller = world.controllers[0]
+    world.ask(MAXIMUM * PER_INSTANCE)
+    world.reconcile()
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    taken_at, calls = controller.clock, []
+
+    def refuse(params):
+        calls.append(controller.clock - taken_at)
+        controller.clock += 3.0
+        raise refusal("OperationNotPermitted", "TerminateInstances")
+
+    on_call(aws.ec2, "TerminateInstances", refuse)
+    controller.autoscaler.reconcile()
+    assert max(calls) < ACT_BEFORE_SECONDS
+    assert all(launched.refused_at for launched in world.shared.peek().launched.values())
+
+
+def test_terminations_that_are_forbidden_hold_up_no_launch(world, aws, launches, on_call):
+    """Else images would wait, and nobody would be told why."""
+
+    def refuse(params):
+        raise refusal("UnauthorizedOperation", "TerminateInstances")
+
+    on_call(aws.ec2, "TerminateInstances", refuse)
+    world.ask(1)
+    world.reconcile()
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    world.reconcile()
+    assert launches == [1, 1]
+    assert "EC2 lets only 0 of 1 instances be terminated" in world.reasons
 
 
 def test_capacity_that_ec2_takes_back_at_once_is_no_tight_loop(world, launches, aws, on_reply):

@@ -190,6 +190,20 @@ def test_an_instance_that_cannot_be_stopped_does_not_keep_others_from_it(make_wo
     assert (ids(world, "stopped"), ids(world, "terminated")) == ([second], [first])
 
 
+def test_many_stops_that_ec2_refuses_leave_time_to_terminate_the_instances(make_world, burst, aws, on_call):
+    world = make_world(MAXIMUM)
+    burst(world, MAXIMUM)
+
+    def refuse(params):
+        world.controllers[0].clock += 2.0
+        raise refusal("OperationNotPermitted", "StopInstances")
+
+    on_call(aws.ec2, "StopInstances", refuse)
+    world.reconcile()
+    assert len(ids(world, "terminated")) == MAXIMUM
+    assert TOO_LATE not in world.why
+
+
 def test_an_instance_that_was_told_to_stop_and_still_looks_running_is_not_replaced_in_the_pool(
     world, burst, states
 ):
