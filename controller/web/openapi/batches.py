@@ -38,7 +38,7 @@ FORM = {
         **FIELD,
         "source": {**FIELD["source"], "pattern": "^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$"},
         "name": {**FIELD["name"], "maxLength": 200},
-        "limit": {**FIELD["limit"], "pattern": "^[1-9][0-9]{0,8}$"},
+        "limit": {**FIELD["limit"], "pattern": "^([1-9][0-9]{0,7}|100000000)$"},
         "top_k": {**FIELD["top_k"], "pattern": "^([1-9]|1[0-9]|20)$"},
         "deadline": {**FIELD["deadline"], "pattern": DURATION_PATTERN},
         "budget": {**FIELD["budget"], "pattern": r"^\$?[1-9][0-9]{0,5}$"},
