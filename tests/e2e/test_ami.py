@@ -24,7 +24,7 @@ from local.ec2 import AMI_ID
 from local.endpoint import Endpoint
 from tests.support.clean_root import CleanRoot, debootstrap
 
-pytestmark = pytest.mark.timeout(600)  # a machine that does much else needs minutes for the installs
+pytestmark = pytest.mark.timeout(900)  # a machine that does much else needs minutes for the installs
 HAS_TORCH = """#!/opt/image-classifier/.venv/bin/python
 import importlib.util
 print(importlib.util.find_spec("torch") is not None)
@@ -95,7 +95,7 @@ def make_ami(access: dict[str, str], *options: str) -> subprocess.CompletedProce
     command = [sys.executable, "-m", "deploy.make_ami", "--base", AMI_ID, *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | access
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
     )
 
 
@@ -145,7 +145,7 @@ def answer_of_a_worker(clients: Clients, ami_id: str, settings: WorkerSettings) 
         UserData=render((ROOT / "deploy" / "userdata.sh").read_text(), settings.for_workers()),
         InstanceInitiatedShutdownBehavior="terminate",
     )
-    prediction: Prediction = eventually(lambda: outputs.get_prediction(photo), 60)
+    prediction: Prediction = eventually(lambda: outputs.get_prediction(photo), 120)
     return prediction
 
 
