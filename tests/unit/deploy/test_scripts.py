@@ -49,7 +49,8 @@ def test_packages_are_not_downloaded_into_memory(tmp_path: Path):
     python.chmod(0o755)
     script = ROOT / "deploy/ami.sh"
     functions = script.read_text().partition('[ "$(id -u)" = 0 ]')[0]
-    run = ["bash", "-c", f"{functions}\nPYTHON={python}\nmake_environment_with_torch {environment}", script]
+    make = f"PYTHON={python}\nmake_environment_with_torch {environment} worker/torch-requirements.txt"
+    run = ["bash", "-c", f"{functions}\n{make}", script]
     done = subprocess.run(
         run,
         env={"PATH": "/usr/bin:/bin", "TORCH_INDEX_URL": "https://pypi.org/simple"},
