@@ -61,14 +61,10 @@ def path(rule: str) -> str:
 
 def operation(endpoint: str, restricted: bool) -> dict[str, Any]:
     described = {"operationId": endpoint.replace(".", "_"), **OPERATIONS[endpoint]}
-    if endpoint != "static":
-        described["responses"] = {**described["responses"], **refused(403)}
-    if endpoint not in PROBES:
-        described["responses"] = {**described["responses"], **refused(421)}
-    if not restricted or endpoint in OPEN:
-        return described
-    return {
-        **described,
-        "security": [{"token": []}, {"signedIn": []}],
-        "responses": {**described["responses"], **refused(401)},
-    }
+    guarded = restricted and endpoint not in OPEN
+    statuses = {401: guarded, 403: endpoint != "static", 421: endpoint not in PROBES}
+    refusals = refused(*(status for status, possible in statuses.items() if possible))
+    described["responses"] = {**described["responses"], **refusals}
+    if guarded:
+        described["security"] = [{"token": []}, {"signedIn": []}]
+    return described

@@ -75,7 +75,7 @@ VARIABLES_ALONE = {"ami_id": "ami-12c6146b", "alarm_email": "you@example.com", "
 
 
 def refusal(folder: Path, **given: str) -> str:
-    """What Terraform says against the variables of the plan, which are all that lies in `folder`."""
+    """Returns what Terraform says against the variables of the plan, which are all that lies in `folder`."""
     shutil.copy(FOLDER / "variables.tf", folder)
     arguments = [f"-var={name}={value}" for name, value in {**VARIABLES_ALONE, **given}.items()]
     command = [need("terraform"), "plan", "-input=false", "-no-color", *arguments]
