@@ -249,7 +249,7 @@ class Autoscaler:
         run.reasons.append(f"{number} too old, too many, or not what would be launched now")
         terminated = self._end(needless, run, lease)
         for instance_id in needless:
-            state.stopped[instance_id].refused_at = None if instance_id in terminated else now()
+            state.stopped[instance_id].asked_to_terminate(instance_id in terminated)
 
     def _terminate(self, run: Run, lease: Lease) -> None:
         """Stops the planned instances, or terminates them."""
@@ -263,7 +263,7 @@ class Autoscaler:
         for instance_id in rest:
             launched = state.launched[instance_id]
             launched.ending, launched.stopping = instance_id in terminated, False
-            launched.refused_at = None if launched.ending else now()
+            launched.asked_to_terminate(launched.ending)
         state.not_ready += [i for i in rest if i in run.plan.late and i not in state.not_ready]
 
     def _end(self, instance_ids: Sequence[str], run: Run, lease: Lease) -> list[str]:

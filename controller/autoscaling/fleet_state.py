@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
+from cloud.clock import now
 from controller.autoscaling.boots import BOOTS_KEPT, Boot, Call
 from controller.autoscaling.demand import Demand
 from controller.autoscaling.fleet_history import Sample, SentByMinute, add_sent
@@ -16,6 +17,7 @@ from controller.batches.load import BatchLoad
 
 GIVEN_UP_SECONDS = 10  # the first pause after no worker came
 LONGEST_GIVEN_UP_SECONDS = 3600
+TERMINATE_AGAIN = timedelta(minutes=10)  # until the next try when EC2 has refused to terminate an instance
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
 NEW_BOOT_SHARE = 0.3  # the weight of the newest boot in the average
@@ -42,7 +44,24 @@ class Decision(BaseModel):
         return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
 
 
-class Launched(BaseModel):
+class Terminable(BaseModel):
+    """An instance of the fleet, which may be terminated one day."""
+
+    refused_at: datetime | None = None
+    """When EC2 last refused to terminate it, or None."""
+
+    @property
+    def protected_until(self) -> datetime | None:
+        """Until when EC2 is not asked again, after it has refused to terminate it, or None if it may be."""
+        until = self.refused_at and self.refused_at + TERMINATE_AGAIN
+        return until if until and until > now() else None
+
+    def asked_to_terminate(self, terminated: bool) -> None:
+        """Notes whether EC2 has just terminated it."""
+        self.refused_at = None if terminated else now()
+
+
+class Launched(Terminable):
     """An instance that was launched, or started again after it was stopped."""
 
     at: datetime
@@ -66,8 +85,6 @@ class Launched(BaseModel):
         """Whether it was started, but EC2 has never shown that."""
         return self.started and self.launch_time is None
 
-    refused_at: datetime | None = None
-    """When EC2 last refused to terminate it, or None."""
     ready: bool = False
     """Whether its worker has reported since then."""
     choice: int | None = None
@@ -76,14 +93,12 @@ class Launched(BaseModel):
     """Whether a spot instance was asked for, and thus which walk went through the choices."""
 
 
-class Stopped(BaseModel):
+class Stopped(Terminable):
     """A stopped instance, which costs only its disk."""
 
     since: datetime
     usable: bool = True
     """Whether its worker was ready before, so that it can be expected to be ready again after a start."""
-    refused_at: datetime | None = None
-    """When EC2 last refused to terminate it, or None."""
 
 
 class GivenUp(BaseModel):

@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 STRAY_SECONDS = 600  # after which a report of an instance that is in no books is deleted
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance earlier
 CAPACITY_AGAIN_SECONDS = 15  # until the next launch when EC2 had no capacity
-TERMINATE_AGAIN = timedelta(minutes=10)  # until the next try when EC2 has refused to terminate an instance
 
 
 class InstanceLedger:
@@ -164,15 +163,10 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
         ready=last is not None,
         silent=since(last) if last else 0.0,
         ending=launched.ending,
-        protected=is_protected(launched),
+        protected=launched.protected_until is not None,
         request_id=launched.request_id,
         spot=instance.market == "spot",
     )
-
-
-def is_protected(known: Launched | Stopped) -> bool:
-    """Returns whether EC2 has refused to terminate the instance, and is not asked again yet."""
-    return known.refused_at is not None and now() - known.refused_at < TERMINATE_AGAIN
 
 
 def ended_by_aws(instance: Instance) -> bool:

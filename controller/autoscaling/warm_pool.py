@@ -15,7 +15,6 @@ from controller.autoscaling import metrics
 from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Fleet, Instance
 from controller.autoscaling.fleet_state import FleetState
-from controller.autoscaling.instance_ledger import TERMINATE_AGAIN, is_protected
 from controller.autoscaling.observer import Observed
 from controller.autoscaling.planner import Policy, is_silent
 from controller.autoscaling.shared_state import Lease
@@ -43,15 +42,13 @@ class WarmPool:
         """
         kept, stopped = self._kept(pool, state), state.stopped
         ids = [i.instance_id for i in pool if i.instance_id in stopped]
-        return tuple(i for i in ids if i not in kept and not is_protected(stopped[i]))
+        return tuple(i for i in ids if i not in kept and not stopped[i].protected_until)
 
     def at_rest(self, pool: Sequence[Instance], state: FleetState) -> Mapping[str, datetime]:
         """Returns the stopped instances about which there is nothing to do, each with the time until then."""
         needless = self.needless(pool, state)
         return {
-            instance_id: stopped.refused_at + TERMINATE_AGAIN
-            if stopped.refused_at and is_protected(stopped)
-            else stopped.since + LONGEST_STOPPED
+            instance_id: stopped.protected_until or stopped.since + LONGEST_STOPPED
             for instance_id, stopped in state.stopped.items()
             if instance_id not in needless
         }
@@ -141,7 +138,7 @@ class WarmPool:
     def _is_usable(self, instance: Instance, state: FleetState) -> bool:
         """Returns whether the instance is stopped, and may be started in place of a launch."""
         stopped = state.stopped.get(instance.instance_id)
-        if stopped is None or not stopped.usable or is_protected(stopped):
+        if stopped is None or not stopped.usable or stopped.protected_until:
             return False
         return self._is_like_a_new_one(instance) and now() - stopped.since < LONGEST_STOPPED
 

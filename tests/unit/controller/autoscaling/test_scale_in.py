@@ -8,7 +8,8 @@ from cloud.errors import CloudError
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.autoscaling.autoscaler import SWEEP_AFTER, TOO_LATE
-from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, TERMINATE_AGAIN
+from controller.autoscaling.fleet_state import TERMINATE_AGAIN
+from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.shared_state import ACT_BEFORE_SECONDS, LEASE_SECONDS
 from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER, RESEND_AFTER, WATCH_FOR
 from tests.support.aws_errors import refusal

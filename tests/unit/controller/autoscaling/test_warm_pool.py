@@ -10,8 +10,8 @@ from botocore.exceptions import ReadTimeoutError
 from cloud.clock import now
 from cloud.errors import CloudError
 from controller.autoscaling.autoscaler import LONGEST_IDLE_SECONDS, MESSAGES_SECONDS, TOO_LATE
-from controller.autoscaling.fleet_state import UnansweredLaunch
-from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS, TERMINATE_AGAIN
+from controller.autoscaling.fleet_state import TERMINATE_AGAIN, UnansweredLaunch
+from controller.autoscaling.instance_ledger import LAUNCH_LAG_SECONDS
 from controller.autoscaling.planner import IDLE_SECONDS
 from controller.autoscaling.shared_state import LEASE_SECONDS
 from controller.autoscaling.warm_pool import LONGEST_STOPPED
