@@ -46,11 +46,13 @@ class Clients(NamedTuple):
 
 
 TRIES = 4
+READ_TIMEOUT = 30
+"""Seconds that a call waits for its reply, and then tries again. Of a worker's calls, it is the most."""
 RACED_SECONDS = 0.05  # the pause before a raced write is repeated, which doubles each time
 WITH_RETRIES = Config(
     retries={"mode": "standard", "total_max_attempts": TRIES},
     connect_timeout=5,
-    read_timeout=30,
+    read_timeout=READ_TIMEOUT,
     max_pool_connections=96,
 )
 # A call of EC2 must end before the lease under which it is made (controller/autoscaling/shared_state.py). The
@@ -65,16 +67,20 @@ def make_clients() -> Clients:
     """
     with a_session() as session:
         return Clients(
-            s3=s3_client(session),
+            s3=s3_client(session, WITH_RETRIES),
             sqs=session.client("sqs", config=WITH_RETRIES),
             ec2=session.client("ec2", config=WITHOUT_RETRIES),
         )
 
 
-def make_worker_clients() -> WorkerClients:
-    """Does what make_clients does, but without the client of EC2, which takes time and memory."""
+def make_worker_clients(read_timeout: float = READ_TIMEOUT) -> WorkerClients:
+    """Does what make_clients does, but without the client of EC2, which takes time and memory.
+
+    Each try of a call waits for its reply for `read_timeout` seconds.
+    """
+    config = WITH_RETRIES.merge(Config(read_timeout=read_timeout))
     with a_session() as session:
-        return WorkerClients(s3=s3_client(session), sqs=session.client("sqs", config=WITH_RETRIES))
+        return WorkerClients(s3=s3_client(session, config), sqs=session.client("sqs", config=config))
 
 
 def s3_for(*sources: str) -> S3Client | None:
@@ -93,13 +99,13 @@ def sns_client(region: str) -> Client:
         return session.client("sns", region_name=region, config=WITH_RETRIES)
 
 
-def s3_client(session: boto3.session.Session) -> S3Client:
+def s3_client(session: boto3.session.Session, config: Config) -> S3Client:
     """Returns a client of S3 that repeats raced writes, and sends the body of a PUT with its header.
 
     By default, boto3 sends the header alone (`Expect: 100-continue`) and waits for S3's consent. That costs a
     round trip, and the reply is read byte by byte, with a turn of the interpreter's lock for each.
     """
-    client = session.client("s3", config=WITH_RETRIES)
+    client = session.client("s3", config=config)
     events: Any = client.meta.events  # its types have no handlers that return something
     events.unregister("before-call.s3", add_expect_header)
     events.register("needs-retry.s3.PutObject", pause_if_raced)

@@ -31,7 +31,7 @@ from worker.consumer import Consumer
 from worker.decoder import Decoder
 from worker.decoder_limits import QUICK
 from worker.engine import load_classifier
-from worker.heartbeat import Heartbeat
+from worker.heartbeat import Heartbeat, read_timeout
 from worker.pipeline import Classifier, Pipeline
 from worker.reporter import Reporter
 from worker.slices import Slices
@@ -50,7 +50,7 @@ def main() -> int:
         for misspelt in misspelt_settings(os.environ):
             log.warning(misspelt)
         decoders = [Decoder(QUICK) for _ in os.sched_getaffinity(0)]  # they start while the model is loaded
-        clients = make_worker_clients()
+        clients = make_worker_clients(read_timeout(settings.visibility_timeout))
         choice = cached_choice(settings, clients)
         classifier = load_classifier(settings, clients.s3)
     except (SettingsError, CloudError, ClassifierError) as error:

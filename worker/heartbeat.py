@@ -7,10 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
+from cloud.clients import READ_TIMEOUT
 from cloud.errors import CloudError
 from cloud.request_queue import Message, RequestQueue
 
+SHORTEST_READ_TIMEOUT = 3  # seconds, of which a long poll takes one
+
 log = logging.getLogger(__name__)
+
+
+def read_timeout(visibility_timeout: float) -> float:
+    """Returns the seconds after which a call of AWS that is not answered is tried again.
+
+    When that happens to an extension, the next try is still in time.
+    """
+    return min(READ_TIMEOUT, max(SHORTEST_READ_TIMEOUT, visibility_timeout / 6))
 
 
 @dataclass

@@ -62,6 +62,7 @@ def test_every_call_ends_and_ec2s_before_the_lease_under_which_it_is_made(enviro
     assert ec2.connect_timeout + ec2.read_timeout <= 11
     for client in clients:
         assert client.meta.config.read_timeout <= 30
+    assert {client.meta.config.read_timeout for client in make_worker_clients(10)} == {10}
 
 
 def test_the_body_of_a_put_is_sent_without_a_question_to_s3_first(environment, aws):

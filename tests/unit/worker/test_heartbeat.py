@@ -1,10 +1,17 @@
+import json
 import subprocess
 import sys
-from threading import Event
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 
+import pytest
+
+from cloud.clients import READ_TIMEOUT, make_worker_clients
 from cloud.errors import CloudError
-from cloud.request_queue import Message
-from worker.heartbeat import Heartbeat
+from cloud.request_queue import Message, RequestQueue
+from worker.heartbeat import Heartbeat, read_timeout
 
 VISIBILITY = 0.3
 MESSAGES = [Message("a", "handle-a", 1), Message("b", "handle-b", 1)]
@@ -155,3 +162,70 @@ def test_each_look_is_told():
     beaten.clear()
     assert beaten.wait(5)
     stop.set()
+
+
+class SilentOnce(ThreadingHTTPServer):
+    """An SQS that takes the first extension and never answers it, as when a connection is lost on its way."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), SilentOnceHandler)
+        self.extended: list[float] = []
+        self.over, self.again = Event(), Event()
+
+
+class SilentOnceHandler(BaseHTTPRequestHandler):
+    server: SilentOnce
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        reply: dict = {"QueueUrl": f"http://127.0.0.1:{self.server.server_port}/queue"}
+        if self.headers["X-Amz-Target"].endswith("ChangeMessageVisibilityBatch"):
+            self.server.extended.append(time.monotonic())
+            if len(self.server.extended) == 1:
+                self.server.over.wait(READ_TIMEOUT)
+                return
+            reply = {"Successful": [{"Id": "0"}], "Failed": []}
+            self.server.again.set()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(reply).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def silent_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentOnce]:
+    with SilentOnce() as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in {
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield server
+        server.over.set()
+        server.shutdown()
+
+
+def test_an_extension_that_is_never_answered_is_repeated_before_the_message_comes_back(
+    silent_once: SilentOnce, monkeypatch: pytest.MonkeyPatch
+):
+    visibility, stop = 6, Event()
+    monkeypatch.setattr("worker.heartbeat.SHORTEST_READ_TIMEOUT", 1)
+    queue = RequestQueue(make_worker_clients(read_timeout(visibility)).sqs, "queue", visibility)
+    beat = Heartbeat(queue, visibility, on_hang=lambda: None)
+    beat.start(stop)
+    received = time.monotonic()
+    beat.hold(MESSAGES[:1])
+    assert silent_once.again.wait(READ_TIMEOUT)
+    assert silent_once.extended[1] - received < visibility
+    stop.set()
+
+
+def test_a_worker_waits_for_a_reply_for_a_part_of_the_visibility_timeout_and_longer_than_a_long_poll():
+    assert [read_timeout(visibility) for visibility in (2, 60, 43200)] == [3, 10, READ_TIMEOUT]
