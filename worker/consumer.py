@@ -53,9 +53,9 @@ class Consumer:
     does not learn from them.
 
     `idle_seconds` is the time without a message after which the consumer ends; 0 means never. `on_progress`
-    is called several times a second as soon as SQS has answered a receive, with the number of new predictions
-    and rows, and the seconds in which there was work since the last call. `remember` is called with the
-    SHA-256 of each classified image and its prediction.
+    is called several times a second as soon as the worker is of use, with the number of new predictions and
+    rows, and the seconds in which there was work since the last call. `remember` is called with the SHA-256
+    of each classified image and its prediction.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Consumer:
         self.held = HeldImages(pipeline.busy)
         self.queue_is_long = Event()
         self.may_receive = False
-        """Whether SQS has answered a receive."""
+        """Whether this worker is of use: it has got messages, or SQS lets it receive from both queues."""
         self.settled: SimpleQueue[Settled] = SimpleQueue()
         self.returning: list[Message] = []
 
@@ -139,7 +139,8 @@ class Consumer:
             log.warning("%s; next try in %d s", error, RETRY_SECONDS)
             self.stop.wait(RETRY_SECONDS)
             return []
-        self.may_receive = True
+        if messages or not (self.slices and self.slices.refused):
+            self.may_receive = True
         return messages
 
     def fetch(self, message: Message) -> None:

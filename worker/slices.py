@@ -60,6 +60,8 @@ class Slices:
         self.held, self.budget = HeldImages(pipeline.busy), ByteBudget(BYTES_AHEAD)
         self.in_hand: list[SliceInHand] = []
         self.beginning = False
+        self.refused = False
+        """Whether SQS has refused the last receive."""
         self._lock = Lock()
         self._rows = 0
 
@@ -92,10 +94,12 @@ class Slices:
                 continue
             try:
                 messages = self.queue.receive(1, POLL_SECONDS)
+                self.refused = False
             except NotFound as error:
                 log.warning("this worker takes no part in batches: %s", error)
                 return
             except CloudError as error:
+                self.refused = True
                 log.warning("%s; next try in %d s", error, RETRY_SECONDS)
                 self.stop.wait(RETRY_SECONDS)
                 continue

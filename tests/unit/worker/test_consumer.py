@@ -397,3 +397,23 @@ def test_a_worker_that_may_not_receive_does_not_say_that_it_is_ready(make_loop, 
     loop.on_progress = lambda images, seconds: told.append(images)
     loop.run(Event())
     assert told == []
+
+
+def test_a_worker_that_may_not_receive_slices_says_that_it_is_ready_only_with_messages_of_requests(
+    make_batch_loop, lab, aws, on_call, ask
+):
+    """With a batch alone, others would be launched in its place for ever."""
+
+    def refuse(params):
+        if params["QueueUrl"] == lab.queue.url:
+            raise refusal("AccessDenied", "ReceiveMessage")
+
+    on_call(aws.sqs, "ReceiveMessage", refuse)
+    for asked in (0, 1):
+        loop, told = make_batch_loop(), []
+        loop.idle_seconds = 3
+        loop.on_progress = lambda images, seconds, told=told: told.append(images)
+        ask(*[grey(250)] * asked)
+        loop.run(Event())
+        assert sum(told) == asked
+        assert bool(told) == bool(asked)
