@@ -7,7 +7,7 @@ RUN_STAMP := .venv/.run-installed
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 # Modules of bench/. All of them together take about an hour.
-BENCHES := run worker batch_worker batches batch_memory bill growth many compare queue local_aws streams simulate faults
+BENCHES := run worker batch_worker ceiling batches batch_memory bill growth many compare queue local_aws streams simulate faults
 
 # moto opens sessions of boto3 when it is imported, which end with an error if there is no such profile.
 unexport AWS_PROFILE AWS_DEFAULT_PROFILE

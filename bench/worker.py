@@ -60,10 +60,14 @@ class Run:
 
 def prepare(folder: Path, photos: Sequence[bytes]) -> None:
     """Writes the photos that a worker is to classify into the folder, and bakes the model."""
+    write_photos(folder, photos)
+    subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def write_photos(folder: Path, photos: Sequence[bytes]) -> None:
     folder.mkdir(exist_ok=True)
     for number, photo in enumerate(photos):
         (folder / f"{number:04}.jpg").write_bytes(photo)
-    subprocess.run([sys.executable, "-m", "worker.bake"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
@@ -104,20 +108,25 @@ def run_worker(
     delay: float,
     messages: int = PHOTOS * REPEATS,
     stand_in_module: str = "bench.stand_in",
+    worker_module: str = "worker",
     **settings: str,
 ) -> Run:
-    """Lets a worker classify so many images, which are all photos in turn. `delay` is in seconds."""
+    """Lets a worker classify so many images, which are all photos in turn. `delay` is in seconds.
+
+    Raises RuntimeError when it does not end as it should.
+    """
     with stand_in(folder, delay, messages, stand_in_module) as url:
         started = time.time()
         worker = subprocess.Popen(
-            [sys.executable, "-m", "worker"],
+            [sys.executable, "-m", worker_module],
             cwd=ROOT,
             env=os.environ | environment(url) | settings,
             stderr=subprocess.DEVNULL,
         )
         try:
             ask(f"{url}/_watch", str(worker.pid).encode())
-            worker.wait(SECONDS)
+            if status := worker.wait(SECONDS):
+                raise RuntimeError(f"the worker has ended with status {status}")
             return evaluate(ask(f"{url}/_record"), started, messages)
         finally:
             worker.kill()

@@ -24,7 +24,7 @@ from worker.preprocessing import Preprocessing
 from worker.processor import processor
 
 CODE = Path(__file__).parent.parent
-BATCH = 5  # the most images at once on a processor, which gains little by more
+BATCH_SIZES = range(1, 6)  # on a processor, which gains little by more images at once
 log = logging.getLogger(__name__)
 
 
@@ -36,8 +36,16 @@ class Classifier:
     network: Network
     streams: int
     """How many threads should call `classify` at once to keep the processor busy."""
-    batch: int
-    """The most images that a call of `classify` should have."""
+    batch_sizes: Sequence[int]
+    """How many images a call of `classify` may have, in ascending order.
+
+    A number between two of them takes as long as the larger one. No call should have more than the last one.
+    """
+
+    @property
+    def batch(self) -> int:
+        """The most images that a call of `classify` should have."""
+        return self.batch_sizes[-1]
 
     @property
     def model(self) -> str:
@@ -102,7 +110,7 @@ def load_baked(folder: Path, manifest: Manifest) -> Classifier:
 
     cores = len(os.sched_getaffinity(0))
     network = load_openvino(check_files(folder, manifest), manifest.precision, cores)
-    return Classifier(manifest, network, streams=cores, batch=BATCH)
+    return Classifier(manifest, network, streams=cores, batch_sizes=BATCH_SIZES)
 
 
 def why_not_here(folder: Path, manifest: Manifest) -> str:
@@ -174,8 +182,8 @@ def load_torch(settings: WorkerSettings, s3: S3Client | None, reason: str) -> Cl
         network="",
         files={},
     )
-    batch = GPU_BATCHES[-1] if on_gpu() else BATCH
-    return Classifier(manifest, torch_network(model, precision), streams=1, batch=batch)
+    sizes = GPU_BATCHES if on_gpu() else BATCH_SIZES
+    return Classifier(manifest, torch_network(model, precision), streams=1, batch_sizes=sizes)
 
 
 def reader(s3: S3Client | None) -> Callable[[str], bytes]:

@@ -43,7 +43,7 @@ class Classifier(Protocol):
     @property
     def streams(self) -> int: ...
     @property
-    def batch(self) -> int: ...
+    def batch_sizes(self) -> Sequence[int]: ...
     @property
     def preprocessing(self) -> Preprocessing: ...
 
@@ -61,7 +61,7 @@ class Pipeline:
         self.classifier, self.heartbeat, self.decoders = classifier, heartbeat, decoders
         self.busy = BusyTime()
         self.seconds_an_image = 0.0
-        """That the model took last, or 0 before the first image."""
+        """That the model took last for an image of a full batch, or 0 before the first image."""
         self.fetched, self.aside, self.ready = WorkQueue(), WorkQueue(), WorkQueue()
 
     def start(self, stop: Event) -> None:
@@ -181,10 +181,14 @@ class Pipeline:
         """Returns how many images of this one's rank the model may take at once.
 
         Those of slices keep it for LONGEST_SECONDS at most, because an image of a request may come meanwhile.
+        But there are always as many as the smallest batch has, which takes no longer when it is full.
         """
+        sizes = self.classifier.batch_sizes
         if not work.rank or not self.seconds_an_image:
-            return self.classifier.batch
-        return min(self.classifier.batch, max(1, int(LONGEST_SECONDS / self.seconds_an_image)))
+            return sizes[-1]
+        return max(
+            (size for size in sizes if size * self.seconds_an_image <= LONGEST_SECONDS), default=sizes[0]
+        )
 
     def classify(self, works: Sequence[Work]) -> list[Top]:
         """Returns as many labels as each of the decoded images wants, in their order."""
@@ -192,12 +196,17 @@ class Pipeline:
         images = [work.pixels for work in works if work.pixels is not None]
         tops = self.classifier.classify(images, max(work.labels for work in works))
         seconds = time.perf_counter() - started
-        self.seconds_an_image = seconds / len(works)
+        self.seconds_an_image = seconds / full_size(len(works), self.classifier.batch_sizes)
         metrics.BATCH_IMAGES.observe(len(works))
         metrics.STEP_SECONDS.labels("classify").observe(seconds)
         for work in works:
             work.timings["classify"] = seconds
         return [top[: work.labels] for work, top in zip(works, tops, strict=True)]
+
+
+def full_size(images: int, sizes: Sequence[int]) -> int:
+    """Returns how many images a batch with so many might have in the same time."""
+    return next((size for size in sizes if size >= images), images)
 
 
 def abandon(works: Sequence[Work], fate: Fate) -> None:

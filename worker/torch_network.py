@@ -91,6 +91,8 @@ def torch_network(model: TorchModel, precision: str) -> Network:
     if precision not in ("fp32", "bf16"):
         raise ClassifierError(f"ENGINE=torch has no PRECISION={precision}: use fp32 or bf16.")
     device = torch.device("cuda" if on_gpu() else "cpu")
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "the processor, as there is no GPU"
+    logger.info("torch runs the model on %s", where)
     torch.backends.cudnn.allow_tf32 = False  # TF32 keeps 10 of the 23 bits of a fraction
     network = model.network.to(device).to(memory_format=torch.channels_last)
     constants = model.preprocessing

@@ -103,6 +103,15 @@ def test_a_machine_whose_worker_is_ready_stays_on(machine: Machine, cloud: Cloud
     assert machine.state(WORKER) == "active"
 
 
+def test_root_makes_the_devices_of_a_gpu_before_the_worker_starts(machine: Machine, cloud: Cloud):
+    script = '#!/bin/sh\necho "$@" > /made\ngrep -E "NoNewPrivs|CapEff" /proc/self/status >> /made\nexit 1\n'
+    machine.run("install", "-m", "755", "/dev/stdin", "/usr/bin/nvidia-modprobe", given=script)
+    capabilities = machine.run("grep", "CapEff", "/proc/1/status")
+    launch(machine, cloud)
+    active(machine)
+    assert machine.run("cat", "/made").splitlines() == ["-u -c 0", capabilities, "NoNewPrivs:\t0"]
+
+
 def test_the_worker_starts_before_cloud_init_runs_the_user_data_which_then_does_nothing(
     machine: Machine, cloud: Cloud
 ):

@@ -17,7 +17,8 @@ MAX_RECEIVES = 3
 class Brightness:
     """A model of two classes that looks at one pixel."""
 
-    model, engine, precision, streams, batch = "brightness (test)", "test", "fp32", 1, 5
+    model, engine, precision, streams = "brightness (test)", "test", "fp32", 1
+    batch_sizes: tuple[int, ...] = (1, 2, 3, 4, 5)
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
 
     def __init__(self) -> None:

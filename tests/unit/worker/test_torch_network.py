@@ -129,6 +129,15 @@ def test_bf16_answers_nearly_as_fp32_does_and_int8_is_refused():
         torch_network(model, "int8")
 
 
+def test_the_log_says_where_torch_runs_the_model(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("worker.torch_network.on_gpu", lambda: False)
+    with caplog.at_level("INFO", "worker.torch_network"):
+        torch_network(load_model(LITE0, IMAGENET, None, no_s3), "fp32")
+    assert "torch runs the model on the processor, as there is no GPU" in caplog.messages
+
+
 def test_a_batch_for_a_gpu_is_filled_up_to_one_of_few_sizes():
     images = np.full((9, 2, 2, 3), 7, np.uint8)
     filled = padded(images)
