@@ -430,6 +430,27 @@ def test_the_uploads_of_one_address_fit_into_the_spool_twice():
     assert 2 * once <= 0.97 * int(gigabytes) * 2**30  # the rest is for the file system
 
 
+def test_who_hangs_up_counts_until_the_controller_has_answered(tmp_path: Path):
+    """Otherwise, one address could have all threads of Gunicorn, which goes on to the end in each of them."""
+    few = {"limit_conn connections 200": "limit_conn connections 5"}
+    with (
+        front.gunicorn("tests.support.front:app", tmp_path),
+        front.nginx(tmp_path, free_port(), few) as nginx,
+    ):
+        for _ in range(20):
+            with closing(HTTPConnection(nginx.address, timeout=10)) as client:
+                client.request("GET", "/slow?5")
+                time.sleep(0.05)
+
+        def at_end() -> bool:
+            reply = requests.get(f"{nginx.url}/slow?0", timeout=10)
+            return reply.ok and not reply.json()["slow"]
+
+        eventually(at_end, 20, 0.5)
+        came = [line for line in front.read_lines(tmp_path / "gunicorn.log") if line["uri"] == "/slow?5"]
+    assert len(came) == 5
+
+
 def chunked(nginx: Nginx, method: str = "POST", size: int = 5) -> HTTPConnection:
     """Begins an upload that does not say how much comes, and sends its first `size` bytes."""
     client = HTTPConnection(nginx.address, timeout=10)
