@@ -56,15 +56,16 @@ def default(setting: str) -> int:
     return value
 
 
-def open_files(nginx: Nginx, words: str) -> list[str]:
-    """Of nginx's processes; also files that have no name any more."""
+def open_files(nginx: Nginx, words: str) -> list[int]:
+    """The sizes of those of nginx's processes whose paths contain `words`; also if they have no name now."""
     workers = psutil.Process(int((nginx.folder / "nginx.pid").read_text())).children()
-    paths = []
+    sizes = []
     for worker in workers:
         for link in Path(f"/proc/{worker.pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # closed meanwhile
-                paths.append(os.readlink(link))
-    return [path for path in paths if words in path]
+                if words in os.readlink(link):
+                    sizes.append(link.stat().st_size)
+    return sizes
 
 
 def test_nginx_has_nothing_to_say_against_the_configuration(tmp_path: Path):
@@ -449,6 +450,19 @@ def test_who_hangs_up_counts_until_the_controller_has_answered(tmp_path: Path):
         eventually(at_end, 20, 0.5)
         came = [line for line in front.read_lines(tmp_path / "gunicorn.log") if line["uri"] == "/slow?5"]
     assert len(came) == 5
+
+
+def test_what_slow_clients_have_not_read_does_not_fill_the_disk(whole: Nginx):
+    """nginx would keep a gigabyte for each of them. The rest stays with Gunicorn."""
+    with ExitStack() as held:
+        for _ in range(4):
+            client = held.enter_context(closing(HTTPConnection(whole.address, timeout=10)))
+            client.request("GET", "/large?60")
+        eventually(lambda: sum(open_files(whole, "/proxy/")) > 10_000_000)
+        time.sleep(1)
+        assert sum(open_files(whole, "/proxy/")) <= 4 * 5 * 2**20
+        assert len(client.getresponse().read()) == 60_000_000
+    eventually(lambda: not open_files(whole, "/proxy/"))
 
 
 def chunked(nginx: Nginx, method: str = "POST", size: int = 5) -> HTTPConnection:
