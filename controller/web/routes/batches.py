@@ -17,7 +17,7 @@ from controller.image_requests.errors import RequestRefused
 from controller.web.batch_events import batch_events
 from controller.web.batch_orders import is_form, key_use, read_body
 from controller.web.batch_pages import batch_page, list_page
-from controller.web.batch_parquet import NoPyarrow, chunks, parquet_file
+from controller.web.batch_parquet import NoPyarrow, as_parquet
 from controller.web.batch_tables import as_csv, as_json_lines
 from controller.web.errors import STATUSES
 from controller.web.metrics import OPEN_STREAMS
@@ -167,7 +167,7 @@ def table(form: Form, progress: Progress) -> Response:
         body, suffix = as_json_lines(outcomes), "jsonl"
     else:
         try:
-            body, suffix = chunks(parquet_file(outcomes)), "parquet"
+            body, suffix = as_parquet(outcomes), "parquet"
         except NoPyarrow as error:
             raise NotAcceptable(str(error)) from None
     response = Response(body, mimetype=form.value)
