@@ -21,6 +21,7 @@ from cloud.settings import ControllerSettings
 from controller.app import CONTENT_SECURITY_POLICY
 from local.driver import eventually, free_port
 from tests.support import front
+from tests.support.browser import chromium
 from tests.support.front import Nginx
 from tests.support.programs import need
 from tests.support.small_disk import small_disk
@@ -282,7 +283,9 @@ def test_a_client_that_posts_without_end_gets_429_and_others_nothing_of_it(whole
     assert requests.get(whole.url, timeout=10).status_code == 200
 
 
-def test_tls_takes_one_command(tmp_path: Path):
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Nginx, str, Path]]:
+    """nginx with TLS, its address, and its certificate."""
     certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
     name = "classifier.example.org"
     make = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
@@ -305,15 +308,38 @@ def test_tls_takes_one_command(tmp_path: Path):
         front.gunicorn("tests.support.front:app", tmp_path),
         front.nginx(tmp_path, plain, changes, with_tls()) as nginx,
     ):
-        moved = requests.get(f"{nginx.url}/requests/1", allow_redirects=False, timeout=10)
-        reply = requests.get(f"https://127.0.0.1:{secure}/", verify=str(certificate), timeout=10)
-        no_upload = [need("curl"), "--http2", "--cacert", certificate, "-sS", "-X", "GET", "-T", "-"]
-        no_upload += ["-w", "%{http_version} %{http_code}", "-o", "/dev/null", f"https://127.0.0.1:{secure}/"]
-        told = subprocess.run(no_upload, input=bytes(70_000), capture_output=True, timeout=20, check=True)
+        yield nginx, f"https://127.0.0.1:{secure}", certificate
+
+
+def test_tls_takes_one_command(secure: tuple[Nginx, str, Path]):
+    nginx, url, certificate = secure
+    moved = requests.get(f"{nginx.url}/requests/1", allow_redirects=False, timeout=10)
+    reply = requests.get(url, verify=str(certificate), timeout=10)
+    no_upload = [need("curl"), "--http2", "--cacert", certificate, "-sS", "-X", "GET", "-T", "-"]
+    no_upload += ["-w", "%{http_version} %{http_code}", "-o", "/dev/null", f"{url}/"]
+    told = subprocess.run(no_upload, input=bytes(70_000), capture_output=True, timeout=20, check=True)
     assert told.stdout == b"2 413", "HTTP/2 has bodies without a Content-Length"
     assert (moved.status_code, moved.headers["Location"]) == (301, "https://127.0.0.1/requests/1")
     assert reply.json()["scheme"] == "https"
     assert "max-age" in reply.headers["Strict-Transport-Security"]
+
+
+FETCH_MANY = """() => {
+    const ask = () => fetch("/slow?1", { cache: "no-store" }).then((reply) => reply.status);
+    window.found = Promise.all(Array.from({ length: 130 }, ask));
+}"""
+
+
+def test_two_browsers_behind_one_address_get_all_that_they_ask_for_at_once(secure: tuple[Nginx, str, Path]):
+    """With HTTP/2, a browser asks for as many pictures at once as the server allows."""
+    _, url, _ = secure
+    with chromium() as browser:
+        pages = [browser.new_context(ignore_https_errors=True).new_page() for _ in range(2)]
+        for page in pages:
+            page.goto(f"{url}")
+            page.evaluate(FETCH_MANY)
+        statuses = [status for page in pages for status in page.evaluate("() => window.found")]
+    assert statuses == [200] * 260
 
 
 def test_what_the_controller_itself_refuses_comes_through_as_it_is(whole: Nginx):
