@@ -448,7 +448,9 @@ def test_one_address_may_send_two_huge_uploads_at_once(whole: Nginx):
 def test_the_uploads_of_one_address_fit_into_the_spool_twice():
     """The controller copies each upload to the same volume, until it is in S3."""
     conf = (front.ROOT / "deploy/nginx.conf").read_text()
-    connections, large, huge = re.findall(r"limit_conn \w+ (\d+);", conf)
+    connections, large, huge = re.findall(
+        r"limit_conn (?:connections|large_uploads|huge_uploads) (\d+);", conf
+    )
     [most] = re.findall(r"client_max_body_size (\d{9,});", conf)
     [gigabytes] = re.findall(
         r"fallocate -l (\d+)G", (front.ROOT / "deploy/controller-userdata.sh").read_text()
@@ -489,6 +491,23 @@ def test_what_slow_clients_have_not_read_does_not_fill_the_disk(whole: Nginx):
         assert sum(open_files(whole, "/proxy/")) <= 4 * 5 * 2**20
         assert len(client.getresponse().read()) == 60_000_000
     eventually(lambda: not open_files(whole, "/proxy/"))
+
+
+def test_one_address_may_read_four_tables_at_once(whole: Nginx):
+    def status(path: str, accept: str) -> int:
+        return requests.get(f"{whole.url}{path}", headers={"Accept": accept}, timeout=10).status_code
+
+    with ExitStack() as held:
+        for _ in range(4):
+            client = held.enter_context(closing(HTTPConnection(whole.address, timeout=10)))
+            client.request("GET", "/batches/large?60")
+        eventually(lambda: len(open_files(whole, "/proxy/")) == 4)
+        assert status("/batches/1?format=csv", "*/*") == status("/batches/1?%66ormat=csv", "*/*") == 429
+        assert status("/batches/1", "text/CSV") == status("/batches/1", "a/b, application/jsonl") == 429
+        for accept in ("text/html", "application/json", "*/*"):
+            assert status("/batches/1", accept) == 200
+        assert status("/batches", "*/*") == status("/batches/1/images?key=a.csv", "*/*") == 200
+    eventually(lambda: status("/batches/1?format=csv", "*/*") == 200)
 
 
 def chunked(nginx: Nginx, method: str = "POST", size: int = 5) -> HTTPConnection:

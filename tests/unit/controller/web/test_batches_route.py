@@ -14,6 +14,7 @@ from cloud.failure_code import FailureCode
 from controller.app import create_app
 from controller.batches.rows import Outcome
 from controller.web import batch_parquet
+from controller.web.wait_limits import MOST_TABLES
 from tests.support.batch_work import SOURCE, failure, photos, slices_in, work_off
 from tests.support.threads import join_threads
 from tests.support.web_client import BROWSER
@@ -396,6 +397,21 @@ def test_parquet_is_written_as_it_is_taken(monkeypatch):
     assert len(read) == 2
     found = parquet.read_table(io.BytesIO(first + b"".join(chunks))).to_pylist()
     assert [(row["key"], row["status"]) for row in found] == [(f"{n}.jpg", "waiting") for n in range(7)]
+
+
+def test_few_tables_are_written_at_once(ask, client, finish, aws):
+    """Each takes some 20 to 50 MB, for as long as its client reads it."""
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    finish()
+    held = [client.get(f"{url}?format=csv") for _ in range(MOST_TABLES)]
+    assert [reply.status_code for reply in held] == [200] * MOST_TABLES
+    refused = client.get(f"{url}?format=jsonl")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    assert "tables" in message(refused)
+    assert client.get(url).status_code == 200
+    held.pop().close()
+    assert len(client.get(f"{url}?format=jsonl").text.splitlines()) == 1
 
 
 def test_without_pyarrow_the_other_forms_are_named(ask, client, monkeypatch):
