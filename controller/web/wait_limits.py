@@ -1,4 +1,4 @@
-"""Limits how many HTTP requests may wait at the same time, and how many tables are written.
+"""Limits how many HTTP requests may wait, how many answers are read, and how many tables are written at once.
 
 Each HTTP request that waits occupies a thread. The limits keep some threads, and memory, free for all other
 requests.
@@ -10,6 +10,7 @@ from threading import BoundedSemaphore
 
 OF_ALL = 7 / 8  # share of the threads that may wait for any reason
 OF_STREAMS = 1 / 2  # share of the threads for streams, which may last forever; uploads do not
+MOST_ANSWERS = 32  # that are read from S3 at once; one with 1000 images takes up to 15 MB meanwhile
 MOST_TABLES = 8  # of batches; each takes up to 50 MB, and more threads, for as long as its client reads it
 
 
@@ -20,6 +21,8 @@ class WaitLimits:
         self._all = BoundedSemaphore(max(1, int(threads * OF_ALL)))
         self._streams = BoundedSemaphore(max(1, int(threads * OF_STREAMS)))
         self._tables = BoundedSemaphore(MOST_TABLES)
+        self.answers = BoundedSemaphore(MOST_ANSWERS)
+        """One must be held while the answer to a request is read from S3 and written. Others wait for it."""
 
     def of_request(self) -> AbstractContextManager[bool]:
         """Returns a context manager that says whether an HTTP request may wait inside the block."""
