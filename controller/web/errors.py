@@ -57,7 +57,7 @@ def refuse_unavailable(error: CloudError) -> Response:
 
 
 def refuse_full_disk(error: OSError) -> Response:
-    """Refuses an upload or a table for which the disk has no room. Any other error of the system is a bug."""
+    """Refuses an upload for which the disk has no room. Any other error of the system is a bug."""
     if error.errno not in DISK_FULL:
         raise error
     log.error("%s", error)

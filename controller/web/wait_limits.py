@@ -1,6 +1,7 @@
-"""Limits how many HTTP requests may wait at the same time.
+"""Limits how many HTTP requests may wait, how many answers are read, and how many tables are written at once.
 
-Each HTTP request that waits occupies a thread. The limits keep some threads free for all other requests.
+Each HTTP request that waits occupies a thread. The limits keep some threads, and memory, free for all other
+requests.
 """
 
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from threading import BoundedSemaphore
 
 OF_ALL = 7 / 8  # share of the threads that may wait for any reason
 OF_STREAMS = 1 / 2  # share of the threads for streams, which may last forever; uploads do not
+MOST_ANSWERS = 32  # that are read from S3 at once; one with 1000 images takes up to 15 MB meanwhile
+MOST_TABLES = 8  # of batches; each takes up to 50 MB, and more threads, for as long as its client reads it
 
 
 class WaitLimits:
@@ -17,6 +20,9 @@ class WaitLimits:
     def __init__(self, threads: int) -> None:
         self._all = BoundedSemaphore(max(1, int(threads * OF_ALL)))
         self._streams = BoundedSemaphore(max(1, int(threads * OF_STREAMS)))
+        self._tables = BoundedSemaphore(MOST_TABLES)
+        self.answers = BoundedSemaphore(MOST_ANSWERS)
+        """One must be held while the answer to a request is read from S3 and written. Others wait for it."""
 
     def of_request(self) -> AbstractContextManager[bool]:
         """Returns a context manager that says whether an HTTP request may wait inside the block."""
@@ -25,6 +31,10 @@ class WaitLimits:
     def of_stream(self) -> AbstractContextManager[bool]:
         """Returns a context manager that says whether a stream may stay open inside the block."""
         return holding(self._streams, self._all)
+
+    def of_table(self) -> AbstractContextManager[bool]:
+        """Returns a context manager that says whether a table may be written inside the block."""
+        return holding(self._tables)
 
 
 @contextmanager

@@ -131,13 +131,17 @@ slow: list[str] = []  # in progress
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Says what came to it. `/requests/<id>/events` sends its second event when `/go` is asked for.
 
-    `/counted` counts its queries for Prometheus.
+    `/counted` counts its queries for Prometheus, and `/large?<megabytes>` answers with so many,
+    as `/batches/large` does.
     """
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
     headers = [("Content-Type", "application/json")]
     if path.endswith("/events"):
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return events()
+    if path in ("/large", "/batches/large"):
+        start_response("200 OK", [("Content-Length", str(int(query) * 1_000_000))])
+        return (bytes(1_000_000) for _ in range(int(query)))
     if path == "/go":
         go.set()
     if path == "/counted":

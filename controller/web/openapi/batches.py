@@ -124,7 +124,7 @@ BATCHES: dict[str, dict[str, Any]] = {
         "parameters": [BATCH_ID, BATCH_FORMAT],
         "responses": {
             "200": response("What there is by now.", ANSWER, HTML, CSV, LINES, PARQUET),
-            **refused(400, 404, 406, 503, 507),
+            **refused(400, 404, 406, 503),
         },
     },
     "batches.cancel_batch": {

@@ -17,7 +17,7 @@ from controller.image_requests.errors import RequestRefused
 from controller.web.batch_events import batch_events
 from controller.web.batch_orders import is_form, key_use, read_body
 from controller.web.batch_pages import batch_page, list_page
-from controller.web.batch_parquet import NoPyarrow, chunks, parquet_file
+from controller.web.batch_parquet import NoPyarrow, as_parquet
 from controller.web.batch_tables import as_csv, as_json_lines
 from controller.web.errors import STATUSES
 from controller.web.metrics import OPEN_STREAMS
@@ -158,7 +158,7 @@ def watched(batch_id: str) -> WatchedBatch:
 
 
 def table(form: Form, progress: Progress) -> Response:
-    """Returns all rows of a batch so far, as a file."""
+    """Returns all rows of a batch so far, as a file. Raises ServiceUnavailable when others read too many."""
     outcomes, batch = services().batches.outcomes(progress), progress.batch
     body: Iterable[str] | Iterable[bytes]
     if form is Form.CSV:
@@ -167,10 +167,17 @@ def table(form: Form, progress: Progress) -> Response:
         body, suffix = as_json_lines(outcomes), "jsonl"
     else:
         try:
-            body, suffix = chunks(parquet_file(outcomes)), "parquet"
+            body, suffix = as_parquet(outcomes), "parquet"
         except NoPyarrow as error:
             raise NotAcceptable(str(error)) from None
-    response = Response(body, mimetype=form.value)
+    with ExitStack() as held:
+        if not held.enter_context(services().wait_limits.of_table()):
+            raise ServiceUnavailable(
+                "Too many tables of batches are being read. Try again in a few seconds.",
+                retry_after=AGAIN_SECONDS,
+            )
+        response = Response(body, mimetype=form.value)
+        response.call_on_close(held.pop_all().close)  # also called when the client disconnects
     name = f"{batch.name or batch.batch_id}.{suffix}"
     response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
     return response

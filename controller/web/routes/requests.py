@@ -1,6 +1,7 @@
 """Shows, cancels, retries and deletes a request, and serves its images."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -29,14 +30,16 @@ ONLY_A_PICTURE = {
 @requests.get("/<request_id>")
 def show_request(request_id: str) -> Response:
     wanted = replace(preferences(request, services().settings.request_timeout), respond_async=False)
-    genuine = services().request_ids.genuine(request_id)
-    if wanted.wait and genuine:
+    if not services().request_ids.genuine(request_id):
+        raise NotFound(f"There is no request {request_id!r}.")
+    if wanted.wait:
         with services().wait_limits.of_request() as may_wait:
             services().follower.wait(request_id, wanted.wait if may_wait else 0)
-    found = services().polling.read(request_id) if genuine else None
-    if found is None:
-        raise NotFound(f"There is no request {request_id!r}.")
-    return render(found, wanted_form(request), 200, wanted)
+    in_memory = services().polling.watched(request_id) is not None
+    with nullcontext() if in_memory else services().wait_limits.answers:
+        if (found := services().polling.read(request_id)) is None:
+            raise NotFound(f"There is no request {request_id!r}.")
+        return render(found, wanted_form(request), 200, wanted)
 
 
 @requests.delete("/<request_id>")

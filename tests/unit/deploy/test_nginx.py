@@ -21,6 +21,7 @@ from cloud.settings import ControllerSettings
 from controller.app import CONTENT_SECURITY_POLICY
 from local.driver import eventually, free_port
 from tests.support import front
+from tests.support.browser import chromium
 from tests.support.front import Nginx
 from tests.support.programs import need
 from tests.support.small_disk import small_disk
@@ -56,15 +57,16 @@ def default(setting: str) -> int:
     return value
 
 
-def open_files(nginx: Nginx, words: str) -> list[str]:
-    """Of nginx's processes; also files that have no name any more."""
+def open_files(nginx: Nginx, words: str) -> list[int]:
+    """The sizes of those of nginx's processes whose paths contain `words`; also if they have no name now."""
     workers = psutil.Process(int((nginx.folder / "nginx.pid").read_text())).children()
-    paths = []
+    sizes = []
     for worker in workers:
         for link in Path(f"/proc/{worker.pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # closed meanwhile
-                paths.append(os.readlink(link))
-    return [path for path in paths if words in path]
+                if words in os.readlink(link):
+                    sizes.append(link.stat().st_size)
+    return sizes
 
 
 def test_nginx_has_nothing_to_say_against_the_configuration(tmp_path: Path):
@@ -281,7 +283,9 @@ def test_a_client_that_posts_without_end_gets_429_and_others_nothing_of_it(whole
     assert requests.get(whole.url, timeout=10).status_code == 200
 
 
-def test_tls_takes_one_command(tmp_path: Path):
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Nginx, str, Path]]:
+    """nginx with TLS, its address, and its certificate."""
     certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
     name = "classifier.example.org"
     make = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
@@ -304,15 +308,38 @@ def test_tls_takes_one_command(tmp_path: Path):
         front.gunicorn("tests.support.front:app", tmp_path),
         front.nginx(tmp_path, plain, changes, with_tls()) as nginx,
     ):
-        moved = requests.get(f"{nginx.url}/requests/1", allow_redirects=False, timeout=10)
-        reply = requests.get(f"https://127.0.0.1:{secure}/", verify=str(certificate), timeout=10)
-        no_upload = [need("curl"), "--http2", "--cacert", certificate, "-sS", "-X", "GET", "-T", "-"]
-        no_upload += ["-w", "%{http_version} %{http_code}", "-o", "/dev/null", f"https://127.0.0.1:{secure}/"]
-        told = subprocess.run(no_upload, input=bytes(70_000), capture_output=True, timeout=20, check=True)
+        yield nginx, f"https://127.0.0.1:{secure}", certificate
+
+
+def test_tls_takes_one_command(secure: tuple[Nginx, str, Path]):
+    nginx, url, certificate = secure
+    moved = requests.get(f"{nginx.url}/requests/1", allow_redirects=False, timeout=10)
+    reply = requests.get(url, verify=str(certificate), timeout=10)
+    no_upload = [need("curl"), "--http2", "--cacert", certificate, "-sS", "-X", "GET", "-T", "-"]
+    no_upload += ["-w", "%{http_version} %{http_code}", "-o", "/dev/null", f"{url}/"]
+    told = subprocess.run(no_upload, input=bytes(70_000), capture_output=True, timeout=20, check=True)
     assert told.stdout == b"2 413", "HTTP/2 has bodies without a Content-Length"
     assert (moved.status_code, moved.headers["Location"]) == (301, "https://127.0.0.1/requests/1")
     assert reply.json()["scheme"] == "https"
     assert "max-age" in reply.headers["Strict-Transport-Security"]
+
+
+FETCH_MANY = """() => {
+    const ask = () => fetch("/slow?1", { cache: "no-store" }).then((reply) => reply.status);
+    window.found = Promise.all(Array.from({ length: 130 }, ask));
+}"""
+
+
+def test_two_browsers_behind_one_address_get_all_that_they_ask_for_at_once(secure: tuple[Nginx, str, Path]):
+    """With HTTP/2, a browser asks for as many pictures at once as the server allows."""
+    _, url, _ = secure
+    with chromium() as browser:
+        pages = [browser.new_context(ignore_https_errors=True).new_page() for _ in range(2)]
+        for page in pages:
+            page.goto(f"{url}")
+            page.evaluate(FETCH_MANY)
+        statuses = [status for page in pages for status in page.evaluate("() => window.found")]
+    assert statuses == [200] * 260
 
 
 def test_what_the_controller_itself_refuses_comes_through_as_it_is(whole: Nginx):
@@ -421,13 +448,66 @@ def test_one_address_may_send_two_huge_uploads_at_once(whole: Nginx):
 def test_the_uploads_of_one_address_fit_into_the_spool_twice():
     """The controller copies each upload to the same volume, until it is in S3."""
     conf = (front.ROOT / "deploy/nginx.conf").read_text()
-    connections, large, huge = re.findall(r"limit_conn \w+ (\d+);", conf)
+    connections, large, huge = re.findall(
+        r"limit_conn (?:connections|large_uploads|huge_uploads) (\d+);", conf
+    )
     [most] = re.findall(r"client_max_body_size (\d{9,});", conf)
     [gigabytes] = re.findall(
         r"fallocate -l (\d+)G", (front.ROOT / "deploy/controller-userdata.sh").read_text()
     )
     once = int(huge) * int(most) + (int(large) - int(huge)) * 100_000_000 + int(connections) * 10_000_000
     assert 2 * once <= 0.97 * int(gigabytes) * 2**30  # the rest is for the file system
+
+
+def test_who_hangs_up_counts_until_the_controller_has_answered(tmp_path: Path):
+    """Otherwise, one address could have all threads of Gunicorn, which goes on to the end in each of them."""
+    few = {"limit_conn connections 200": "limit_conn connections 5"}
+    with (
+        front.gunicorn("tests.support.front:app", tmp_path),
+        front.nginx(tmp_path, free_port(), few) as nginx,
+    ):
+        for _ in range(20):
+            with closing(HTTPConnection(nginx.address, timeout=10)) as client:
+                client.request("GET", "/slow?5")
+                time.sleep(0.05)
+
+        def at_end() -> bool:
+            reply = requests.get(f"{nginx.url}/slow?0", timeout=10)
+            return reply.ok and not reply.json()["slow"]
+
+        eventually(at_end, 20, 0.5)
+        came = [line for line in front.read_lines(tmp_path / "gunicorn.log") if line["uri"] == "/slow?5"]
+    assert len(came) == 5
+
+
+def test_what_slow_clients_have_not_read_does_not_fill_the_disk(whole: Nginx):
+    """nginx would keep a gigabyte for each of them. The rest stays with Gunicorn."""
+    with ExitStack() as held:
+        for _ in range(4):
+            client = held.enter_context(closing(HTTPConnection(whole.address, timeout=10)))
+            client.request("GET", "/large?60")
+        eventually(lambda: sum(open_files(whole, "/proxy/")) > 10_000_000)
+        time.sleep(1)
+        assert sum(open_files(whole, "/proxy/")) <= 4 * 5 * 2**20
+        assert len(client.getresponse().read()) == 60_000_000
+    eventually(lambda: not open_files(whole, "/proxy/"))
+
+
+def test_one_address_may_read_four_tables_at_once(whole: Nginx):
+    def status(path: str, accept: str) -> int:
+        return requests.get(f"{whole.url}{path}", headers={"Accept": accept}, timeout=10).status_code
+
+    with ExitStack() as held:
+        for _ in range(4):
+            client = held.enter_context(closing(HTTPConnection(whole.address, timeout=10)))
+            client.request("GET", "/batches/large?60")
+        eventually(lambda: len(open_files(whole, "/proxy/")) == 4)
+        assert status("/batches/1?format=csv", "*/*") == status("/batches/1?%66ormat=csv", "*/*") == 429
+        assert status("/batches/1", "text/CSV") == status("/batches/1", "a/b, application/jsonl") == 429
+        for accept in ("text/html", "application/json", "*/*"):
+            assert status("/batches/1", accept) == 200
+        assert status("/batches", "*/*") == status("/batches/1/images?key=a.csv", "*/*") == 200
+    eventually(lambda: status("/batches/1?format=csv", "*/*") == 200)
 
 
 def chunked(nginx: Nginx, method: str = "POST", size: int = 5) -> HTTPConnection:

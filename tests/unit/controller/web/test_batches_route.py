@@ -4,14 +4,17 @@ import io
 import json
 import sys
 from datetime import UTC, datetime
-from functools import partial
 
 import pytest
 
 from cloud.batches.batch import Batch, Row
+from cloud.batches.store import BatchStore
 from cloud.clock import now
 from cloud.failure_code import FailureCode
 from controller.app import create_app
+from controller.batches.rows import Outcome
+from controller.web import batch_parquet
+from controller.web.wait_limits import MOST_TABLES
 from tests.support.batch_work import SOURCE, failure, photos, slices_in, work_off
 from tests.support.threads import join_threads
 from tests.support.web_client import BROWSER
@@ -366,14 +369,49 @@ def test_parquet_has_the_same_rows(ask, client, finish, aws):
     assert found[0]["predictions"][1] == {"label": "tiger cat", "confidence": 0.125}
 
 
-def test_a_table_for_which_the_disk_has_no_room_is_refused(ask, client, monkeypatch):
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_the_head_of_a_table_costs_no_reading_of_rows(ask, client, finish, aws, monkeypatch, form):
     pytest.importorskip("pyarrow")
-    full = "controller.web.batch_parquet.tempfile.TemporaryFile"
-    monkeypatch.setattr(full, partial(open, "/dev/full", "w+b"))
-    reply = client.get(f"{url_of(ask())}?format=parquet")
-    assert (reply.status_code, reply.headers["Retry-After"]) == (507, "60")
-    assert "upload" not in reply.text
-    assert "507" in responses(client, "/batches/{batch_id}")
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    finish()
+    read = []
+    monkeypatch.setattr(BatchStore, "rows", lambda store, one: read.append(one) or [])
+    assert client.head(f"{url}?format={form}").status_code == 200
+    assert not read
+
+
+def test_parquet_is_written_as_it_is_taken(monkeypatch):
+    """It takes no disk, and nothing more is read for a client that hangs up."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(batch_parquet, "ROW_GROUP", 2)
+    read = []
+
+    def outcomes():
+        for number in range(7):
+            read.append(number)
+            yield Outcome(0, number, f"{number}.jpg", None)
+
+    chunks = batch_parquet.as_parquet(outcomes())
+    first = next(chunks)
+    assert len(read) == 2
+    found = parquet.read_table(io.BytesIO(first + b"".join(chunks))).to_pylist()
+    assert [(row["key"], row["status"]) for row in found] == [(f"{n}.jpg", "waiting") for n in range(7)]
+
+
+def test_few_tables_are_written_at_once(ask, client, finish, aws):
+    """Each takes some 20 to 50 MB, for as long as its client reads it."""
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    finish()
+    held = [client.get(f"{url}?format=csv") for _ in range(MOST_TABLES)]
+    assert [reply.status_code for reply in held] == [200] * MOST_TABLES
+    refused = client.get(f"{url}?format=jsonl")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    assert "tables" in message(refused)
+    assert client.get(url).status_code == 200
+    held.pop().close()
+    assert len(client.get(f"{url}?format=jsonl").text.splitlines()) == 1
 
 
 def test_without_pyarrow_the_other_forms_are_named(ask, client, monkeypatch):

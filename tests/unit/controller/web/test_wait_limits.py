@@ -1,6 +1,9 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from controller.web.wait_limits import WaitLimits
+from controller.web.wait_limits import MOST_ANSWERS, WaitLimits
+from tests.support.web_client import post
 
 
 def test_streams_take_half_of_the_threads_and_all_waits_together_leave_some():
@@ -25,3 +28,32 @@ def test_what_ends_leaves_its_room_to_others():
         with waits.of_stream() as may, waits.of_request() as may_too:
             assert may
             assert may_too
+
+
+def test_few_answers_are_read_from_s3_at_once_and_the_others_wait(idle, photo, monkeypatch):
+    """Each may have 1,000 images, and take 15 MB."""
+    url = post(idle, photo(), headers={"Prefer": "respond-async"}).json["url"]
+    polling = idle.application.extensions["services"].polling
+    read, reading, most = polling.read, [], []
+
+    def slowly(request_id):
+        reading.append(request_id)
+        most.append(len(reading))
+        time.sleep(0.2)
+        reading.pop()
+        return read(request_id)
+
+    monkeypatch.setattr(polling, "read", slowly)
+    monkeypatch.setattr(polling, "watched", lambda request_id: None)
+    with ThreadPoolExecutor(2 * MOST_ANSWERS) as pool:
+        replies = pool.map(lambda _: idle.application.test_client().get(url), range(2 * MOST_ANSWERS))
+        assert {reply.status_code for reply in replies} == {200}
+    assert max(most) <= MOST_ANSWERS
+
+
+def test_an_answer_that_the_process_knows_waits_for_none_from_s3(idle, photo):
+    url = post(idle, photo(), headers={"Prefer": "respond-async"}).json["url"]
+    with ExitStack() as held:
+        for _ in range(MOST_ANSWERS):
+            held.enter_context(idle.application.extensions["services"].wait_limits.answers)
+        assert idle.get(url).json["counts"]["waiting"] == 1
