@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from cloud.errors import NotFound as NoSuchObject
 from cloud.image_id import ImageId
@@ -15,6 +15,7 @@ from controller.web.answers import address_of
 from controller.web.client_name import client_name
 from controller.web.negotiation import Form, preferences, wanted_form
 from controller.web.replies import render, see_other
+from controller.web.routes.events import AGAIN_SECONDS
 from controller.web.services import services
 
 requests = Blueprint("requests", __name__, url_prefix="/requests")
@@ -36,7 +37,11 @@ def show_request(request_id: str) -> Response:
         with services().wait_limits.of_request() as may_wait:
             services().follower.wait(request_id, wanted.wait if may_wait else 0)
     in_memory = services().polling.watched(request_id) is not None
-    with nullcontext() if in_memory else services().wait_limits.answers:
+    with nullcontext(True) if in_memory else services().wait_limits.of_answer() as may_read:
+        if not may_read:
+            raise ServiceUnavailable(
+                "Too many answers are being read. Try again in a few seconds.", retry_after=AGAIN_SECONDS
+            )
         if (found := services().polling.read(request_id)) is None:
             raise NotFound(f"There is no request {request_id!r}.")
         return render(found, wanted_form(request), 200, wanted)

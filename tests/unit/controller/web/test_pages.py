@@ -62,6 +62,9 @@ class Requests:
     def read(self, request_id: str) -> RequestAnswer | None:
         return self.answer if request_id == self.id else None
 
+    def watched(self, request_id: str) -> None:
+        """It is polled by another process."""
+
 
 class Pictures:
     def __init__(self) -> None:

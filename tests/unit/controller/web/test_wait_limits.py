@@ -55,5 +55,16 @@ def test_an_answer_that_the_process_knows_waits_for_none_from_s3(idle, photo):
     url = post(idle, photo(), headers={"Prefer": "respond-async"}).json["url"]
     with ExitStack() as held:
         for _ in range(MOST_ANSWERS):
-            held.enter_context(idle.application.extensions["services"].wait_limits.answers)
+            held.enter_context(idle.application.extensions["services"].wait_limits.of_answer())
         assert idle.get(url).json["counts"]["waiting"] == 1
+
+
+def test_who_waits_for_the_answers_of_others_in_vain_is_told(idle, monkeypatch):
+    services = idle.application.extensions["services"]
+    monkeypatch.setattr("controller.web.wait_limits.ANSWER_SECONDS", 0.1)
+    with ExitStack() as held:
+        for _ in range(MOST_ANSWERS):
+            held.enter_context(services.wait_limits.of_answer())
+        reply = idle.get(f"/requests/{services.request_ids.new()}")
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "5")
+    assert "Too many answers are being read" in reply.text
