@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -36,9 +36,8 @@ BASES = {  # the owner of the AMIs and a pattern of their names; all are for x86
 NAME = "image-classifier"
 READY = "exit status 0"
 
-Wait = Literal["instance_stopped", "image_available"]
-PAUSE_SECONDS = 5
-ATTEMPTS: dict[Wait, int] = {"instance_stopped": 360, "image_available": 720}  # each PAUSE_SECONDS apart
+PAUSE_SECONDS = 5  # between two looks at the instance or the image
+LOOKS_AT_INSTANCE, LOOKS_AT_IMAGE = 360, 720  # before it is given up
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,13 @@ def make_ami(ec2: EC2Client, s3: S3Client, recipe: Recipe) -> str:
         instance(ec2, base, recipe, parcel.send(s3, bucket, recipe.files)) as instance_id,
     ):
         say(f"{instance_id} runs deploy/ami.sh, which takes some minutes")
-        wait(ec2, "instance_stopped", InstanceIds=[instance_id])
+        wait_until_stopped(ec2, instance_id)
         check(parcel.read_log(s3, bucket))
         name = f"{NAME}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         with calling(f"make an image of {instance_id}"):
             image_id = str(ec2.create_image(InstanceId=instance_id, Name=name)["ImageId"])
         say(f"{image_id} ({name}) is being made, which takes some minutes")
-        wait(ec2, "image_available", ImageIds=[image_id])
+        wait_until_available(ec2, image_id)
         return image_id
 
 
@@ -126,10 +125,32 @@ def instance(
             ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
 
 
-def wait(ec2: EC2Client, what: Wait, **which: Any) -> None:
-    config: Any = {"Delay": PAUSE_SECONDS, "MaxAttempts": ATTEMPTS[what]}
-    with calling(f"wait for {what.replace('_', ' ')}: {which}"):
-        ec2.get_waiter(what).wait(**which, WaiterConfig=config)
+def wait_until_stopped(ec2: EC2Client, instance_id: str) -> None:
+    """Waits until the instance has stopped. Raises CloudError if it is terminated instead, or takes too long.
+
+    boto3's waiter takes `pending`, which each new instance is, for a failure. It is therefore shown the
+    instance only in the states in which the wait ends.
+    """
+    states = {"Name": "instance-state-name", "Values": ["stopped", "terminated"]}
+    with calling(f"wait until {instance_id} is stopped"):
+        ec2.get_waiter("instance_stopped").wait(
+            Filters=[with_id("instance", instance_id), states],  # type: ignore[list-item]
+            WaiterConfig={"Delay": PAUSE_SECONDS, "MaxAttempts": LOOKS_AT_INSTANCE},
+        )
+
+
+def wait_until_available(ec2: EC2Client, image_id: str) -> None:
+    """Waits until the image is made. Raises CloudError if it is not, or takes too long."""
+    with calling(f"wait until {image_id} is available"):
+        ec2.get_waiter("image_available").wait(
+            Filters=[with_id("image", image_id)],
+            WaiterConfig={"Delay": PAUSE_SECONDS, "MaxAttempts": LOOKS_AT_IMAGE},
+        )
+
+
+def with_id(what: str, value: str) -> Any:
+    """Returns a filter for one instance or image. Until EC2 shows it, a filter finds nothing; an id fails."""
+    return {"Name": f"{what}-id", "Values": [value]}
 
 
 def check(log: str) -> None:

@@ -1,10 +1,13 @@
 import tarfile
 
 import pytest
+from moto.ec2.models import ec2_backends
 
 from cloud.errors import CloudError
+from deploy import make_ami
 from deploy.make_ami import BASES, Failed, check, find_base, folder_of, main, read_arguments, recipe_of
 from deploy.parcel import pack
+from tests.support.aws_errors import refusal
 
 
 @pytest.fixture
@@ -129,3 +132,48 @@ def test_a_choice_that_no_worker_takes_is_refused_before_an_instance_is_paid_for
     monkeypatch.setattr("boto3.session.Session", None)
     assert main() == 2
     assert said in capsys.readouterr().err
+
+
+def unknown_at_first(id_of_a_call):
+    """Returns a handler of calls: EC2 does not know an id when it is asked about it for the first time."""
+    asked = []
+
+    def act(params):
+        asked.append(params)
+        if len(asked) == 1 and id_of_a_call in params:
+            raise refusal("InvalidID.NotFound")
+
+    return act
+
+
+@pytest.fixture
+def instance(clients, monkeypatch):
+    """An instance of moto, which the test brings into its states."""
+    monkeypatch.setattr(make_ami, "PAUSE_SECONDS", 0.01)
+    [found] = clients.ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"]
+    [backend] = [regions["us-east-1"] for regions in ec2_backends.values()]
+    return backend.get_instance(found["InstanceId"])
+
+
+def test_a_new_instance_is_waited_for_while_it_is_not_shown_yet_or_pending(clients, instance, on_call):
+    states = iter([("pending", 0), ("pending", 0), ("running", 16), ("stopping", 64), ("stopped", 80)])
+
+    def go_on(params):
+        instance._state.name, instance._state.code = next(states)
+
+    on_call(clients.ec2, "DescribeInstances", unknown_at_first("InstanceIds"))
+    on_call(clients.ec2, "DescribeInstances", go_on)
+    make_ami.wait_until_stopped(clients.ec2, instance.id)
+    assert not list(states)
+
+
+def test_an_instance_that_ends_without_an_image_is_not_waited_for(clients, instance):
+    instance._state.name, instance._state.code = "terminated", 48
+    with pytest.raises(CloudError, match=f"could not wait until {instance.id} is stopped"):
+        make_ami.wait_until_stopped(clients.ec2, instance.id)
+
+
+def test_a_new_image_is_waited_for_while_it_is_not_shown_yet(clients, instance, on_call):
+    image_id = clients.ec2.create_image(InstanceId=instance.id, Name="new")["ImageId"]
+    on_call(clients.ec2, "DescribeImages", unknown_at_first("ImageIds"))
+    make_ami.wait_until_available(clients.ec2, image_id)
