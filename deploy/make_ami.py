@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from cloud.buckets import bucket_and_key
@@ -218,9 +217,8 @@ def main() -> int:
         say(f"make_ami: {error}")
         return 2
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
-    signed = Config(signature_version="s3v4")  # so that presigned URLs have the region of the bucket
     try:
-        ec2, s3 = session.client("ec2"), session.client("s3", config=signed)
+        ec2, s3 = session.client("ec2"), session.client("s3", config=parcel.SIGNED)
         with folder_of(s3, given.photos) as photos:
             print(make_ami(ec2, s3, recipe_of(given, photos)))
     except (BotoCoreError, CloudError, Failed, OSError) as error:

@@ -1,12 +1,13 @@
 import tarfile
 
+import boto3
 import pytest
 from moto.ec2.models import ec2_backends
 
 from cloud.errors import CloudError
 from deploy import make_ami
 from deploy.make_ami import BASES, Failed, check, find_base, folder_of, main, read_arguments, recipe_of
-from deploy.parcel import pack
+from deploy.parcel import SIGNED, pack, send, temporary_bucket
 from tests.support.aws_errors import refusal
 
 
@@ -50,6 +51,13 @@ def test_the_code_goes_there_with_the_users_files_and_without_state(tmp_path):
     assert {"deploy/ami.sh", "worker/__main__.py", "controller/wsgi.py", "cloud/settings.py"} <= set(names)
     assert {"requirements.txt", "worker/requirements.txt", "given/resnet.pt"} <= set(names)
     assert not [name for name in names if ".terraform/" in name or "tfstate" in name or "__pycache__" in name]
+
+
+def test_the_urls_lead_to_the_region_of_the_bucket(clients):
+    s3 = boto3.client("s3", region_name="eu-central-1", config=SIGNED)
+    with temporary_bucket(s3, "ami") as bucket:
+        for url in send(s3, bucket, {}).values():
+            assert url.startswith(f"https://{bucket}.s3.eu-central-1.amazonaws.com/")
 
 
 def test_what_is_asked_for_reaches_the_script_with_its_files(tmp_path, monkeypatch):
