@@ -50,6 +50,8 @@ class Recipe:
     """The environment variables for ami.sh."""
     files: Mapping[str, Path]
     """Files and folders of the user that ami.sh needs, by their names on the instance."""
+    subnet: str = ""
+    """The id of the instance's subnet, or "" for one of the default VPC."""
 
 
 class Failed(Exception):
@@ -100,6 +102,7 @@ def instance(
 
     `addresses` are the variables that `parcel.send` returns.
     """
+    subnet: Any = {"SubnetId": recipe.subnet} if recipe.subnet else {}
     exports = {f"export {name}": value for name, value in {**recipe.environment, **addresses}.items()}
     with calling(f"launch a {recipe.instance_type} from {base['ImageId']}"):
         disk: Any = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
@@ -116,6 +119,7 @@ def instance(
             TagSpecifications=[
                 {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": f"{NAME}-ami"}]}
             ],
+            **subnet,
         )["Instances"]
     try:
         yield launched["InstanceId"]
@@ -188,6 +192,7 @@ def read_arguments() -> argparse.Namespace:
     add("--base", default="debian", help=f"{', '.join(BASES)}, or the id of an AMI (default: debian)")
     add("--instance-type", default="c7i.large", help="the type of the instance (default: c7i.large)")
     add("--disk", type=int, default=16, help="the size of the disk in GB (default: 16)")
+    add("--subnet", default="", help="a subnet with public addresses (default: one of the default VPC)")
     add("--model", default="resnet18", help="the value of the setting MODEL (default: resnet18)")
     add("--engine", default="openvino", help="the value of the setting ENGINE (default: openvino)")
     add("--precision", default="auto", help="the value of the setting PRECISION (default: auto)")
@@ -206,7 +211,7 @@ def recipe_of(given: argparse.Namespace, photos: Path | None) -> Recipe:
     if given.torch_index_url:
         environment["TORCH_INDEX_URL"] = given.torch_index_url
     files = {path.name: path for path in paths.values() if path}
-    return Recipe(given.base, given.instance_type, given.disk, environment, files)
+    return Recipe(given.base, given.instance_type, given.disk, environment, files, given.subnet)
 
 
 def main() -> int:

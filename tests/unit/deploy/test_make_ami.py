@@ -185,3 +185,13 @@ def test_a_new_image_is_waited_for_while_it_is_not_shown_yet(clients, instance, 
     image_id = clients.ec2.create_image(InstanceId=instance.id, Name="new")["ImageId"]
     on_call(clients.ec2, "DescribeImages", unknown_at_first("ImageIds"))
     make_ami.wait_until_available(clients.ec2, image_id)
+
+
+@pytest.mark.parametrize("subnet", [None, "subnet-1"])
+def test_without_a_default_vpc_a_subnet_can_be_given(clients, instance, on_call, monkeypatch, subnet):
+    asked = []
+    on_call(clients.ec2, "RunInstances", lambda params: asked.append(params.pop("SubnetId", None)))
+    monkeypatch.setattr("sys.argv", ["make_ami", *(["--subnet", subnet] if subnet else [])])
+    base = {"ImageId": "ami-12c6146b", "RootDeviceName": "/dev/xvda"}
+    with make_ami.instance(clients.ec2, base, recipe_of(read_arguments(), None), {}):
+        assert asked == [subnet]
