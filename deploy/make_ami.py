@@ -7,6 +7,7 @@ the instance needs neither ssh nor a role.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -214,6 +215,16 @@ def recipe_of(given: argparse.Namespace, photos: Path | None) -> Recipe:
     return Recipe(given.base, given.instance_type, given.disk, environment, files, given.subnet)
 
 
+def tidy_up_on_signals() -> None:
+    """Lets SIGTERM, and the end of the terminal, end the program as Ctrl-C does: the instance is terminated.
+
+    After `nohup`, the end of the terminal does nothing.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def main() -> int:
     given = read_arguments()
     try:
@@ -233,4 +244,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    tidy_up_on_signals()
     sys.exit(main())

@@ -1,4 +1,6 @@
+import signal
 import tarfile
+from functools import partial
 
 import boto3
 import pytest
@@ -195,3 +197,18 @@ def test_without_a_default_vpc_a_subnet_can_be_given(clients, instance, on_call,
     base = {"ImageId": "ami-12c6146b", "RootDeviceName": "/dev/xvda"}
     with make_ami.instance(clients.ec2, base, recipe_of(read_arguments(), None), {}):
         assert asked == [subnet]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_closes_the_terminal_meanwhile_leaves_no_instance(clients, monkeypatch, request, number):
+    request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+    make_ami.tidy_up_on_signals()
+    base = clients.ec2.register_image(Name="base", RootDeviceName="/dev/xvda")["ImageId"]
+    monkeypatch.setattr("sys.argv", ["make_ami", "--base", base])
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(make_ami, "wait_until_stopped", lambda *_: signal.raise_signal(number))
+    with pytest.raises(SystemExit):
+        main()
+    [reservation] = clients.ec2.describe_instances()["Reservations"]
+    assert reservation["Instances"][0]["State"]["Name"] == "terminated"
+    assert clients.s3.list_buckets()["Buckets"] == []
