@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import boto3
@@ -135,11 +136,22 @@ def a_session() -> Iterator[boto3.session.Session]:
         count_calls(session.events)
         call_counts.follow(session.events)
         clock.follow(session.events)
+        session.events.register("before-sign", partial(look_for_credentials, core))
         yield session
     except NoRegionError:
         raise SettingsError("AWS_REGION (AWS region of buckets, queue and instances) is not set") from None
     except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is not a URL
         raise SettingsError(f"boto3 cannot be used as it is set up: {error}") from None
+
+
+def look_for_credentials(core: Any, request_signer: Any, **_: Any) -> None:
+    """Gives the client its credentials before a call if there were none when it was made.
+
+    The metadata service of an instance may not have them yet, or not answer once. boto3 would look for them
+    never again, so a controller would run on without being able to call AWS.
+    """
+    if request_signer._credentials is None:
+        request_signer._credentials = core.get_credentials()
 
 
 def timestamp(value: Any) -> datetime:

@@ -53,8 +53,9 @@ BucketName = Annotated[
 QueueName = Annotated[
     str,
     like(
-        r"^[A-Za-z0-9_-]{1,80}$",
-        "the name of a standard queue: 1 to 80 letters, digits, hyphens and underscores",
+        r"^[A-Za-z0-9_-]{1,72}$",
+        "the name of a standard queue: 1 to 72 letters, digits, hyphens and underscores; SQS allows 80, and"
+        " `-batches` is appended",
     ),
 ]
 AmiId = Annotated[str, like(r"^(ami-[0-9a-f]+)?$", "the id of an AMI, such as ami-0123456789abcdef0")]

@@ -7,6 +7,7 @@ the instance needs neither ssh nor a role.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from cloud.buckets import bucket_and_key
@@ -36,9 +36,8 @@ BASES = {  # the owner of the AMIs and a pattern of their names; all are for x86
 NAME = "image-classifier"
 READY = "exit status 0"
 
-Wait = Literal["instance_stopped", "image_available"]
-PAUSE_SECONDS = 5
-ATTEMPTS: dict[Wait, int] = {"instance_stopped": 360, "image_available": 720}  # each PAUSE_SECONDS apart
+PAUSE_SECONDS = 5  # between two looks at the instance or the image
+LOOKS_AT_INSTANCE, LOOKS_AT_IMAGE = 360, 720  # before it is given up
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ class Recipe:
     """The environment variables for ami.sh."""
     files: Mapping[str, Path]
     """Files and folders of the user that ami.sh needs, by their names on the instance."""
+    subnet: str = ""
+    """The id of the instance's subnet, or "" for one of the default VPC."""
 
 
 class Failed(Exception):
@@ -71,13 +72,13 @@ def make_ami(ec2: EC2Client, s3: S3Client, recipe: Recipe) -> str:
         instance(ec2, base, recipe, parcel.send(s3, bucket, recipe.files)) as instance_id,
     ):
         say(f"{instance_id} runs deploy/ami.sh, which takes some minutes")
-        wait(ec2, "instance_stopped", InstanceIds=[instance_id])
+        wait_until_stopped(ec2, instance_id)
         check(parcel.read_log(s3, bucket))
         name = f"{NAME}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         with calling(f"make an image of {instance_id}"):
             image_id = str(ec2.create_image(InstanceId=instance_id, Name=name)["ImageId"])
         say(f"{image_id} ({name}) is being made, which takes some minutes")
-        wait(ec2, "image_available", ImageIds=[image_id])
+        wait_until_available(ec2, image_id)
         return image_id
 
 
@@ -102,6 +103,7 @@ def instance(
 
     `addresses` are the variables that `parcel.send` returns.
     """
+    subnet: Any = {"SubnetId": recipe.subnet} if recipe.subnet else {}
     exports = {f"export {name}": value for name, value in {**recipe.environment, **addresses}.items()}
     with calling(f"launch a {recipe.instance_type} from {base['ImageId']}"):
         disk: Any = {"VolumeSize": recipe.disk, "VolumeType": "gp3", "DeleteOnTermination": True}
@@ -118,6 +120,7 @@ def instance(
             TagSpecifications=[
                 {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": f"{NAME}-ami"}]}
             ],
+            **subnet,
         )["Instances"]
     try:
         yield launched["InstanceId"]
@@ -126,10 +129,32 @@ def instance(
             ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
 
 
-def wait(ec2: EC2Client, what: Wait, **which: Any) -> None:
-    config: Any = {"Delay": PAUSE_SECONDS, "MaxAttempts": ATTEMPTS[what]}
-    with calling(f"wait for {what.replace('_', ' ')}: {which}"):
-        ec2.get_waiter(what).wait(**which, WaiterConfig=config)
+def wait_until_stopped(ec2: EC2Client, instance_id: str) -> None:
+    """Waits until the instance has stopped. Raises CloudError if it is terminated instead, or takes too long.
+
+    boto3's waiter takes `pending`, which each new instance is, for a failure. It is therefore shown the
+    instance only in the states in which the wait ends.
+    """
+    states = {"Name": "instance-state-name", "Values": ["stopped", "terminated"]}
+    with calling(f"wait until {instance_id} is stopped"):
+        ec2.get_waiter("instance_stopped").wait(
+            Filters=[with_id("instance", instance_id), states],  # type: ignore[list-item]
+            WaiterConfig={"Delay": PAUSE_SECONDS, "MaxAttempts": LOOKS_AT_INSTANCE},
+        )
+
+
+def wait_until_available(ec2: EC2Client, image_id: str) -> None:
+    """Waits until the image is made. Raises CloudError if it is not, or takes too long."""
+    with calling(f"wait until {image_id} is available"):
+        ec2.get_waiter("image_available").wait(
+            Filters=[with_id("image", image_id)],
+            WaiterConfig={"Delay": PAUSE_SECONDS, "MaxAttempts": LOOKS_AT_IMAGE},
+        )
+
+
+def with_id(what: str, value: str) -> Any:
+    """Returns a filter for one instance or image. Until EC2 shows it, a filter finds nothing; an id fails."""
+    return {"Name": f"{what}-id", "Values": [value]}
 
 
 def check(log: str) -> None:
@@ -168,6 +193,7 @@ def read_arguments() -> argparse.Namespace:
     add("--base", default="debian", help=f"{', '.join(BASES)}, or the id of an AMI (default: debian)")
     add("--instance-type", default="c7i.large", help="the type of the instance (default: c7i.large)")
     add("--disk", type=int, default=16, help="the size of the disk in GB (default: 16)")
+    add("--subnet", default="", help="a subnet with public addresses (default: one of the default VPC)")
     add("--model", default="resnet18", help="the value of the setting MODEL (default: resnet18)")
     add("--engine", default="openvino", help="the value of the setting ENGINE (default: openvino)")
     add("--precision", default="auto", help="the value of the setting PRECISION (default: auto)")
@@ -186,7 +212,17 @@ def recipe_of(given: argparse.Namespace, photos: Path | None) -> Recipe:
     if given.torch_index_url:
         environment["TORCH_INDEX_URL"] = given.torch_index_url
     files = {path.name: path for path in paths.values() if path}
-    return Recipe(given.base, given.instance_type, given.disk, environment, files)
+    return Recipe(given.base, given.instance_type, given.disk, environment, files, given.subnet)
+
+
+def tidy_up_on_signals() -> None:
+    """Lets SIGTERM, and the end of the terminal, end the program as Ctrl-C does: the instance is terminated.
+
+    After `nohup`, the end of the terminal does nothing.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def main() -> int:
@@ -197,9 +233,8 @@ def main() -> int:
         say(f"make_ami: {error}")
         return 2
     session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
-    signed = Config(signature_version="s3v4")  # so that presigned URLs have the region of the bucket
     try:
-        ec2, s3 = session.client("ec2"), session.client("s3", config=signed)
+        ec2, s3 = session.client("ec2"), session.client("s3", config=parcel.SIGNED)
         with folder_of(s3, given.photos) as photos:
             print(make_ami(ec2, s3, recipe_of(given, photos)))
     except (BotoCoreError, CloudError, Failed, OSError) as error:
@@ -209,4 +244,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    tidy_up_on_signals()
     sys.exit(main())

@@ -8,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from botocore.config import Config
+
 from cloud.clients import S3Client
 from cloud.errors import calling
 
@@ -15,6 +17,10 @@ ROOT = Path(__file__).parent.parent
 CODE = ("cloud", "controller", "worker", "deploy", "requirements.txt")
 GIVEN = "given"  # the folder of the user's files
 URLS_LAST = 3600  # seconds until the URLs expire
+# By default, boto3 signs URLs of s3.amazonaws.com. Outside us-east-1, that redirects requests for a new
+# bucket to its region for a while, where the signature is not valid.
+SIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+"""The configuration of the client that signs the URLs: they lead to the region of the bucket."""
 
 
 @contextmanager

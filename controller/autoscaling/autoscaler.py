@@ -16,7 +16,7 @@ from threading import Event, Thread
 from cloud.clock import now
 from cloud.errors import CloudError
 from controller.autoscaling import metrics
-from controller.autoscaling.ec2_fleet import Fleet, Instance
+from controller.autoscaling.ec2_fleet import Fleet, Instance, Outcome
 from controller.autoscaling.fleet_history import FleetHistory, Sample
 from controller.autoscaling.fleet_state import Decision, FleetState
 from controller.autoscaling.launcher import Launcher, LaunchFailed
@@ -247,9 +247,9 @@ class Autoscaler:
         state, needless = lease.state, self.pool.needless(run.observed.pool, lease.state)
         number = some(len(needless), "stopped instance is", "stopped instances are")
         run.reasons.append(f"{number} too old, too many, or not what would be launched now")
-        terminated = self._end(needless, run, lease)
+        outcome = self._end(needless, run, lease)
         for instance_id in needless:
-            state.stopped[instance_id].asked_to_terminate(instance_id in terminated)
+            state.stopped[instance_id].asked_to_terminate(outcome, instance_id)
 
     def _terminate(self, run: Run, lease: Lease) -> None:
         """Stops the planned instances, or terminates them."""
@@ -259,23 +259,22 @@ class Autoscaler:
         if rest and not lease.may_act():
             run.reasons.append(TOO_LATE)
             rest = []
-        terminated = self._end(rest, run, lease) if rest else []
+        outcome = self._end(rest, run, lease) if rest else Outcome([], [])
         for instance_id in rest:
             launched = state.launched[instance_id]
-            launched.ending, launched.stopping = instance_id in terminated, False
-            launched.asked_to_terminate(launched.ending)
+            launched.ending, launched.stopping = instance_id in outcome.changed, False
+            launched.asked_to_terminate(outcome, instance_id)
         state.not_ready += [i for i in rest if i in run.plan.late and i not in state.not_ready]
 
-    def _end(self, instance_ids: Sequence[str], run: Run, lease: Lease) -> list[str]:
-        """Terminates the instances. Returns the ids of those that EC2 terminates."""
-        terminated = self.fleet.terminate(instance_ids, lease.may_act)
-        run.terminated += terminated
-        metrics.TERMINATED.inc(len(terminated))
-        if len(terminated) < len(instance_ids):
-            run.reasons.append(
-                f"EC2 lets only {len(terminated)} of {len(instance_ids)} instances be terminated"
-            )
-        return terminated
+    def _end(self, instance_ids: Sequence[str], run: Run, lease: Lease) -> Outcome:
+        """Terminates the instances."""
+        outcome = self.fleet.terminate(instance_ids, lease.may_act)
+        terminated = len(outcome.changed)
+        run.terminated += outcome.changed
+        metrics.TERMINATED.inc(terminated)
+        if terminated < len(instance_ids):
+            run.reasons.append(f"EC2 lets only {terminated} of {len(instance_ids)} instances be terminated")
+        return outcome
 
     def _fail_what_waits(self, run: Run, lease: Lease) -> None:
         failed = self.recovery.fail_all(run.plan.fail)

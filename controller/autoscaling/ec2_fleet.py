@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cloud.clients import EC2Client
 from cloud.errors import CloudError, calling
@@ -24,6 +24,15 @@ PROTECTED_OR_GONE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}
 CANNOT_TERMINATE = PROTECTED_OR_GONE | {"UnauthorizedOperation"}
 CANNOT_STOP = PROTECTED_OR_GONE | {"IncorrectInstanceState", "UnsupportedOperation"}
 CANNOT_START = CANNOT_STOP | NO_CAPACITY
+
+
+class Outcome(NamedTuple):
+    """What became of a request to change the state of some instances. There was no time to try the others."""
+
+    changed: list[str]
+    """The ids of those that EC2 changes."""
+    refused: list[str]
+    """The ids of those that it does not."""
 
 
 class NoCapacity(CloudError):
@@ -210,13 +219,11 @@ class Fleet:
                     Resources=[instance_id], Tags=[{"Key": "Name", "Value": f"{self.worker_name}-{number}"}]
                 )
 
-    def terminate(
-        self, instance_ids: Sequence[str], may_go_on: Callable[[], bool] = lambda: True
-    ) -> list[str]:
-        """Terminates the instances. Returns the ids of those that EC2 terminates.
+    def terminate(self, instance_ids: Sequence[str], may_go_on: Callable[[], bool] = lambda: True) -> Outcome:
+        """Terminates the instances.
 
-        The others are protected, are gone already, or may not be terminated by the controller's role. If EC2
-        does not terminate all at once, fewer are tried while `may_go_on` returns True.
+        Those that EC2 refuses are protected, are gone already, or may not be terminated by the controller's
+        role. If EC2 does not terminate all at once, fewer are tried while `may_go_on` returns True.
         """
         return change(instance_ids, "terminate", self.ec2.terminate_instances, CANNOT_TERMINATE, may_go_on)
 
@@ -226,7 +233,7 @@ class Fleet:
         The others are not running, are spot instances, or are protected. If EC2 does not stop all at once,
         fewer are tried while `may_go_on` returns True.
         """
-        return change(instance_ids, "stop", self.ec2.stop_instances, CANNOT_STOP, may_go_on)
+        return change(instance_ids, "stop", self.ec2.stop_instances, CANNOT_STOP, may_go_on).changed
 
     def start(self, instance_ids: Sequence[str], may_go_on: Callable[[], bool]) -> list[str]:
         """Starts stopped instances. Returns the ids of those that EC2 starts.
@@ -234,7 +241,7 @@ class Fleet:
         There is no capacity for the others, or they are not stopped any more. If EC2 does not start all at
         once, fewer are tried while `may_go_on` returns True.
         """
-        return change(instance_ids, "start", self.ec2.start_instances, CANNOT_START, may_go_on)
+        return change(instance_ids, "start", self.ec2.start_instances, CANNOT_START, may_go_on).changed
 
 
 def change(
@@ -243,8 +250,8 @@ def change(
     call: Callable[..., Any],
     refused: Container[str],
     may_go_on: Callable[[], bool],
-) -> list[str]:
-    """Changes the state of the instances with `call`. Returns the ids of those that EC2 changes.
+) -> Outcome:
+    """Changes the state of the instances with `call`.
 
     `refused` are the error codes that are due to one of the instances. EC2 refuses a whole call because of
     one such instance; in that case each half is changed by itself, while `may_go_on` returns True. Raises
@@ -253,16 +260,19 @@ def change(
     try:
         with calling(f"{verb} {', '.join(instance_ids)}"):
             call(InstanceIds=list(instance_ids))
-        return list(instance_ids)
+        return Outcome(list(instance_ids), [])
     except CloudError as error:
         if error.code not in refused:
             raise
         log.warning("%s", error)
     if len(instance_ids) == 1:
-        return []
-    middle = len(instance_ids) // 2
-    halves = instance_ids[:middle], instance_ids[middle:]
-    return [i for half in halves if may_go_on() for i in change(half, verb, call, refused, may_go_on)]
+        return Outcome([], list(instance_ids))
+    outcome, middle = Outcome([], []), len(instance_ids) // 2
+    for half in (instance_ids[:middle], instance_ids[middle:]):
+        if may_go_on():
+            part = change(half, verb, call, refused, may_go_on)
+            outcome = Outcome(outcome.changed + part.changed, outcome.refused + part.refused)
+    return outcome
 
 
 def read_instance(found: Any) -> Instance:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from cloud.clock import now
 from controller.autoscaling.boots import BOOTS_KEPT, Boot, Call
 from controller.autoscaling.demand import Demand
+from controller.autoscaling.ec2_fleet import Outcome
 from controller.autoscaling.fleet_history import Sample, SentByMinute, add_sent
 from controller.autoscaling.launch_walk import Walk
 from controller.batches.load import BatchLoad
@@ -18,6 +19,7 @@ from controller.batches.load import BatchLoad
 GIVEN_UP_SECONDS = 10  # the first pause after no worker came
 LONGEST_GIVEN_UP_SECONDS = 3600
 TERMINATE_AGAIN = timedelta(minutes=10)  # until the next try when EC2 has refused to terminate an instance
+NOT_TRIED_AGAIN = timedelta(minutes=1)  # the same when there was no time to try it by itself
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
 NEW_BOOT_SHARE = 0.3  # the weight of the newest boot in the average
@@ -47,18 +49,19 @@ class Decision(BaseModel):
 class Terminable(BaseModel):
     """An instance of the fleet, which may be terminated one day."""
 
-    refused_at: datetime | None = None
-    """When EC2 last refused to terminate it, or None."""
+    not_asked_before: datetime | None = None
+    """The time before which EC2 is not asked again to terminate it, because it last did not, or None."""
 
     @property
     def protected_until(self) -> datetime | None:
-        """Until when EC2 is not asked again, after it has refused to terminate it, or None if it may be."""
-        until = self.refused_at and self.refused_at + TERMINATE_AGAIN
+        """Until when EC2 is not asked again to terminate it, or None if it may be."""
+        until = self.not_asked_before
         return until if until and until > now() else None
 
-    def asked_to_terminate(self, terminated: bool) -> None:
-        """Notes whether EC2 has just terminated it."""
-        self.refused_at = None if terminated else now()
+    def asked_to_terminate(self, outcome: Outcome, instance_id: str) -> None:
+        """Notes what EC2 has just made of the request to terminate this and other instances."""
+        pause = TERMINATE_AGAIN if instance_id in outcome.refused else NOT_TRIED_AGAIN
+        self.not_asked_before = None if instance_id in outcome.changed else now() + pause
 
 
 class Launched(Terminable):

@@ -50,7 +50,8 @@ class InstanceLedger:
     def learn_speed(self, state: FleetState, active: Sequence[ObservedInstance]) -> None:
         """Learns the speed of a worker from those at work, if none that has ended has told it.
 
-        The workers of the first batch would else end only when it does. Raises CloudError when S3 fails.
+        The first workers would else end only when nothing is left to do, however many there are. Raises
+        CloudError when S3 fails.
         """
         for instance in active:
             if state.full_speed is not None:

@@ -79,8 +79,7 @@ class Observer:
         waiting, queue, instances = self.waiting(), self.queue.counts(), self.fleet.instances()
         batches = self._open_batches()
         active = self.ledger.update(state, instances)
-        if batches:
-            self.ledger.learn_speed(state, active)
+        self.ledger.learn_speed(state, active)
         state.batches = OpenBatches.of(batches)
         unanswered: dict[str, int] = {}
         counts = count(queue, waiting, instances)

@@ -158,7 +158,8 @@ def check_network(ec2: EC2Client) -> Finding:
         return ok(f"default VPC: {found[0]['VpcId']}")
     return wrong(
         "this region has no default VPC",
-        "make one with `aws ec2 create-default-vpc`, or set vpc_id and subnet_ids in terraform.tfvars",
+        "make one with `aws ec2 create-default-vpc`, or set vpc_id and subnet_ids in terraform.tfvars, and"
+        " give make_ami one of the subnets (--subnet)",
     )
 
 

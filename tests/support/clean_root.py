@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sysconfig
+import time
 from collections.abc import Mapping
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.programs import need, unable
 
 RELEASE = "bookworm"
 STOCK = "ca-certificates,curl,systemd"  # what cloud images have beyond the smallest system
+PENDING_SECONDS = 1.0  # for which EC2 shows an instance as pending
 TORCH = re.compile(r"(torch|torchvision|triton|nvidia|cuda)\b.*")
 HOST_PACKAGES = Path(sysconfig.get_paths()["purelib"])
 ENTER = r"""
@@ -103,6 +105,7 @@ class CleanRoot:
         Thread(target=self.live, args=[instance_id], daemon=True).start()
 
     def live(self, instance_id: str) -> None:
+        time.sleep(PENDING_SECONDS)
         self.instances.booted(instance_id)
         self.logs.append(self.processes[instance_id].communicate()[0])
         self.instances.shutting_down(instance_id)

@@ -143,10 +143,10 @@ class World:
         with self.shared.hold(0) as lease:
             for launched in lease.state.launched.values():
                 launched.at -= ago
-                launched.refused_at = launched.refused_at and launched.refused_at - ago
+                launched.not_asked_before = launched.not_asked_before and launched.not_asked_before - ago
             for stopped in lease.state.stopped.values():
                 stopped.since -= ago
-                stopped.refused_at = stopped.refused_at and stopped.refused_at - ago
+                stopped.not_asked_before = stopped.not_asked_before and stopped.not_asked_before - ago
             if lease.state.no_launch_before:
                 lease.state.no_launch_before -= ago
             if lease.state.ran_at:

@@ -1,10 +1,16 @@
+import signal
 import tarfile
+from functools import partial
 
+import boto3
 import pytest
+from moto.ec2.models import ec2_backends
 
 from cloud.errors import CloudError
+from deploy import make_ami
 from deploy.make_ami import BASES, Failed, check, find_base, folder_of, main, read_arguments, recipe_of
-from deploy.parcel import pack
+from deploy.parcel import SIGNED, pack, send, temporary_bucket
+from tests.support.aws_errors import refusal
 
 
 @pytest.fixture
@@ -47,6 +53,13 @@ def test_the_code_goes_there_with_the_users_files_and_without_state(tmp_path):
     assert {"deploy/ami.sh", "worker/__main__.py", "controller/wsgi.py", "cloud/settings.py"} <= set(names)
     assert {"requirements.txt", "worker/requirements.txt", "given/resnet.pt"} <= set(names)
     assert not [name for name in names if ".terraform/" in name or "tfstate" in name or "__pycache__" in name]
+
+
+def test_the_urls_lead_to_the_region_of_the_bucket(clients):
+    s3 = boto3.client("s3", region_name="eu-central-1", config=SIGNED)
+    with temporary_bucket(s3, "ami") as bucket:
+        for url in send(s3, bucket, {}).values():
+            assert url.startswith(f"https://{bucket}.s3.eu-central-1.amazonaws.com/")
 
 
 def test_what_is_asked_for_reaches_the_script_with_its_files(tmp_path, monkeypatch):
@@ -129,3 +142,73 @@ def test_a_choice_that_no_worker_takes_is_refused_before_an_instance_is_paid_for
     monkeypatch.setattr("boto3.session.Session", None)
     assert main() == 2
     assert said in capsys.readouterr().err
+
+
+def unknown_at_first(id_of_a_call):
+    """Returns a handler of calls: EC2 does not know an id when it is asked about it for the first time."""
+    asked = []
+
+    def act(params):
+        asked.append(params)
+        if len(asked) == 1 and id_of_a_call in params:
+            raise refusal("InvalidID.NotFound")
+
+    return act
+
+
+@pytest.fixture
+def instance(clients, monkeypatch):
+    """An instance of moto, which the test brings into its states."""
+    monkeypatch.setattr(make_ami, "PAUSE_SECONDS", 0.01)
+    [found] = clients.ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"]
+    [backend] = [regions["us-east-1"] for regions in ec2_backends.values()]
+    return backend.get_instance(found["InstanceId"])
+
+
+def test_a_new_instance_is_waited_for_while_it_is_not_shown_yet_or_pending(clients, instance, on_call):
+    states = iter([("pending", 0), ("pending", 0), ("running", 16), ("stopping", 64), ("stopped", 80)])
+
+    def go_on(params):
+        instance._state.name, instance._state.code = next(states)
+
+    on_call(clients.ec2, "DescribeInstances", unknown_at_first("InstanceIds"))
+    on_call(clients.ec2, "DescribeInstances", go_on)
+    make_ami.wait_until_stopped(clients.ec2, instance.id)
+    assert not list(states)
+
+
+def test_an_instance_that_ends_without_an_image_is_not_waited_for(clients, instance):
+    instance._state.name, instance._state.code = "terminated", 48
+    with pytest.raises(CloudError, match=f"could not wait until {instance.id} is stopped"):
+        make_ami.wait_until_stopped(clients.ec2, instance.id)
+
+
+def test_a_new_image_is_waited_for_while_it_is_not_shown_yet(clients, instance, on_call):
+    image_id = clients.ec2.create_image(InstanceId=instance.id, Name="new")["ImageId"]
+    on_call(clients.ec2, "DescribeImages", unknown_at_first("ImageIds"))
+    make_ami.wait_until_available(clients.ec2, image_id)
+
+
+@pytest.mark.parametrize("subnet", [None, "subnet-1"])
+def test_without_a_default_vpc_a_subnet_can_be_given(clients, instance, on_call, monkeypatch, subnet):
+    asked = []
+    on_call(clients.ec2, "RunInstances", lambda params: asked.append(params.pop("SubnetId", None)))
+    monkeypatch.setattr("sys.argv", ["make_ami", *(["--subnet", subnet] if subnet else [])])
+    base = {"ImageId": "ami-12c6146b", "RootDeviceName": "/dev/xvda"}
+    with make_ami.instance(clients.ec2, base, recipe_of(read_arguments(), None), {}):
+        assert asked == [subnet]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_closes_the_terminal_meanwhile_leaves_no_instance(clients, monkeypatch, request, number):
+    request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+    make_ami.tidy_up_on_signals()
+    base = clients.ec2.register_image(Name="base", RootDeviceName="/dev/xvda")["ImageId"]
+    monkeypatch.setattr("sys.argv", ["make_ami", "--base", base])
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(make_ami, "wait_until_stopped", lambda *_: signal.raise_signal(number))
+    with pytest.raises(SystemExit):
+        main()
+    [reservation] = clients.ec2.describe_instances()["Reservations"]
+    assert reservation["Instances"][0]["State"]["Name"] == "terminated"
+    assert clients.s3.list_buckets()["Buckets"] == []

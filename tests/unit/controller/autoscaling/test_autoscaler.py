@@ -248,6 +248,23 @@ def test_a_trickle_does_not_keep_the_fleet_of_a_burst(world):
     assert "more than the load has called for" in world.why
 
 
+def test_the_first_burst_does_not_keep_its_fleet_while_images_keep_coming(world):
+    """No worker has ended yet, so only those at work can tell how fast one is."""
+    burst = world.ask(5 * PER_INSTANCE)
+    world.reconcile()
+    for instance_id in world.active:
+        report = WorkerReport(instance_id=instance_id, model="m", ready_at=now(), seen_at=now())
+        world.reports.put(report.model_copy(update={"images": 200, "busy_seconds": 40.0}))
+    world.reconcile()
+    while messages := world.queue.receive(10, 0):
+        world.queue.delete(messages)
+    world.close(burst)
+    world.ask(1)
+    world.pass_seconds(PAID_SECONDS + HOLD_SECONDS)
+    world.reconcile()
+    assert len(world.active) == 1
+
+
 def test_the_history_follows_a_burst_from_nothing_to_nothing(world, work):
     history = FleetHistory(world.state)
     world.reconcile()

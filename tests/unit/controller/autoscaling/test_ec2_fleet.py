@@ -12,6 +12,7 @@ from controller.autoscaling.ec2_fleet import NAMED_AT_ONCE, Fleet, Instance, NoC
 from tests.support.aws_errors import refusal
 from tests.support.launch_plan import plan
 
+GONE = "i-0123456789abcdef0"
 TOKEN = "0" * 32
 
 
@@ -305,7 +306,7 @@ def test_ec2_that_does_not_answer_is_a_cloud_error(fleet, aws, on_call):
 def test_one_instance_that_ec2_does_not_let_go_holds_none_of_the_others(fleet, aws, caplog):
     first, protected, last = fleet.launch(3, "abc", TOKEN)
     aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
-    assert fleet.terminate([first, protected, last, "i-0123456789abcdef0"]) == [first, last]
+    assert fleet.terminate([first, protected, last, GONE]) == ([first, last], [protected, GONE])
     assert [i.instance_id for i in fleet.instances() if i.active] == [protected]
     assert f"could not terminate {protected}" in caplog.text
     assert "could not terminate i-0123456789abcdef0" in caplog.text
@@ -315,7 +316,7 @@ def test_terminating_is_one_call_for_all(fleet, aws, on_call):
     calls = []
     on_call(aws.ec2, "TerminateInstances", lambda params: calls.append(len(params["InstanceIds"])))
     launched = fleet.launch(3, "abc", TOKEN)
-    assert fleet.terminate(launched) == launched
+    assert fleet.terminate(launched) == (launched, [])
     assert calls == [3]
 
 

@@ -187,7 +187,7 @@ def test_the_planner_learns_the_age_of_each_instance_and_whether_it_is_ready(led
 
 def test_the_planner_learns_which_instances_are_being_terminated_or_cannot_be(ledger):
     books = state(i_1=10, i_2=10)
-    books.launched["i-1"].ending, books.launched["i-2"].refused_at = True, ago(5)
+    books.launched["i-1"].ending, books.launched["i-2"].not_asked_before = True, ago(-5)
     first, second = ledger.update(books, [instance("i-1"), instance("i-2")])
     assert (first.ending, first.protected, first.stays) == (True, False, False)
     assert (second.ending, second.protected, second.stays) == (False, True, False)

@@ -8,7 +8,7 @@ from cloud.errors import CloudError
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction
 from controller.autoscaling.autoscaler import SWEEP_AFTER, TOO_LATE
-from controller.autoscaling.fleet_state import TERMINATE_AGAIN
+from controller.autoscaling.fleet_state import NOT_TRIED_AGAIN, TERMINATE_AGAIN
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS
 from controller.autoscaling.shared_state import ACT_BEFORE_SECONDS, LEASE_SECONDS
 from controller.image_requests.recovery import ABANDONED_AFTER, OVERTAKEN_AFTER, RESEND_AFTER, WATCH_FOR
@@ -207,7 +207,7 @@ def test_one_instance_among_many_that_ec2_does_not_let_go_costs_few_calls(world,
     aws.ec2.modify_instance_attribute(InstanceId=launched[7], DisableApiTermination={"Value": True})
     calls = []
     on_call(aws.ec2, "TerminateInstances", calls.append)
-    assert set(world.fleet.terminate(launched)) == {*launched} - {launched[7]}
+    assert set(world.fleet.terminate(launched).changed) == {*launched} - {launched[7]}
     assert len(calls) <= 11
 
 
@@ -227,7 +227,30 @@ def test_many_instances_that_ec2_does_not_let_go_leave_time_to_note_that(world, 
     on_call(aws.ec2, "TerminateInstances", refuse)
     controller.autoscaler.reconcile()
     assert max(calls) < ACT_BEFORE_SECONDS
-    assert all(launched.refused_at for launched in world.shared.peek().launched.values())
+    assert all(launched.protected_until for launched in world.shared.peek().launched.values())
+
+
+def test_an_instance_for_which_a_run_had_no_time_is_tried_again_soon(world, aws, on_call):
+    """Others that EC2 refuses took that time. The instance costs money for as long as it is not tried."""
+    controller = world.controllers[0]
+    world.ask(MAXIMUM * PER_INSTANCE)
+    world.reconcile()
+    protected, *others = world.active
+    aws.ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    calls = []
+
+    def take_long(params):
+        calls.append(params)
+        controller.clock += 3.0 if len(calls) < 4 else 0.1
+
+    on_call(aws.ec2, "TerminateInstances", take_long)
+    controller.autoscaler.reconcile()
+    assert set(others) & set(world.active), "the run had time for all"
+    world.pass_seconds(NOT_TRIED_AGAIN.total_seconds())
+    controller.autoscaler.reconcile()
+    assert not set(others) & set(world.active)
+    assert len(calls) == 4, "what EC2 has refused is not tried again so soon"
 
 
 def test_terminations_that_are_forbidden_hold_up_no_launch(world, aws, launches, on_call):
