@@ -17,6 +17,7 @@ from controller.web.answers import RequestAnswer
 from controller.web.authentication import KnownTokens
 from controller.web.dependencies import Dependencies
 from controller.web.rate_limits import Quota
+from controller.web.wait_limits import WaitLimits
 from tests.support.page import HTML, Page
 from tests.support.submissions import answer
 
@@ -100,6 +101,7 @@ def client(requests: Requests, pictures: Pictures) -> FlaskClient:
         request_ids=SimpleNamespace(new=new_request_id, genuine=is_request_id),
         forecast=forecast,
         dependencies=Dependencies({}),
+        wait_limits=WaitLimits(1),
     )
     return create_app(services).test_client()  # type: ignore[arg-type]
 
