@@ -3,7 +3,8 @@ from threading import Event, Thread
 
 import pytest
 
-from cloud.batches.batch import Round
+from cloud.batches.batch import Manifest, Round
+from cloud.batches.slice import Slice
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.failure_code import FailureCode
@@ -20,6 +21,7 @@ from tests.support.batch_work import (
     batch_of,
     failure,
     list_whole,
+    listed_images,
     photos,
     positions,
     slices_in,
@@ -284,6 +286,25 @@ def test_a_retry_does_the_failures_alone(store, slices, keeper, begin):
     assert store.open() == []
     summary = progress_of(keeper).summary
     assert (summary.classified, summary.failed) == (2, 10)
+
+
+def test_what_another_lister_has_found_after_the_end_is_no_part_of_the_batch(store, slices, keeper, begin):
+    """The first one stood still before it wrote the totals, and pictures were added meanwhile.
+
+    The rows of those were counted for images that had none, which then ended as cancelled.
+    """
+    begin("1.jpg", "2.jpg", "3.jpg")
+    parts = slices_in(slices)
+    store.put_manifest(BATCH, 1, Manifest(images=listed_images("4.jpg", "5.jpg", "6.jpg")))
+    work_on(store, Slice.of(BATCH, 1, range(3)), failure(FailureCode.GAVE_UP))
+    assert (progress_of(keeper).waiting, progress_of(keeper).at_end) == (3, False)
+    for part in parts:
+        work_on(store, part, failure(FailureCode.GAVE_UP))
+    keeper.look()
+    summary = progress_of(keeper).summary
+    assert [(one.code, one.count) for one in summary.failures] == [(FailureCode.GAVE_UP, 3)]
+    retry(store, slices, progress_of(keeper))
+    assert positions(slices_in(slices)) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_a_retry_whose_process_died_is_sent_by_a_keeper(store, slices, keeper, begin, clock):
