@@ -37,7 +37,7 @@ from worker.reporter import Reporter
 from worker.slices import Slices
 from worker.steps import Steps
 from worker.systemd import notify_ready
-from worker.threads import EXIT_STATUS
+from worker.threads import EXIT_STATUS, run_or_end
 
 log = logging.getLogger("worker")
 
@@ -119,7 +119,7 @@ def work(
     pipeline = Pipeline(classifier, heartbeat, decoders)
     log.info("ready", extra=steps.origin())
     notify_ready()
-    Consumer(
+    consumer = Consumer(
         queue,
         steps,
         pipeline,
@@ -127,7 +127,8 @@ def work(
         idle_seconds=settings.idle_shutdown_seconds,
         on_progress=on_progress,
         remember=cache.add,
-    ).run(stop)
+    )
+    run_or_end(consumer.run, stop)
     cache.write()
     ended.set()
     faulthandler.cancel_dump_traceback_later()
