@@ -28,7 +28,7 @@ from cloud.worker_reports import WorkerReports
 from worker import instance_metadata, metrics
 from worker.artefact import ClassifierError
 from worker.consumer import Consumer
-from worker.decoder import Decoder
+from worker.decoder import CannotStart, Decoder
 from worker.decoder_limits import QUICK
 from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat
@@ -53,7 +53,9 @@ def main() -> int:
         clients = make_worker_clients()
         choice = cached_choice(settings, clients)
         classifier = load_classifier(settings, clients.s3)
-    except (SettingsError, CloudError, ClassifierError) as error:
+        for decoder in decoders:
+            decoder.wait_until_ready()
+    except (SettingsError, CloudError, ClassifierError, CannotStart) as error:
         return refuse(error)
     if choice != cached_choice(settings, clients):
         choice = ""  # the weights or labels were replaced while they were loaded
