@@ -1,9 +1,11 @@
+from datetime import timedelta
 from itertools import count
 
 import pytest
 from botocore.exceptions import ClientError
 
 from cloud.batches.batch import Manifest
+from cloud.clock import now
 from cloud.errors import CloudError
 from controller.batches import listing
 from controller.batches.lister import pages
@@ -143,6 +145,28 @@ def test_archived_objects_are_marked(store, aws, slices, lister):
     list_whole(lister, batch_of())
     archived = {image.key for image in store.manifest(BATCH, 0).images if image.archived}
     assert archived == {"GLACIER.jpg", "DEEP_ARCHIVE.jpg"}
+
+
+def test_an_archived_object_of_which_there_is_a_restored_copy_is_none(
+    store, aws, slices, lister, on_call, on_reply
+):
+    """S3 says so only if it is asked, and moto never says it."""
+    restored = {"IsRestoreInProgress": False, "RestoreExpiryDate": now() + timedelta(days=1)}
+    found = {"archived.jpg": None, "restored.jpg": restored, "restoring.jpg": {"IsRestoreInProgress": True}}
+    for name in found:
+        aws.s3.put_object(Bucket=SOURCE, Key=name, Body=b"x", StorageClass="GLACIER")
+    asked = []
+
+    def tell(parsed):
+        for item in parsed.get("Contents", []):
+            if "RestoreStatus" in asked[-1] and (status := found.get(item["Key"])):
+                item["RestoreStatus"] = status
+
+    on_call(aws.s3, "ListObjectsV2", lambda params: asked.append(params.get("OptionalObjectAttributes", [])))
+    on_reply(aws.s3, "ListObjectsV2", tell)
+    list_whole(lister, batch_of())
+    archived = [image.key for image in store.manifest(BATCH, 0).images if image.archived]
+    assert archived == ["archived.jpg", "restoring.jpg"]
 
 
 def test_an_empty_prefix_is_listed_to_its_end(store, slices, lister):
