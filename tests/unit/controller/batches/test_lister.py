@@ -286,6 +286,14 @@ def test_objects_that_come_after_the_end_was_reached_are_not_listed(
     assert store.listed(BATCH).images == 2
 
 
+def test_a_batch_that_was_cut_at_its_limit_says_so_though_its_lister_died(store, aws, slices, lister):
+    photos(aws.s3, "1.jpg", "2.jpg", "3.jpg")
+    list_whole(lister, batch_of(limit=2))
+    store.state.delete(f"batches/{BATCH}/listed.json")
+    list_whole(lister, batch_of(limit=2))
+    assert (store.listed(BATCH).images, store.listed(BATCH).truncated) == (2, True)
+
+
 def test_of_two_listers_one_stops_and_all_is_listed(store, aws, slices, lister, small_manifests, on_call):
     """The second one lists all while the first one is between two pages."""
     names = [f"{n:02}.jpg" for n in range(11)]
