@@ -9,15 +9,18 @@ from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.failure_code import FailureCode
 from controller.batches import keeper as module
-from controller.batches.keeper import IDLE_SECONDS, Keeper
+from controller.batches.keeper import IDLE_SECONDS, MOST_IN_VAIN, Keeper
 from controller.batches.load import BatchLoad
 from controller.batches.repair import MOST_SENT, QUIET_SECONDS
 from controller.batches.retry import retry
 from controller.batches.watch import Watch
 from controller.batches.wording import NEVER_ANSWERED
 from controller.image_requests.errors import InvalidState
+from local.driver import eventually
+from tests.support.aws_errors import refusal
 from tests.support.batch_work import (
     BATCH,
+    SOURCE,
     batch_of,
     failure,
     list_whole,
@@ -169,6 +172,41 @@ def test_an_abandoned_listing_is_taken_over_after_a_minute(store, aws, slices, k
     keeper.look()
     assert store.listed(BATCH).images == 1
     assert len(slices_in(slices)) == 1
+
+
+@pytest.fixture
+def refused(aws, on_call):
+    """The tries to list the bucket of the user, each of which S3 refuses."""
+    tries = []
+
+    def refuse(params):
+        if params["Bucket"] == SOURCE:
+            tries.append(params)
+            raise refusal("InvalidToken", "ListObjectsV2")
+
+    on_call(aws.s3, "ListObjectsV2", refuse)
+    return tries
+
+
+def test_a_listing_that_fails_goes_on_in_a_minute_and_not_at_once(store, keeper, refused, monkeypatch):
+    monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=3))
+    store.put(batch_of(created_at=now() - timedelta(minutes=5)))
+    eventually(lambda: keeper.look() and refused)
+    for _ in range(3):
+        keeper.look()
+    assert len(refused) == 1
+    eventually(lambda: keeper.look() and len(refused) == 2)
+
+
+def test_a_batch_that_cannot_be_listed_ends_some_time_with_the_reason(store, keeper, refused, monkeypatch):
+    monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=-10))
+    store.put(batch_of())
+    for _ in range(MOST_IN_VAIN):
+        assert store.cancelled(BATCH) is None
+        keeper.look()
+    assert "AWS says InvalidToken" in store.cancelled(BATCH)
+    keeper.look()
+    assert store.open() == []
 
 
 def test_a_marker_without_a_batch_is_forgotten_in_time(store, keeper, monkeypatch):
