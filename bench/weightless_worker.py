@@ -39,6 +39,9 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def wait_until_ready(self) -> None:
+        pass
+
     def decode(self, data: bytes, preprocessing: Preprocessing) -> Pixels:
         time.sleep(DECODING)
         return np.zeros((preprocessing.crop, preprocessing.crop, 3), np.uint8)

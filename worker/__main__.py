@@ -28,7 +28,7 @@ from cloud.worker_reports import WorkerReports
 from worker import instance_metadata, metrics
 from worker.artefact import ClassifierError
 from worker.consumer import Consumer
-from worker.decoder import Decoder
+from worker.decoder import CannotStart, Decoder
 from worker.decoder_limits import QUICK
 from worker.engine import load_classifier
 from worker.heartbeat import Heartbeat, read_timeout
@@ -37,7 +37,7 @@ from worker.reporter import Reporter
 from worker.slices import Slices
 from worker.steps import Steps
 from worker.systemd import notify_ready
-from worker.threads import EXIT_STATUS
+from worker.threads import EXIT_STATUS, run_or_end
 
 log = logging.getLogger("worker")
 
@@ -53,7 +53,9 @@ def main() -> int:
         clients = make_worker_clients(read_timeout(settings.visibility_timeout))
         choice = cached_choice(settings, clients)
         classifier = load_classifier(settings, clients.s3)
-    except (SettingsError, CloudError, ClassifierError) as error:
+        for decoder in decoders:
+            decoder.wait_until_ready()
+    except (SettingsError, CloudError, ClassifierError, CannotStart) as error:
         return refuse(error)
     if choice != cached_choice(settings, clients):
         choice = ""  # the weights or labels were replaced while they were loaded
@@ -119,7 +121,7 @@ def work(
     pipeline = Pipeline(classifier, heartbeat, decoders)
     log.info("ready", extra=steps.origin())
     notify_ready()
-    Consumer(
+    consumer = Consumer(
         queue,
         steps,
         pipeline,
@@ -127,7 +129,8 @@ def work(
         idle_seconds=settings.idle_shutdown_seconds,
         on_progress=on_progress,
         remember=cache.add,
-    ).run(stop)
+    )
+    run_or_end(consumer.run, stop)
     cache.write()
     ended.set()
     faulthandler.cancel_dump_traceback_later()

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
@@ -160,6 +161,9 @@ class Consumer:
 
     def abandon(self, work: ImageWork, fate: Fate) -> None:
         self.settle(work.message, fate)
+
+    def waiting(self, work: ImageWork) -> AbstractContextManager[None]:
+        return self.heartbeat.waiting(work.message)
 
     def store(self, work: ImageWork, outcome: Outcome) -> None:
         with self.pipeline.step(work):

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import astuple
 from math import prod
 from pathlib import Path
@@ -38,6 +39,10 @@ class Exceeded(Exception):
         self.failure = failure
 
 
+class CannotStart(Exception):
+    """No decoder starts on this machine, for which no image is to blame. The worker should end."""
+
+
 class Decoder:
     """A process that decodes one image at a time, within limits. It is replaced when it has ended.
 
@@ -58,17 +63,27 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    def wait_until_ready(self) -> None:
+        """Raises CannotStart when two processes, one after the other, do not start."""
+        if self._ready or self._starts():
+            return
+        self._restart()  # when memory runs out, the kernel kills decoders first
+        if not self._starts():
+            raise CannotStart("a decoder cannot start")
+
+    def _starts(self) -> bool:
+        self._until = time.monotonic() + WALL_SECONDS
+        with suppress(TimeoutError):
+            self._ready = self._receive(1) == READY
+        return self._ready
+
     def decode(self, data: bytes, preprocessing: Preprocessing) -> Pixels | Failure:
         """Returns the image as the network takes it, or why the file cannot be decoded.
 
-        Raises Exceeded when the process ends instead of answering. Raises RuntimeError when it could not
-        even start, for which the image is not to blame.
+        Raises Exceeded when the process ends instead of answering, and CannotStart as wait_until_ready does.
         """
+        self.wait_until_ready()
         self._until = time.monotonic() + WALL_SECONDS
-        if not self._ready and self._receive(1) != READY:
-            self._restart()
-            raise RuntimeError("a decoder cannot start")
-        self._ready = True
         try:
             return self._ask(data, preprocessing)
         except (OSError, ValueError, struct.error):  # it has ended, sleeps, or sends nonsense
@@ -109,9 +124,12 @@ class Decoder:
         self._socket, theirs = socket.socketpair()
         command = [*self.command, *map(str, astuple(self.limits))]
         with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd=CODE, env=ENVIRONMENT
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd=CODE, env=ENVIRONMENT
+                )
+            except OSError as error:
+                raise CannotStart(f"a decoder cannot start: {error}") from error
         self._ready = False
 
     def _end(self) -> int:

@@ -1,6 +1,7 @@
 """Extends the visibility timeout of messages while the worker holds them."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,13 +34,13 @@ class Beat:
     """When the visibility timeout last began, in seconds of the monotonic clock."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Step:
     """A step of the work on some messages that goes on. Several may go on at once for one message."""
 
     messages: Sequence[Message]
     started: float
-    """In seconds of the monotonic clock."""
+    """In seconds of the monotonic clock. Infinite while the step waits for other images."""
 
 
 class Heartbeat:
@@ -92,6 +93,22 @@ class Heartbeat:
         finally:
             with self._lock:
                 self._steps.remove(step)
+
+    @contextmanager
+    def waiting(self, message: Message) -> Iterator[None]:
+        """Must enclose a wait for other images in the step of a message. The step begins anew afterwards.
+
+        Otherwise, it would seem to hang while those that it waits for are worked on.
+        """
+        with self._lock:
+            steps = [step for step in self._steps if message in step.messages]
+            for step in steps:
+                step.started = math.inf
+        try:
+            yield
+        finally:
+            for step in steps:
+                step.started = time.monotonic()
 
     def _run(self, stop: Event) -> None:
         while not stop.wait(self.visibility_timeout / 6):

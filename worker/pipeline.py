@@ -15,7 +15,7 @@ from typing import Protocol
 from cloud.errors import CloudError
 from cloud.prediction import Failure
 from worker import metrics
-from worker.decoder import Decoder, Exceeded
+from worker.decoder import CannotStart, Decoder, Exceeded
 from worker.decoder_limits import PATIENT
 from worker.heartbeat import Heartbeat
 from worker.held import BusyTime
@@ -104,6 +104,8 @@ class Pipeline:
         except (CloudError, InterruptedError) as error:
             log.warning("%s", error, extra={"image_id": works[0].name})
             abandon(works, Fate.POSTPONED)
+        except CannotStart:
+            raise  # it ends the worker, which would use up the tries of one image after the other
         except Exception:
             log.exception("a step failed; its messages come back after the visibility timeout")
             abandon(works, Fate.LEFT)

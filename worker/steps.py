@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
@@ -30,6 +31,7 @@ class Images(Protocol):
 
     def answer(self, work: "ImageWork", outcome: Outcome) -> None: ...
     def abandon(self, work: "ImageWork", fate: Fate) -> None: ...
+    def waiting(self, work: "ImageWork") -> AbstractContextManager[None]: ...
 
 
 @dataclass(eq=False)
@@ -112,7 +114,8 @@ class Steps:
             return Failure(code=FailureCode.GAVE_UP, message=GAVE_UP)
 
         def admit(size: int) -> None:
-            self.budget.take(size)
+            with work.images.waiting(work):
+                self.budget.take(size)
             work.budgeted = size
 
         started = time.perf_counter()

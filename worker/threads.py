@@ -5,18 +5,18 @@ import os
 from collections.abc import Callable
 from functools import partial
 from threading import Thread, get_native_id
+from typing import TypeVar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NICE = 10
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h
 
 
 def start(name: str, count: int, work: Callable[[int], None]) -> list[Thread]:
-    """Starts `count` threads, each of which calls `work` with its number.
-
-    If that raises an exception, the process ends: the worker would wait forever for what the thread held.
-    """
+    """Starts `count` threads, each of which calls `work` with its number, as run_or_end does."""
     run = partial(run_or_end, work)
     threads = [Thread(target=run, args=[number], name=f"{name}-{number}") for number in range(count)]
     for thread in threads:
@@ -24,9 +24,13 @@ def start(name: str, count: int, work: Callable[[int], None]) -> list[Thread]:
     return threads
 
 
-def run_or_end(work: Callable[[int], None], number: int) -> None:
+def run_or_end(work: Callable[[T], None], argument: T) -> None:
+    """Calls `work`. If that raises an exception, the process ends.
+
+    The other threads would wait forever for what this one held, or go on without it.
+    """
     try:
-        work(number)
+        work(argument)
     except Exception:
         log.critical("a thread has failed: this worker ends itself", exc_info=True)
         os._exit(EXIT_STATUS)

@@ -75,6 +75,8 @@ class Manifest(BaseModel, frozen=True):
     images: tuple[ListedImage, ...]
     others: int = 0
     """The objects that are no images, since those of the manifest before."""
+    truncated: bool = False
+    """Whether it is the last one because there are more images than the limit of the batch."""
 
 
 class Listed(BaseModel, frozen=True):

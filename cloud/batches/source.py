@@ -1,6 +1,6 @@
 """Lists and reads the objects of a user's bucket. The functions raise CloudError when S3 fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
@@ -18,17 +18,27 @@ def pages(s3: S3Client, batch: Batch, after: str = "") -> Iterator[list[ListedIm
     """Yields all objects of a batch's source whose keys sort after `after`, up to 1,000 at a time."""
     with calling(f"list {batch.source}"):
         for page in s3.get_paginator("list_objects_v2").paginate(
-            Bucket=batch.bucket, Prefix=batch.prefix, StartAfter=after, **payer(batch)
+            Bucket=batch.bucket,
+            Prefix=batch.prefix,
+            StartAfter=after,
+            OptionalObjectAttributes=["RestoreStatus"],
+            **payer(batch),
         ):
             yield [
                 ListedImage(
                     key=item["Key"],
                     etag=item["ETag"],
                     size=item["Size"],
-                    archived=item.get("StorageClass") in ARCHIVED,
+                    archived=is_archived(item),
                 )
                 for item in page.get("Contents", [])
             ]
+
+
+def is_archived(item: Mapping[str, Any]) -> bool:
+    """Returns whether an object must be restored before it can be read. `item` is how S3 lists it."""
+    restored = "RestoreExpiryDate" in item.get("RestoreStatus", {})
+    return item.get("StorageClass") in ARCHIVED and not restored
 
 
 @dataclass(frozen=True)

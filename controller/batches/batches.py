@@ -146,10 +146,11 @@ class Batches:
     def outcomes(self, progress: Progress) -> Iterator[Outcome]:
         """Yields the outcomes of a batch's images."""
         summary = progress.summary
+        end = summary or progress.listed
         return outcomes(
             self.store,
             progress.batch.batch_id,
-            manifests=range(summary.manifests) if summary else None,
+            manifests=range(end.manifests) if end else None,
             until=summary.until if summary else None,
             cancelled=progress.cancelled is not None,
         )

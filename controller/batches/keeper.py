@@ -6,6 +6,7 @@ by another one at the same time, or again, without harm.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from threading import Event
@@ -25,7 +26,7 @@ from controller.batches.progress import Progress
 from controller.batches.repair import Repair
 from controller.batches.summary import Summary, summarise
 from controller.batches.watch import Watch, WatchedBatch
-from controller.batches.wording import NEVER_ANSWERED, out_of_budget
+from controller.batches.wording import NEVER_ANSWERED, never_listed, out_of_budget
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ BUSY_SECONDS = 5.0  # and while there are some, for each page of results
 LONGEST_BUSY_SECONDS = 30.0
 SPACING_SECONDS = 0.5  # between two looks, however often the keeper is woken
 TAKEN_OVER_AFTER = timedelta(seconds=60)  # the process that lists may have died
+MOST_IN_VAIN = 60  # tries to list a batch that fail one after the other, with a minute between them
 FORGOTTEN_AFTER = timedelta(minutes=10)  # a process must have died between two writes
 
 
@@ -57,6 +59,8 @@ class Keeper:
         self.loads = Loads(store, watch, clock)
         self.wake = Event()
         """Set to look at once."""
+        self._in_vain: Counter[str] = Counter()
+        """How often the listing of each batch has failed since it has found a page."""
         self._listers = Listers(self._pages)
 
     def run(self, stop: Event) -> None:
@@ -105,13 +109,28 @@ class Keeper:
 
     def _pages(self, batch: Batch) -> Iterator[None]:
         try:
-            yield from self.lister.pages(batch)
+            for page in self.lister.pages(batch):
+                self._in_vain.pop(batch.batch_id, None)
+                yield page
         except CloudError as error:
             log.warning("%s; the listing goes on in a minute", error, extra={"batch_id": batch.batch_id})
+            self._note_failure(batch.batch_id, error)
+        else:
+            self._in_vain.pop(batch.batch_id, None)
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
         self.hurry()
         self.wake_autoscaler()  # it knows only now how many images there are
+
+    def _note_failure(self, batch_id: str, error: CloudError) -> None:
+        """Lets a listing that has failed rest for a minute, or ends the batch if it has failed too often."""
+        self._in_vain[batch_id] += 1
+        if self._in_vain[batch_id] == MOST_IN_VAIN:
+            self.store.cancel(batch_id, never_listed(error.public))
+        if self.store.cancelled(batch_id) is None:
+            self.store.touch(batch_id)
+        else:
+            del self._in_vain[batch_id]
 
     def _keep(self, one: OpenRound) -> int:
         """Does what one batch needs. Returns the number of its result objects."""

@@ -113,6 +113,7 @@ class Listing:
         self.bytes += sum(image.size for image in manifest.images)
         self.others += manifest.others
         self._others_noted = self.others
+        self.truncated = manifest.truncated
         self.last_key = manifest.images[-1].key
 
     def _stop_if_cancelled(self) -> None:
@@ -121,7 +122,8 @@ class Listing:
 
     def _write(self) -> None:
         self._stop_if_cancelled()
-        manifest = Manifest(images=tuple(self._waiting), others=self.others - self._others_noted)
+        others = self.others - self._others_noted
+        manifest = Manifest(images=tuple(self._waiting), others=others, truncated=self.truncated)
         if not self.store.put_manifest(self.batch.batch_id, self.manifests, manifest):
             raise Stopped("another process lists the batch")
         self._spoke_at = self.clock()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from cloud.batches.batch import Batch, Listed
-from cloud.batches.slice import MANIFEST_IMAGES
+from cloud.batches.slice import MANIFEST_IMAGES, MOST_MANIFESTS
 from cloud.batches.store import BatchStore, Result, summary_key
 from cloud.buckets import JsonObjects
 from cloud.clock import now
@@ -162,8 +162,10 @@ def read_progress(
     if not listed:
         for number, written_at in store.manifests(batch_id):
             manifests, manifest_at = number + 1, written_at
-    # A worker that was taken over might write rows of rounds that nobody has asked for.
-    results = (one for one in store.results(batch_id) if one.round <= round)
+    # A worker that was taken over might write rows of rounds that nobody has asked for. A lister that was
+    # overtaken may have found images that came after another one had written the totals.
+    last = listed.manifests if listed else MOST_MANIFESTS
+    results = (one for one in store.results(batch_id) if one.round <= round and one.manifest < last)
     tally = Tally() if summary else Tally.of(results, answered, at - RATE_WINDOW)
     return Progress(
         batch=batch,

@@ -29,7 +29,7 @@ def retry(store: BatchStore, queue: RequestQueue, progress: Progress) -> None:
         raise InvalidState(f"It was tried {MOST_ROUNDS:,} times. Ask for a new batch with the same source.")
     if not any(found.code.retryable for found in progress.summary.failures):
         raise InvalidState("Nothing can be tried again: no image failed that might fare better.")
-    failed = failed_positions(store, batch_id)
+    failed = failed_positions(store, batch_id, progress.manifests)
     parts = tuple(Slice.of(batch_id, manifest, found, number) for manifest, found in failed.items())
     if not parts:
         raise InvalidState("The results of this batch are no longer kept. Ask for a new one.")
@@ -41,9 +41,10 @@ def retry(store: BatchStore, queue: RequestQueue, progress: Progress) -> None:
     queue.send(one.model_dump_json() for one in slices)
 
 
-def failed_positions(store: BatchStore, batch_id: str) -> dict[int, list[int]]:
+def failed_positions(store: BatchStore, batch_id: str, manifests: int) -> dict[int, list[int]]:
     """Returns the positions that may succeed if they are tried again, by manifest."""
-    with_failures = sorted({one.manifest for one in store.results(batch_id) if one.failures})
+    found_failed = {one.manifest for one in store.results(batch_id) if one.failures}
+    with_failures = sorted(number for number in found_failed if number < manifests)
     found: dict[int, list[int]] = defaultdict(list)
     for outcome in outcomes(store, batch_id, manifests=with_failures):
         if outcome.row and outcome.row.error and outcome.row.error.retryable:

@@ -11,6 +11,13 @@ NEVER_ANSWERED = (
 )
 
 
+def never_listed(reason: str) -> str:
+    return (
+        f"Its images could not be listed, however often that was tried ({reason}). The log of the controller"
+        " says more. Once it is mended, ask for a new batch."
+    )
+
+
 def out_of_budget(progress: Progress) -> str:
     return (
         f"Its budget of ${progress.batch.budget:,.2f} was spent when {progress.answered:,} of"

@@ -11,6 +11,7 @@ from controller.image_requests.errors import InvalidState
 from controller.image_requests.fair_pool import finish
 from controller.image_requests.journal import Journal
 from controller.image_requests.stored_requests import StoredRequests
+from controller.image_requests.watched_request import WatchedRequest
 
 HELD_FOR = 2  # visibility timeouts after which no worker still has an image: one that hangs has ended itself
 
@@ -35,24 +36,11 @@ class Deletion:
 
         A message that is left is deleted by the worker that receives it, because the images of its request
         are gone. Raises InvalidState while the request waits, or while a worker may still have an image that
-        was cancelled or sent again: that worker would write a prediction that nobody deletes. Raises
-        CloudError when S3 fails; the next call then deletes the rest.
+        was cancelled or sent again, even if nothing else is stored any more: that worker would write a
+        prediction that nobody deletes. Raises CloudError when S3 fails; the next call then deletes the rest.
         """
-        found = self.stored.load(request_id)
-        if found is None:
-            return
-        if found.unanswered:
-            raise InvalidState(
-                "This request waits for answers. Cancel it, or wait for them. Then it can be deleted."
-            )
-        if (seconds := max(map(self._seconds_held, found.predictions.values()), default=0)) > 0:
-            raise InvalidState(
-                f"A worker may still have an image that was cancelled. Try again in {seconds} seconds.",
-                seconds,
-            )
-        # Without a prediction, an image that is still stored would be sent to the workers again.
-        for bucket in (self.stored.inputs, self.stored.outputs):
-            finish([self.stored.pool.submit(bucket.delete, image_id) for image_id in found.image_ids])
+        if found := self.stored.load(request_id):
+            self._delete(found)
         # Whoever sends images again writes the marker first, and then looks whether they are still stored.
         # The marker goes when all of them are answered. One that is old was left by a process that had waited
         # for too long.
@@ -65,6 +53,20 @@ class Deletion:
                 f" {seconds} seconds.",
                 seconds,
             )
+
+    def _delete(self, found: WatchedRequest) -> None:
+        if found.unanswered:
+            raise InvalidState(
+                "This request waits for answers. Cancel it, or wait for them. Then it can be deleted."
+            )
+        if (seconds := max(map(self._seconds_held, found.predictions.values()), default=0)) > 0:
+            raise InvalidState(
+                f"A worker may still have an image that was cancelled. Try again in {seconds} seconds.",
+                seconds,
+            )
+        # Without a prediction, an image that is still stored would be sent to the workers again.
+        for bucket in (self.stored.inputs, self.stored.outputs):
+            finish([self.stored.pool.submit(bucket.delete, image_id) for image_id in found.image_ids])
 
     def _seconds_held(self, prediction: Prediction) -> int:
         """Returns the seconds for which a worker may still have the image."""

@@ -17,10 +17,11 @@ from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.exposition import by_outcome
 from tests.support.pictures import encoded, picture
-from tests.support.small_worker import MAX_RECEIVES, grey
+from tests.support.small_worker import MAX_RECEIVES, grey, running
 from worker import metrics
 from worker.consumer import Consumer
 from worker.postponing import MOST_POSTPONED
+from worker.steps import BYTES_AHEAD
 
 
 def test_what_was_classified_is_remembered_by_the_hash_of_its_bytes(make_loop, ask, outputs):
@@ -417,3 +418,21 @@ def test_a_worker_that_may_not_receive_slices_says_that_it_is_ready_only_with_me
         loop.run(Event())
         assert sum(told) == asked
         assert bool(told) == bool(asked)
+
+
+def test_an_image_that_waits_until_there_is_room_for_its_file_does_not_hang(make_loop, ask, outputs, queue):
+    """The files before it may be large, and take their decoder for long."""
+    loop, hung, ended = make_loop(), [], Event()
+    loop.heartbeat.visibility_timeout, loop.heartbeat.on_hang = 1, lambda: hung.append("hung")
+    loop.steps.budget.take(BYTES_AHEAD)
+    [one] = ask(grey(250))
+    loop.heartbeat.start(ended)
+    with running(loop):
+        eventually(lambda: loop.steps.budget.waiting)
+        ended.wait(3)
+        counts = queue.counts()
+        loop.steps.budget.give(BYTES_AHEAD)
+        eventually(lambda: outputs.get_prediction(one))
+    ended.set()
+    assert not hung
+    assert counts == QueueCounts(visible=0, in_flight=1, delayed=0)

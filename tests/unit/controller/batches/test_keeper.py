@@ -3,23 +3,28 @@ from threading import Event, Thread
 
 import pytest
 
-from cloud.batches.batch import Round
+from cloud.batches.batch import Manifest, Round
+from cloud.batches.slice import Slice
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.failure_code import FailureCode
 from controller.batches import keeper as module
-from controller.batches.keeper import IDLE_SECONDS, Keeper
+from controller.batches.keeper import IDLE_SECONDS, MOST_IN_VAIN, Keeper
 from controller.batches.load import BatchLoad
 from controller.batches.repair import MOST_SENT, QUIET_SECONDS
 from controller.batches.retry import retry
 from controller.batches.watch import Watch
 from controller.batches.wording import NEVER_ANSWERED
 from controller.image_requests.errors import InvalidState
+from local.driver import eventually
+from tests.support.aws_errors import refusal
 from tests.support.batch_work import (
     BATCH,
+    SOURCE,
     batch_of,
     failure,
     list_whole,
+    listed_images,
     photos,
     positions,
     slices_in,
@@ -169,6 +174,41 @@ def test_an_abandoned_listing_is_taken_over_after_a_minute(store, aws, slices, k
     assert len(slices_in(slices)) == 1
 
 
+@pytest.fixture
+def refused(aws, on_call):
+    """The tries to list the bucket of the user, each of which S3 refuses."""
+    tries = []
+
+    def refuse(params):
+        if params["Bucket"] == SOURCE:
+            tries.append(params)
+            raise refusal("InvalidToken", "ListObjectsV2")
+
+    on_call(aws.s3, "ListObjectsV2", refuse)
+    return tries
+
+
+def test_a_listing_that_fails_goes_on_in_a_minute_and_not_at_once(store, keeper, refused, monkeypatch):
+    monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=3))
+    store.put(batch_of(created_at=now() - timedelta(minutes=5)))
+    eventually(lambda: keeper.look() and refused)
+    for _ in range(3):
+        keeper.look()
+    assert len(refused) == 1
+    eventually(lambda: keeper.look() and len(refused) == 2)
+
+
+def test_a_batch_that_cannot_be_listed_ends_some_time_with_the_reason(store, keeper, refused, monkeypatch):
+    monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=-10))
+    store.put(batch_of())
+    for _ in range(MOST_IN_VAIN):
+        assert store.cancelled(BATCH) is None
+        keeper.look()
+    assert "AWS says InvalidToken" in store.cancelled(BATCH)
+    keeper.look()
+    assert store.open() == []
+
+
 def test_a_marker_without_a_batch_is_forgotten_in_time(store, keeper, monkeypatch):
     store.state.write(f"open-batches/{BATCH}", b"")
     keeper.look()
@@ -284,6 +324,25 @@ def test_a_retry_does_the_failures_alone(store, slices, keeper, begin):
     assert store.open() == []
     summary = progress_of(keeper).summary
     assert (summary.classified, summary.failed) == (2, 10)
+
+
+def test_what_another_lister_has_found_after_the_end_is_no_part_of_the_batch(store, slices, keeper, begin):
+    """The first one stood still before it wrote the totals, and pictures were added meanwhile.
+
+    The rows of those were counted for images that had none, which then ended as cancelled.
+    """
+    begin("1.jpg", "2.jpg", "3.jpg")
+    parts = slices_in(slices)
+    store.put_manifest(BATCH, 1, Manifest(images=listed_images("4.jpg", "5.jpg", "6.jpg")))
+    work_on(store, Slice.of(BATCH, 1, range(3)), failure(FailureCode.GAVE_UP))
+    assert (progress_of(keeper).waiting, progress_of(keeper).at_end) == (3, False)
+    for part in parts:
+        work_on(store, part, failure(FailureCode.GAVE_UP))
+    keeper.look()
+    summary = progress_of(keeper).summary
+    assert [(one.code, one.count) for one in summary.failures] == [(FailureCode.GAVE_UP, 3)]
+    retry(store, slices, progress_of(keeper))
+    assert positions(slices_in(slices)) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_a_retry_whose_process_died_is_sent_by_a_keeper(store, slices, keeper, begin, clock):

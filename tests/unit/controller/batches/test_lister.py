@@ -1,9 +1,11 @@
+from datetime import timedelta
 from itertools import count
 
 import pytest
 from botocore.exceptions import ClientError
 
 from cloud.batches.batch import Manifest
+from cloud.clock import now
 from cloud.errors import CloudError
 from controller.batches import listing
 from controller.batches.lister import pages
@@ -145,6 +147,28 @@ def test_archived_objects_are_marked(store, aws, slices, lister):
     assert archived == {"GLACIER.jpg", "DEEP_ARCHIVE.jpg"}
 
 
+def test_an_archived_object_of_which_there_is_a_restored_copy_is_none(
+    store, aws, slices, lister, on_call, on_reply
+):
+    """S3 says so only if it is asked, and moto never says it."""
+    restored = {"IsRestoreInProgress": False, "RestoreExpiryDate": now() + timedelta(days=1)}
+    found = {"archived.jpg": None, "restored.jpg": restored, "restoring.jpg": {"IsRestoreInProgress": True}}
+    for name in found:
+        aws.s3.put_object(Bucket=SOURCE, Key=name, Body=b"x", StorageClass="GLACIER")
+    asked = []
+
+    def tell(parsed):
+        for item in parsed.get("Contents", []):
+            if "RestoreStatus" in asked[-1] and (status := found.get(item["Key"])):
+                item["RestoreStatus"] = status
+
+    on_call(aws.s3, "ListObjectsV2", lambda params: asked.append(params.get("OptionalObjectAttributes", [])))
+    on_reply(aws.s3, "ListObjectsV2", tell)
+    list_whole(lister, batch_of())
+    archived = [image.key for image in store.manifest(BATCH, 0).images if image.archived]
+    assert archived == ["archived.jpg", "restoring.jpg"]
+
+
 def test_an_empty_prefix_is_listed_to_its_end(store, slices, lister):
     list_whole(lister, batch_of("nothing/"))
     assert store.listed(BATCH).images == 0
@@ -260,6 +284,14 @@ def test_objects_that_come_after_the_end_was_reached_are_not_listed(
     list_whole(lister, batch_of())
     assert keys_of(store) == ["1.jpg", "2.jpg"]
     assert store.listed(BATCH).images == 2
+
+
+def test_a_batch_that_was_cut_at_its_limit_says_so_though_its_lister_died(store, aws, slices, lister):
+    photos(aws.s3, "1.jpg", "2.jpg", "3.jpg")
+    list_whole(lister, batch_of(limit=2))
+    store.state.delete(f"batches/{BATCH}/listed.json")
+    list_whole(lister, batch_of(limit=2))
+    assert (store.listed(BATCH).images, store.listed(BATCH).truncated) == (2, True)
 
 
 def test_of_two_listers_one_stops_and_all_is_listed(store, aws, slices, lister, small_manifests, on_call):
