@@ -3,7 +3,7 @@ from math import ceil, sqrt
 from typing import Self
 
 from cloud.request_queue import MAX_BATCH
-from worker.engine import BATCH
+from worker.engine import BATCH_SIZES
 
 
 def given(default: float, meaning: str) -> float:
@@ -34,7 +34,7 @@ class Parameters:
     minimum_billed: float = given(60.0, "what EC2 bills for a launch or a start at least")
     idle_shutdown: float = given(120.0, "IDLE_SHUTDOWN_SECONDS of our workers")
     hand: int = given(MAX_BATCH, "messages that a worker receives at once")  # type: ignore[assignment]
-    batch: int = given(BATCH, "images that it answers at once")  # type: ignore[assignment]
+    batch: int = given(BATCH_SIZES[-1], "images that it answers at once")  # type: ignore[assignment]
     request_timeout: float = given(300.0, "an image that waits longer counts as unanswered")
     shortfalls: tuple[tuple[float, float, int], ...] = ()
     """(from, to, instances): EC2 has no more than so many to give in that time."""
