@@ -23,8 +23,8 @@ from controller.web.errors import STATUSES
 from controller.web.metrics import OPEN_STREAMS
 from controller.web.negotiation import BATCH, PAGE, Form, accepted_form, wanted_form
 from controller.web.replies import as_json, see_other
-from controller.web.routes.events import AGAIN_SECONDS
 from controller.web.services import services
+from controller.web.wait_limits import AGAIN_SECONDS
 
 batches = Blueprint("batches", __name__, url_prefix="/batches")
 
