@@ -16,6 +16,37 @@ MOST_ANSWERS_OF_CLIENT = 8  # of these, so that a client who asks for many keeps
 ANSWER_SECONDS = 30  # the longest wait for the answers that others read
 AGAIN_SECONDS = 5  # the Retry-After of whom a limit refuses
 MOST_TABLES = 8  # of batches; each takes up to 50 MB, and more threads, for as long as its client reads it
+MOST_TABLES_OF_CLIENT = 3
+
+
+class Room:
+    """Room for what takes memory: for so many at once, and for fewer of one client."""
+
+    def __init__(self, most: int, most_of_client: int) -> None:
+        self.most, self.most_of_client = most, most_of_client
+        self._taken: Counter[str] = Counter()
+        """How many there are now of each client."""
+        self._changed = Condition()
+
+    @contextmanager
+    def take(self, client: str, seconds: float = 0) -> Iterator[bool]:
+        """Says whether there is room for one more of the client in the block.
+
+        Waits until there is some, for at most `seconds`.
+        """
+        with self._changed:
+            taken = self._changed.wait_for(lambda: self._is_there_for(client), seconds)
+            self._taken[client] += taken
+        try:
+            yield taken
+        finally:
+            with self._changed:
+                self._taken[client] -= taken
+                self._taken = +self._taken  # without those who have none any more
+                self._changed.notify_all()
+
+    def _is_there_for(self, client: str) -> bool:
+        return self._taken.total() < self.most and self._taken[client] < self.most_of_client
 
 
 class WaitLimits:
@@ -24,10 +55,8 @@ class WaitLimits:
     def __init__(self, threads: int) -> None:
         self._all = BoundedSemaphore(max(1, int(threads * OF_ALL)))
         self._streams = BoundedSemaphore(max(1, int(threads * OF_STREAMS)))
-        self._tables = BoundedSemaphore(MOST_TABLES)
-        self._answers: Counter[str] = Counter()
-        """How many each client has read now."""
-        self._answer_is_read = Condition()
+        self._tables = Room(MOST_TABLES, MOST_TABLES_OF_CLIENT)
+        self._answers = Room(MOST_ANSWERS, MOST_ANSWERS_OF_CLIENT)
 
     def of_request(self) -> AbstractContextManager[bool]:
         """Returns a context manager that says whether an HTTP request may wait inside the block."""
@@ -37,29 +66,16 @@ class WaitLimits:
         """Returns a context manager that says whether a stream may stay open inside the block."""
         return holding(self._streams, self._all)
 
-    def of_table(self) -> AbstractContextManager[bool]:
+    def of_table(self, client: str) -> AbstractContextManager[bool]:
         """Returns a context manager that says whether a table may be written inside the block."""
-        return holding(self._tables)
+        return self._tables.take(client)
 
-    @contextmanager
-    def of_answer(self, client: str) -> Iterator[bool]:
-        """Says whether the client may have an answer read from S3 inside the block.
+    def of_answer(self, client: str) -> AbstractContextManager[bool]:
+        """Returns a context manager that says whether an answer may be read from S3 inside the block.
 
-        While too many are read, for all clients or for this one, it waits for up to ANSWER_SECONDS.
+        While too many are read, in all or for this client, it waits for up to ANSWER_SECONDS.
         """
-        with self._answer_is_read:
-            may_read = self._answer_is_read.wait_for(lambda: self._is_room_for(client), ANSWER_SECONDS)
-            self._answers[client] += may_read
-        try:
-            yield may_read
-        finally:
-            with self._answer_is_read:
-                self._answers[client] -= may_read
-                self._answers = +self._answers  # without those who have none read any more
-                self._answer_is_read.notify_all()
-
-    def _is_room_for(self, client: str) -> bool:
-        return self._answers.total() < MOST_ANSWERS and self._answers[client] < MOST_ANSWERS_OF_CLIENT
+        return self._answers.take(client, ANSWER_SECONDS)
 
 
 @contextmanager
