@@ -1,6 +1,7 @@
 """Keeps the fleet's state in step with EC2: which instances exist, are ready, are stopped, and have ended."""
 
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 STRAY_SECONDS = 600  # after which a report of an instance that is in no books is deleted
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance earlier
+ASKED_FOR_SPEED = 10  # workers in each run; to ask all of a large fleet would outlast the lease
 CAPACITY_AGAIN_SECONDS = 15  # until the next launch when EC2 had no capacity
 
 
@@ -53,10 +55,12 @@ class InstanceLedger:
         The first workers would else end only when nothing is left to do, however many there are. Raises
         CloudError when S3 fails.
         """
-        for instance in active:
+        ready = [instance.instance_id for instance in active if instance.ready]
+        random.shuffle(ready)  # some may have had little to do
+        for instance_id in ready[:ASKED_FOR_SPEED]:
             if state.full_speed is not None:
                 return
-            if instance.ready and (report := self.reports.get(instance.instance_id)):
+            if report := self.reports.get(instance_id):
                 state.note_speed(report.images, report.busy_seconds)
 
     def delete_reports(self, state: FleetState) -> None:

@@ -125,7 +125,7 @@ class Keeper:
     def _note_failure(self, batch_id: str, error: CloudError) -> None:
         """Lets a listing that has failed rest for a minute, or ends the batch if it has failed too often."""
         self._in_vain[batch_id] += 1
-        if self._in_vain[batch_id] == MOST_IN_VAIN:
+        if self._in_vain[batch_id] >= MOST_IN_VAIN:
             self.store.cancel(batch_id, never_listed(error.public))
         if self.store.cancelled(batch_id) is None:
             self.store.touch(batch_id)

@@ -19,12 +19,13 @@ from controller.web.batch_orders import is_form, key_use, read_body
 from controller.web.batch_pages import batch_page, list_page
 from controller.web.batch_parquet import NoPyarrow, as_parquet
 from controller.web.batch_tables import as_csv, as_json_lines
+from controller.web.client_name import client_name
 from controller.web.errors import STATUSES
 from controller.web.metrics import OPEN_STREAMS
 from controller.web.negotiation import BATCH, PAGE, Form, accepted_form, wanted_form
 from controller.web.replies import as_json, see_other
-from controller.web.routes.events import AGAIN_SECONDS
 from controller.web.services import services
+from controller.web.wait_limits import AGAIN_SECONDS
 
 batches = Blueprint("batches", __name__, url_prefix="/batches")
 
@@ -171,7 +172,7 @@ def table(form: Form, progress: Progress) -> Response:
         except NoPyarrow as error:
             raise NotAcceptable(str(error)) from None
     with ExitStack() as held:
-        if not held.enter_context(services().wait_limits.of_table()):
+        if not held.enter_context(services().wait_limits.of_table(client_name())):
             raise ServiceUnavailable(
                 "Too many tables of batches are being read. Try again in a few seconds.",
                 retry_after=AGAIN_SECONDS,

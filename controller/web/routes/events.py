@@ -7,11 +7,11 @@ from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from controller.web.image_numbers import ImageNumbers
 from controller.web.metrics import OPEN_STREAMS
+from controller.web.reading import reading
 from controller.web.services import services
+from controller.web.wait_limits import AGAIN_SECONDS
 
 events = Blueprint("events", __name__, url_prefix="/requests")
-
-AGAIN_SECONDS = 5  # the Retry-After of a client for which no stream was free
 
 
 @events.get("/<request_id>/events")
@@ -29,13 +29,17 @@ def stream_events(request_id: str) -> Response:
                 retry_after=AGAIN_SECONDS,
             )
         held.enter_context(OPEN_STREAMS.track_inprogress())
-        watched = held.enter_context(services().follower.follow(request_id))
-        if watched is None:
-            raise NotFound(f"There is no request {request_id!r}.")
         sent = ImageNumbers(request.headers.get("Last-Event-ID", ""))
+        with reading(in_memory=services().polling.watched(request_id) is not None):
+            followed = held.enter_context(ExitStack())
+            watched = followed.enter_context(services().follower.follow(request_id))
+            if watched is None:
+                raise NotFound(f"There is no request {request_id!r}.")
+            stream = services().event_streams.events(watched, sent)
+            if watched.finished.is_set():  # its text takes less memory than it, while a slow client reads it
+                stream = iter(list(stream))
+                followed.close()
         headers = {"X-Accel-Buffering": "no", "X-Request-ID": request_id}
-        response = Response(
-            services().event_streams.events(watched, sent), mimetype="text/event-stream", headers=headers
-        )
+        response = Response(stream, mimetype="text/event-stream", headers=headers)
         response.call_on_close(held.pop_all().close)  # also called when the client disconnects
     return response

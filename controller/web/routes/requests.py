@@ -1,12 +1,11 @@
 """Shows, cancels, retries and deletes a request, and serves its images."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import NotFound, ServiceUnavailable
+from werkzeug.exceptions import NotFound
 
 from cloud.errors import NotFound as NoSuchObject
 from cloud.image_id import ImageId
@@ -14,8 +13,8 @@ from controller.image_requests.results import RequestResult
 from controller.web.answers import address_of
 from controller.web.client_name import client_name
 from controller.web.negotiation import Form, preferences, wanted_form
+from controller.web.reading import reading
 from controller.web.replies import render, see_other
-from controller.web.routes.events import AGAIN_SECONDS
 from controller.web.services import services
 
 requests = Blueprint("requests", __name__, url_prefix="/requests")
@@ -36,12 +35,7 @@ def show_request(request_id: str) -> Response:
     if wanted.wait:
         with services().wait_limits.of_request() as may_wait:
             services().follower.wait(request_id, wanted.wait if may_wait else 0)
-    in_memory = services().polling.watched(request_id) is not None
-    with nullcontext(True) if in_memory else services().wait_limits.of_answer() as may_read:
-        if not may_read:
-            raise ServiceUnavailable(
-                "Too many answers are being read. Try again in a few seconds.", retry_after=AGAIN_SECONDS
-            )
+    with reading(in_memory=services().polling.watched(request_id) is not None):
         if (found := services().polling.read(request_id)) is None:
             raise NotFound(f"There is no request {request_id!r}.")
         return render(found, wanted_form(request), 200, wanted)
@@ -52,7 +46,8 @@ def delete_request(request_id: str) -> Response:
     """Deletes the request with its pictures and answers, if it is stored. A guessed id is NotFound."""
     if not services().request_ids.genuine(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
-    services().deletion.delete(request_id)
+    with reading():
+        services().deletion.delete(request_id)
     return Response(status=204)
 
 
@@ -73,12 +68,14 @@ def act(request_id: str, action: Callable[[str], RequestResult | None]) -> Respo
     Raises NotFound when the request is unknown.
     """
     form = wanted_form(request)  # an invalid form is refused before the action
-    found = action(request_id) if services().request_ids.genuine(request_id) else None
-    if found is None:
+    if not services().request_ids.genuine(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
-    if form is Form.HTML:
-        return see_other(address_of(found.request_id))
-    return render(found, form, 200 if found.complete else 202)
+    with reading():
+        if (found := action(request_id)) is None:
+            raise NotFound(f"There is no request {request_id!r}.")
+        if form is Form.HTML:
+            return see_other(address_of(found.request_id))
+        return render(found, form, 200 if found.complete else 202)
 
 
 @requests.get("/<request_id>/images/<path:name>")

@@ -13,6 +13,7 @@ from controller.image_requests.upload import Upload
 from controller.web.client_name import client_name
 from controller.web.negotiation import Preferences, preferences, wanted_form
 from controller.web.rate_limits import OverQuota, TooManyImages
+from controller.web.reading import reading
 from controller.web.replies import render
 from controller.web.sent_files import sent_files
 from controller.web.services import services
@@ -99,7 +100,8 @@ def replay(key_object: str, request_id: str, seconds: float) -> RequestResult:
     """
     with services().wait_limits.of_request() as may_wait:
         services().follower.wait(request_id, seconds if may_wait else 0)
-    answer = services().polling.read(request_id)
+    with reading(in_memory=services().polling.watched(request_id) is not None):
+        answer = services().polling.read(request_id)
     if answer is None:
         raise RequestForgotten("The request of this Idempotency-Key is no longer kept. Use a new key.")
     if not answer.complete and not services().idempotency_keys.accepted(key_object):

@@ -7,7 +7,7 @@ from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling import instance_ledger
 from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Instance
-from controller.autoscaling.fleet_state import FleetState, Launched
+from controller.autoscaling.fleet_state import IMAGES_TO_LEARN_FROM, FleetState, Launched
 from controller.autoscaling.instance_ledger import STRAY_SECONDS, InstanceLedger
 
 
@@ -242,6 +242,31 @@ def test_a_worker_that_says_it_was_ready_in_a_thousand_years_took_no_longer_than
 def test_an_empty_fleet_costs_no_call(ledger, aws, on_call):
     on_call(aws.s3, "*", lambda params: pytest.fail("S3 was called"))
     assert ledger.update(FleetState(), []) == []
+
+
+def test_to_learn_the_speed_of_a_large_fleet_takes_few_calls(ledger, report, aws, on_call):
+    """A run of the autoscaler may act only while its lease lasts."""
+    books = FleetState()
+    names = [f"i-{number}" for number in range(200)]
+    for name in names:
+        report(name, images=IMAGES_TO_LEARN_FROM - 1, busy_seconds=1)
+    active = ledger.update(books, [instance(name) for name in names])
+    read: list[str] = []
+    on_call(aws.s3, "GetObject", lambda params: read.append(params["Key"]))
+    ledger.learn_speed(books, active)
+    assert books.full_speed is None
+    assert len(read) <= 10
+
+
+def test_the_speed_is_learned_although_only_the_youngest_worker_has_much_to_do(ledger, report):
+    books = FleetState()
+    names = [f"i-{number}" for number in range(20)]
+    for name in names:
+        report(name, images=IMAGES_TO_LEARN_FROM if name == names[-1] else 1, busy_seconds=1)
+    active = ledger.update(books, [instance(name) for name in names])
+    for _ in range(50):
+        ledger.learn_speed(books, active)
+    assert books.full_speed == IMAGES_TO_LEARN_FROM
 
 
 def test_a_worker_that_reports_no_more_is_silent_for_ever_longer(ledger, report, monkeypatch):

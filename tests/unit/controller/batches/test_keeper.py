@@ -209,6 +209,24 @@ def test_a_batch_that_cannot_be_listed_ends_some_time_with_the_reason(store, kee
     assert store.open() == []
 
 
+def test_a_batch_that_cannot_be_listed_ends_though_s3_fails_at_its_end(store, keeper, refused, monkeypatch):
+    monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=-10))
+    monkeypatch.setattr(module, "MOST_IN_VAIN", 2)
+    cancel, failures = store.cancel, [CloudError("S3 fails", "SlowDown")]
+
+    def once_in_vain(batch_id, why):
+        if failures:
+            raise failures.pop()
+        cancel(batch_id, why)
+
+    monkeypatch.setattr(store, "cancel", once_in_vain)
+    store.put(batch_of())
+    for _ in range(3):
+        assert store.cancelled(BATCH) is None
+        keeper.look()
+    assert "AWS says InvalidToken" in store.cancelled(BATCH)
+
+
 def test_a_marker_without_a_batch_is_forgotten_in_time(store, keeper, monkeypatch):
     store.state.write(f"open-batches/{BATCH}", b"")
     keeper.look()

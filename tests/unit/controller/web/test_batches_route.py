@@ -14,7 +14,7 @@ from cloud.failure_code import FailureCode
 from controller.app import create_app
 from controller.batches.rows import Outcome
 from controller.web import batch_parquet
-from controller.web.wait_limits import MOST_TABLES
+from controller.web.wait_limits import MOST_TABLES, MOST_TABLES_OF_CLIENT
 from tests.support.batch_work import SOURCE, failure, photos, slices_in, work_off
 from tests.support.threads import join_threads
 from tests.support.web_client import BROWSER
@@ -404,7 +404,8 @@ def test_few_tables_are_written_at_once(ask, client, finish, aws):
     photos(aws.s3, "cats/1.jpg")
     url = url_of(ask())
     finish()
-    held = [client.get(f"{url}?format=csv") for _ in range(MOST_TABLES)]
+    clients = [{"REMOTE_ADDR": f"203.0.113.{number % 4}"} for number in range(MOST_TABLES)]
+    held = [client.get(f"{url}?format=csv", environ_overrides=one) for one in clients]
     assert [reply.status_code for reply in held] == [200] * MOST_TABLES
     refused = client.get(f"{url}?format=jsonl")
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
@@ -412,6 +413,15 @@ def test_few_tables_are_written_at_once(ask, client, finish, aws):
     assert client.get(url).status_code == 200
     held.pop().close()
     assert len(client.get(f"{url}?format=jsonl").text.splitlines()) == 1
+
+
+def test_a_client_who_reads_many_tables_keeps_nobody_else_from_theirs(ask, client, finish, aws):
+    photos(aws.s3, "cats/1.jpg")
+    url = f"{url_of(ask())}?format=csv"
+    finish()
+    replies = [client.get(url) for _ in range(MOST_TABLES)]
+    assert [reply.status_code for reply in replies].count(200) == MOST_TABLES_OF_CLIENT
+    assert client.get(url, environ_overrides={"REMOTE_ADDR": "203.0.113.1"}).status_code == 200
 
 
 def test_without_pyarrow_the_other_forms_are_named(ask, client, monkeypatch):

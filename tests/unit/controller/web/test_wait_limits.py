@@ -2,7 +2,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from controller.web.wait_limits import MOST_ANSWERS, WaitLimits
+import pytest
+
+from controller.web.wait_limits import MOST_ANSWERS, MOST_ANSWERS_OF_CLIENT, WaitLimits
 from tests.support.web_client import post
 
 
@@ -30,41 +32,81 @@ def test_what_ends_leaves_its_room_to_others():
             assert may_too
 
 
-def test_few_answers_are_read_from_s3_at_once_and_the_others_wait(idle, photo, monkeypatch):
+def all_are_read(waits: WaitLimits) -> ExitStack:
+    """As many answers are read for some clients as may be read at once."""
+    held = ExitStack()
+    for number in range(MOST_ANSWERS):
+        assert held.enter_context(waits.of_answer(f"client {number % 5}"))
+    return held
+
+
+def test_a_client_who_reads_many_answers_keeps_nobody_else_from_theirs(monkeypatch):
+    monkeypatch.setattr("controller.web.wait_limits.ANSWER_SECONDS", 0.01)
+    waits = WaitLimits(640)
+    with ExitStack() as held:
+        may_read = [held.enter_context(waits.of_answer("greedy")) for _ in range(MOST_ANSWERS)]
+        assert may_read.count(True) == MOST_ANSWERS_OF_CLIENT
+        assert held.enter_context(waits.of_answer("modest"))
+    with waits.of_answer("greedy") as may_read:
+        assert may_read
+
+
+@pytest.fixture
+def answered(start, photo, work):
+    """The client of a process that does not poll the request, and the address of the request."""
+    url = post(start().test_client(), photo(), headers={"Prefer": "respond-async"}).json["url"]
+    work()
+    return start().test_client(), url
+
+
+WAYS = {
+    "look": lambda client, url: client.get(url),
+    "cancel": lambda client, url: client.post(f"{url}/cancel"),
+    "retry": lambda client, url: client.post(f"{url}/retry"),
+    "stream": lambda client, url: client.get(f"{url}/events"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_few_requests_are_read_from_s3_at_once_and_the_others_wait(answered, monkeypatch, way):
     """Each may have 1,000 images, and take 15 MB."""
-    url = post(idle, photo(), headers={"Prefer": "respond-async"}).json["url"]
-    polling = idle.application.extensions["services"].polling
-    read, reading, most = polling.read, [], []
+    client, url = answered
+    stored = client.application.extensions["services"].polling.stored
+    load, reading, most = stored.load, [], []
 
     def slowly(request_id):
         reading.append(request_id)
         most.append(len(reading))
-        time.sleep(0.2)
+        time.sleep(0.05)
         reading.pop()
-        return read(request_id)
+        return load(request_id)
 
-    monkeypatch.setattr(polling, "read", slowly)
-    monkeypatch.setattr(polling, "watched", lambda request_id: None)
-    with ThreadPoolExecutor(2 * MOST_ANSWERS) as pool:
-        replies = pool.map(lambda _: idle.application.test_client().get(url), range(2 * MOST_ANSWERS))
-        assert {reply.status_code for reply in replies} == {200}
-    assert max(most) <= MOST_ANSWERS
+    monkeypatch.setattr(stored, "load", slowly)
+    with ThreadPoolExecutor(3 * MOST_ANSWERS_OF_CLIENT) as pool:
+        replies = list(
+            pool.map(lambda _: WAYS[way](client.application.test_client(), url), range(pool._max_workers))
+        )
+    assert {reply.status_code for reply in replies} == {409 if way == "retry" else 200}
+    assert max(most) <= MOST_ANSWERS_OF_CLIENT
+
+
+def test_a_stream_of_what_is_answered_keeps_no_request_in_memory_for_a_slow_client(answered):
+    client, url = answered
+    stream = client.get(f"{url}/events")
+    assert not client.application.extensions["services"].follower._shared
+    assert "event: image" in stream.text
 
 
 def test_an_answer_that_the_process_knows_waits_for_none_from_s3(idle, photo):
     url = post(idle, photo(), headers={"Prefer": "respond-async"}).json["url"]
-    with ExitStack() as held:
-        for _ in range(MOST_ANSWERS):
-            held.enter_context(idle.application.extensions["services"].wait_limits.of_answer())
+    with all_are_read(idle.application.extensions["services"].wait_limits):
         assert idle.get(url).json["counts"]["waiting"] == 1
 
 
 def test_who_waits_for_the_answers_of_others_in_vain_is_told(idle, monkeypatch):
     services = idle.application.extensions["services"]
     monkeypatch.setattr("controller.web.wait_limits.ANSWER_SECONDS", 0.1)
-    with ExitStack() as held:
-        for _ in range(MOST_ANSWERS):
-            held.enter_context(services.wait_limits.of_answer())
+    with all_are_read(services.wait_limits):
         reply = idle.get(f"/requests/{services.request_ids.new()}")
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "5")
     assert "Too many answers are being read" in reply.text

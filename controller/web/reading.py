@@ -1,0 +1,28 @@
+"""Limits how many whole requests are read from S3 at once, because each may have 1,000 images."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from werkzeug.exceptions import ServiceUnavailable
+
+from controller.web.client_name import client_name
+from controller.web.services import services
+from controller.web.wait_limits import AGAIN_SECONDS
+
+
+@contextmanager
+def reading(*, in_memory: bool = False) -> Iterator[None]:
+    """Must enclose what reads a request, and what is made of it.
+
+    One that is `in_memory`, because this process polls it, waits for no others. Raises ServiceUnavailable
+    when others are read for too long.
+    """
+    if in_memory:
+        yield
+        return
+    with services().wait_limits.of_answer(client_name()) as may_read:
+        if not may_read:
+            raise ServiceUnavailable(
+                "Too many answers are being read. Try again in a few seconds.", retry_after=AGAIN_SECONDS
+            )
+        yield
