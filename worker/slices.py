@@ -97,6 +97,7 @@ class Slices:
                 self.refused = False
             except NotFound as error:
                 log.warning("this worker takes no part in batches: %s", error)
+                self.refused = False
                 return
             except CloudError as error:
                 self.refused = True
