@@ -3,7 +3,7 @@
 # bucket, runs deploy/ami.sh, and uploads the log. Both URLs are presigned and expire after an hour.
 # SETTINGS
 
-work=$(mktemp -d)
+work=$(mktemp -d -p /var/tmp) # /tmp may be in memory, which photos and weights would fill
 cd "$work" || exit
 (set -o pipefail; curl -fsS "$CODE_URL" | tar xz && bash deploy/ami.sh) > log 2>&1
 echo "exit status $?" >> log

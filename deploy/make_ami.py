@@ -192,7 +192,8 @@ def read_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--base", default="debian", help=f"{', '.join(BASES)}, or the id of an AMI (default: debian)")
     add("--instance-type", default="c7i.large", help="the type of the instance (default: c7i.large)")
-    add("--disk", type=int, default=16, help="the size of the disk in GB (default: 16)")
+    disk = "the size of the disk in GB, of which controller_disk of the plan must have 8 more (default: 16)"
+    add("--disk", type=int, default=16, help=disk)
     add("--subnet", default="", help="a subnet with public addresses (default: one of the default VPC)")
     add("--model", default="resnet18", help="the value of the setting MODEL (default: resnet18)")
     add("--engine", default="openvino", help="the value of the setting ENGINE (default: openvino)")

@@ -8,6 +8,12 @@ from cloud.errors import CloudError
 
 NO_SPOT_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
 """The account has no service-linked role for spot instances, and the controller may not create it."""
+DENIED = "UnauthorizedOperation"
+"""The role may not do this, but perhaps only for a while.
+
+A change of a policy takes effect after seconds or minutes. And a controller whose policy was changed together
+with its settings has the old settings until it is restarted.
+"""
 # Another choice of market, type and subnet may be had, or the same one later.
 NO_CAPACITY = {
     "InsufficientInstanceCapacity",
@@ -35,10 +41,10 @@ WRONG_SETTINGS = {
     "InvalidLaunchTemplate": "LAUNCH_TEMPLATE",
     "InvalidInstanceType": "INSTANCE_TYPE",
     "InvalidIamInstanceProfile": "INSTANCE_PROFILE",
-    "UnauthorizedOperation": "the controller's permissions, also to pass the role of INSTANCE_PROFILE",
+    DENIED: "the controller's permissions, also to pass the role of INSTANCE_PROFILE",
     "AuthFailure": "the controller's permissions, also for AMI_ID",
     "OptInRequired": "the AWS account",
-}  # what cannot mend itself, by the beginning of EC2's code
+}  # what cannot mend itself, by the beginning of EC2's code; a permission may
 WRONG_PARAMETERS = ("InvalidParameter", "MissingParameter", "ValidationError")
 PARAMETERS = {
     "iaminstanceprofile": "INSTANCE_PROFILE",

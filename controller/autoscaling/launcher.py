@@ -10,7 +10,7 @@ from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Fleet, NoCapacity
 from controller.autoscaling.fleet_state import FleetState, Launched, UnansweredLaunch
 from controller.autoscaling.instance_ledger import CAPACITY_AGAIN_SECONDS, LAUNCH_LAG_SECONDS
-from controller.autoscaling.launch_errors import setting_to_blame
+from controller.autoscaling.launch_errors import DENIED, setting_to_blame
 from controller.autoscaling.launch_walk import Walk
 from controller.autoscaling.shared_state import Lease
 
@@ -125,7 +125,7 @@ def note_failure(state: FleetState, asked: UnansweredLaunch, walk: Walk, error: 
         state.settle_launch()
         return f"the instances of an earlier launch have ended: {error.public}"
     note_trouble(state, error)
-    if state.cannot_launch:
+    if state.cannot_launch or error.code == DENIED:
         state.settle_launch()
     else:  # EC2 may have launched them all the same
         state.unanswered = asked.model_copy(update={"at": now()})
@@ -141,8 +141,8 @@ def note_no_trouble(state: FleetState) -> None:
 def note_trouble(state: FleetState, error: CloudError) -> None:
     """Notes a failed launch, when to try again, and whether images may still wait for it.
 
-    An outage of EC2 passes, so the pauses double, and it is given up after OUTAGE_MINUTES. If a setting is
-    wrong, waiting does not help.
+    An outage of EC2 passes, so the pauses double, and it is given up after OUTAGE_MINUTES. So is a missing
+    permission, which may come. If a setting is wrong, waiting does not help.
     """
     at, slowest = now(), timedelta(seconds=SLOWEST_LAUNCH_SECONDS)
     if state.no_launch_before is None or at > state.no_launch_before + slowest:  # another outage
@@ -151,9 +151,11 @@ def note_trouble(state: FleetState, error: CloudError) -> None:
     state.launch_failures += 1
     state.launch_error, state.no_capacity, state.cannot_launch = error.public, "", ""
     pause = min(timedelta(seconds=2 ** min(state.launch_failures, 6)), slowest)
-    if setting := setting_to_blame(error):
+    is_long = at - state.failing_since >= timedelta(minutes=OUTAGE_MINUTES)
+    setting = setting_to_blame(error)
+    if setting and (is_long or error.code != DENIED):
         state.cannot_launch = f"Workers cannot be launched. Check {setting}: {error.public}."
         pause = slowest
-    elif at - state.failing_since >= timedelta(minutes=OUTAGE_MINUTES):
+    elif is_long:
         state.cannot_launch = f"Workers could not be launched for {OUTAGE_MINUTES} minutes: {error.public}."
     state.no_launch_before = at + pause

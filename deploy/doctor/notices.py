@@ -1,7 +1,7 @@
 """Checks that the topic of NOTIFY_TOPIC can be told, without telling it anything.
 
-A message that is too long shows whether publishing is allowed, provided that SNS checks permissions before
-lengths.
+A message that SNS refuses shows whether publishing is allowed, provided that SNS checks permissions before
+messages.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from deploy.doctor.findings import Finding, attempt, denied, ok, unknown, wrong
 from deploy.doctor.storage import BucketUse, check_bucket
 
 NOTED = BucketUse("STATE_BUCKET", write=True, delete=True, prefix="notices/")
-TOO_LONG = "x" * (256 * 1024 + 1)
+# It is too long for a topic with the default MaximumMessageSize, and not JSON in any case.
+NO_MESSAGE: dict[str, str] = {"Message": "x" * (256 * 1024 + 1), "MessageStructure": "json"}
 REFUSED = {"InvalidParameter", "InvalidParameterValue"}
 
 
@@ -24,7 +25,7 @@ def check_notices(s3: S3Client, sns: Client, settings: ControllerSettings) -> It
 
 def check_topic(sns: Client, arn: str) -> Finding:
     seen = attempt(sns.get_topic_attributes, TopicArn=arn)
-    told = attempt(sns.publish, TopicArn=arn, Message=TOO_LONG)
+    told = attempt(sns.publish, TopicArn=arn, **NO_MESSAGE)
     if "NotFound" in (seen.code, told.code):
         return wrong(
             f"NOTIFY_TOPIC: there is no topic {arn}",

@@ -42,7 +42,7 @@ resource "aws_instance" "controller" {
   }
   root_block_device {
     volume_type = "gp3"
-    volume_size = 24 # of which 10 are the volume for uploads
+    volume_size = var.controller_disk # of which 10 are the volume for uploads
     encrypted   = true
   }
   tags = { Name = "${var.name}-controller" }

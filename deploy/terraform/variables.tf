@@ -77,6 +77,12 @@ variable "controller_type" {
   default = "t3.small"
 }
 
+variable "controller_disk" {
+  description = "The GB of the controller's disk: at least 8 more than the AMI has (make_ami --disk), because 10 are for uploads."
+  type        = number
+  default     = 24
+}
+
 variable "instance_types" {
   description = "The instance types of the workers, the best first. The next one is tried when EC2 has no capacity."
   type        = list(string)

@@ -163,6 +163,12 @@ def test_the_variables_become_settings_and_change_no_machine(plan: Plan):
     assert "Plan: 0 to add, 2 to change, 0 to destroy." in changed
 
 
+def test_the_disk_of_the_controller_can_be_larger(plan: Plan):
+    changed = plan.terraform("plan", "-var=controller_disk=93", right=(0, 2))
+    assert "aws_instance.controller will be updated in-place" in changed
+    assert "volume_size = 24 -> 93" in " ".join(changed.split())
+
+
 def test_with_a_topic_the_controller_may_tell_it_and_is_told_which_it_is(plan: Plan):
     topic = "arn:aws:sns:us-east-1:123456789012:done"
     changed = plan.terraform("plan", f"-var=notify_topic={topic}", right=(2, 0))

@@ -20,7 +20,7 @@ from tests.support.programs import need
 
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 JOURNAL = "syslog:server=unix:/dev/log,nohostname,tag=nginx"
-TEMPORARY = ("proxy", "fastcgi", "uwsgi", "scgi")
+TEMPORARY = ("fastcgi", "uwsgi", "scgi")
 
 
 def render(folder: Path, port: int, changes: Mapping[str, str] | None = None, text: str = "") -> Path:
@@ -38,6 +38,7 @@ def render(folder: Path, port: int, changes: Mapping[str, str] | None = None, te
         f"error_log {JOURNAL} warn;": f"error_log {folder}/error.log warn;",
         f"access_log {JOURNAL} json;": f"access_log {folder}/access.log json;",
         "/var/spool/image-classifier/nginx": f"{folder}/client_body",
+        "/var/cache/image-classifier": f"{folder}/proxy",
         "/opt/image-classifier/": f"{ROOT}/",
         **(changes or {}),
     }

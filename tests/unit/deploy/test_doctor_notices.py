@@ -28,6 +28,13 @@ def test_a_topic_that_can_be_told_is_told_nothing(aws, sns, told, topic):
     assert topic.received() == []
 
 
+def test_a_topic_that_takes_longer_messages_is_told_nothing_either(aws, sns, told, topic, monkeypatch):
+    """With MaximumMessageSize, it is up to 1 MiB."""
+    monkeypatch.setattr("moto.sns.models.MAXIMUM_MESSAGE_LENGTH", 2**20)
+    assert [finding.state for finding in check_notices(aws.s3, sns, told)] == ["ok"]
+    assert topic.received() == []
+
+
 def test_a_topic_that_is_not_there_is_named_with_how_to_make_it(aws, sns, told):
     arn = "arn:aws:sns:us-east-1:123456789012:nowhere"
     [finding] = check_notices(aws.s3, sns, told.model_copy(update={"notify_topic": arn}))

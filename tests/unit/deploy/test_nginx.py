@@ -493,6 +493,15 @@ def test_what_slow_clients_have_not_read_does_not_fill_the_disk(whole: Nginx):
     eventually(lambda: not open_files(whole, "/proxy/"))
 
 
+def test_what_nginx_keeps_is_in_no_folder_of_its_package():
+    """On Amazon Linux, these are closed to www-data, so that larger answers would be cut."""
+    configuration = front.CONFIGURATION.read_text().partition("    server {")[0]
+    assert re.findall(r"^    (\w+)_temp_path (\S+);", configuration, re.MULTILINE) == [
+        ("client_body", "/var/spool/image-classifier/nginx"),
+        ("proxy", "/var/cache/image-classifier"),
+    ]
+
+
 def test_one_address_may_read_four_tables_at_once(whole: Nginx):
     def status(path: str, accept: str) -> int:
         return requests.get(f"{whole.url}{path}", headers={"Accept": accept}, timeout=10).status_code

@@ -61,6 +61,23 @@ def test_packages_are_not_downloaded_into_memory(tmp_path: Path):
     assert set(done.stdout.splitlines()) == {"in /var/tmp"}
 
 
+def test_the_files_for_an_ami_are_not_kept_in_memory(tmp_path: Path):
+    """As in the test before: a thousand photos, with which a model is baked, have some gigabytes."""
+    where = tmp_path / "where"
+    for name, body in {"curl": "", "shutdown": "", "tar": f"pwd > {where}; exit 1"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    subprocess.run(
+        ["bash", ROOT / "deploy/ami-userdata.sh"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "CODE_URL": "", "LOG_URL": ""},
+        capture_output=True,
+        check=True,
+    )
+    folder = Path(where.read_text().strip())
+    assert folder.parent == Path("/var/tmp")
+    assert not folder.exists()
+
+
 def test_a_unit_that_does_not_start_is_left_to_systemd(tmp_path: Path):
     """What the user data would start in its place runs as root, and keeps its settings for ever."""
     started = tmp_path / "started"

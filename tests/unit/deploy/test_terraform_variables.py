@@ -9,6 +9,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from cloud.settings import ControllerSettings
+from deploy.make_ami import read_arguments
 from deploy.terraform_variables import ELSEWHERE, FILE, FOLDER, chosen_by_plan, render
 from tests.support.awkward_values import AWKWARD
 from tests.support.programs import need
@@ -30,6 +31,17 @@ def declared() -> dict[str, str]:
     blocks = re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.DOTALL | re.MULTILINE)
     assert len(blocks) == len(dict(blocks)), "one is declared twice"
     return dict(blocks)
+
+
+def test_the_disk_of_the_controller_is_larger_than_that_of_its_ami(monkeypatch):
+    """EC2 launches no instance with a smaller one; that of an AMI for GPUs is several times as large."""
+    assert "volume_size = var.controller_disk " in (FOLDER / "instances.tf").read_text()
+    page = (FOLDER.parent / "README.md").read_text()
+    [for_gpus] = re.findall(r"--base AMI --disk (\d+)\)", page)
+    assert f"`controller_disk` {int(for_gpus) + 8}," in page
+    monkeypatch.setattr("sys.argv", ["make_ami"])
+    [default] = re.findall(r"default +\= (\d+)", declared()["controller_disk"])
+    assert int(default) == read_arguments().disk + 8
 
 
 def test_the_example_sets_what_has_no_default_and_names_only_variables():

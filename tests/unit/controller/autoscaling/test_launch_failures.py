@@ -155,7 +155,6 @@ def test_an_outage_that_is_long_over_does_not_count_towards_the_next_one(world, 
         ("InvalidGroup.NotFound", "SECURITY_GROUP_IDS"),
         ("InvalidKeyPair.NotFound", "KEY_NAME"),
         ("InvalidLaunchTemplateName.NotFoundException", "LAUNCH_TEMPLATE"),
-        ("UnauthorizedOperation", "the controller's permissions"),
     ],
 )
 def test_what_cannot_mend_itself_fails_at_once_and_names_the_setting(
@@ -179,6 +178,43 @@ def test_what_cannot_mend_itself_fails_at_once_and_names_the_setting(
     assert error.message.endswith(f"AWS says {code}.")
     assert f"{code} says AWS" in caplog.text
     assert world.queue.counts().backlog == 0
+
+
+def test_a_controller_whose_new_policy_does_not_fit_its_old_settings_fails_no_image(
+    world, aws, on_call, outputs
+):
+    """`terraform apply` changes both, but a controller has its new settings only when it is restarted."""
+    forbidden = [True]
+
+    def refuse(params):
+        if forbidden:
+            raise refusal("UnauthorizedOperation")
+
+    on_call(aws.ec2, "RunInstances", refuse)
+    request_id = world.ask(5)
+    for _ in range(24):
+        world.reconcile()
+        world.pass_seconds(10)
+    assert outputs.answered(request_id) == []
+    forbidden.clear()
+    world.pass_seconds(60)
+    world.reconcile()
+    assert len(world.active) == 1
+
+
+def test_a_permission_that_is_missing_for_minutes_fails_with_its_name(world, aws, on_call, outputs):
+    def refuse(params):
+        raise refusal("UnauthorizedOperation")
+
+    on_call(aws.ec2, "RunInstances", refuse)
+    request_id = world.ask(2)
+    for _ in range(45):
+        world.reconcile()
+        world.pass_seconds(10)
+    assert len(outputs.answered(request_id)) == 2
+    error = outputs.get_prediction(f"{request_id}/0000-cat.jpg").error
+    assert error.code == "no_workers"
+    assert error.message.startswith("Workers cannot be launched. Check the controller's permissions")
 
 
 def test_a_quota_of_nothing_fails_at_once(world, aws, on_call, outputs):
