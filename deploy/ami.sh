@@ -40,7 +40,7 @@ install_system_packages() {
     # The controller's user data starts these. A worker lives for minutes, and should spend them on images.
     systemctl disable apt-daily.timer apt-daily-upgrade.timer
   elif command -v dnf > /dev/null; then
-    dnf install -qy python3.11 nginx
+    dnf install -qy python3.11 nginx e2fsprogs # the volume for uploads is of ext4
     id www-data &> /dev/null || useradd --system --shell /sbin/nologin www-data # the user in nginx.conf
   else
     echo "there is neither apt-get nor dnf: only Debian, Ubuntu and Amazon Linux are supported" >&2
