@@ -132,13 +132,13 @@ class Batches:
     def retry(self, batch_id: str) -> BatchAnswer | None:
         """Tries again what failed.
 
-        Raises InvalidState when that is not possible, and says why, and SourceNotAllowed when the source is
-        not allowed any more.
+        Raises InvalidState when that is not possible, and says why, SourceNotAllowed when the source is not
+        allowed any more, and TooManyBatches when there is no room for one more that is open.
         """
         if (watched := self.find(batch_id)) is None:
             return None
         self.check(watched.batch)
-        retry(self.store, self.queue, watched.read())
+        retry(self.store, self.queue, watched.read(), lambda: self._need_room(watched.batch.client))
         return self._changed(watched)
 
     def outcomes(self, progress: Progress) -> Iterator[Outcome]:

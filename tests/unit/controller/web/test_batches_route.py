@@ -560,6 +560,19 @@ def test_a_client_with_many_open_batches_keeps_nobody_else_from_asking_for_one(
     assert asked == [202, 202, 202, 429, 202]
 
 
+def test_a_batch_that_is_tried_again_counts_as_open(ask, client, finish, aws, monkeypatch):
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    finish(answer=failure(FailureCode.ARCHIVED))
+    monkeypatch.setattr("controller.batches.batches.MOST_OPEN", 1)
+    other = url_of(ask())
+    assert client.post(f"{url}/retry").status_code == 429
+    finish()
+    assert client.post(f"{url}/retry").status_code == 202
+    assert client.post(f"{other}/retry").status_code == 409
+    assert ask().status_code == 429
+
+
 def test_a_repeated_order_is_answered_though_there_is_no_room_for_another(ask, monkeypatch):
     monkeypatch.setattr("controller.batches.batches.MOST_OPEN", 1)
     first, again = (ask({"Idempotency-Key": "one"}) for _ in range(2))
