@@ -1,7 +1,7 @@
 """What can be done with batches: ask for them, look at them, cancel them and try failures again."""
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from threading import Event
 
@@ -35,6 +35,8 @@ MOST_LOOKED_AT = 1000
 """The newest batches of all clients, among which a client's own are looked for. A process remembers them."""
 MOST_OPEN = 100
 """The most batches that are open at once. Each process looks at them all, and remembers 200 (watch.py)."""
+MOST_OPEN_OF_CLIENT = 80
+"""Of these, so that a client who asks for many keeps nobody else from asking for one."""
 AGAIN_SECONDS = 60  # the Retry-After of a batch for which there is no room
 
 
@@ -87,11 +89,7 @@ class Batches:
             if batch_id != batch.batch_id and (known := self.find(batch_id)):
                 return known.batch
             batch = batch.model_copy(update={"batch_id": batch_id})
-        if len({one.batch_id for one in self.store.opened()}) >= MOST_OPEN:
-            raise TooManyBatches(
-                f"{MOST_OPEN:,} batches are open, and there is no room for one more until one of them ends.",
-                AGAIN_SECONDS,
-            )
+        self._need_room(client)
         try:
             self.store.put(batch)
         except Conflict:
@@ -134,13 +132,13 @@ class Batches:
     def retry(self, batch_id: str) -> BatchAnswer | None:
         """Tries again what failed.
 
-        Raises InvalidState when that is not possible, and says why, and SourceNotAllowed when the source is
-        not allowed any more.
+        Raises InvalidState when that is not possible, and says why, SourceNotAllowed when the source is not
+        allowed any more, and TooManyBatches when there is no room for one more that is open.
         """
         if (watched := self.find(batch_id)) is None:
             return None
         self.check(watched.batch)
-        retry(self.store, self.queue, watched.read())
+        retry(self.store, self.queue, watched.read(), lambda: self._need_room(watched.batch.client))
         return self._changed(watched)
 
     def outcomes(self, progress: Progress) -> Iterator[Outcome]:
@@ -182,6 +180,21 @@ class Batches:
     def run(self, stop: Event) -> None:
         """Keeps the open batches going until `stop` is set."""
         self.keeper.run(stop)
+
+    def _need_room(self, client: str) -> None:
+        """Raises TooManyBatches when so many are open, in all or of the client, that no other one may be."""
+        opened = self.store.open()
+        if len(opened) >= MOST_OPEN:
+            which = f"{MOST_OPEN:,} batches are open"
+        elif len(opened) >= MOST_OPEN_OF_CLIENT and self._of_client(opened, client) >= MOST_OPEN_OF_CLIENT:
+            which = f"{MOST_OPEN_OF_CLIENT:,} of your batches are open"
+        else:
+            return
+        raise TooManyBatches(f"{which}, and there is no room for one more until one ends.", AGAIN_SECONDS)
+
+    def _of_client(self, batch_ids: Iterable[str], client: str) -> int:
+        watched = map(self.watch.of, batch_ids)
+        return sum(one is not None and one.batch.client == client for one in watched)
 
     def _found(self, batch_id: str) -> WatchedBatch:
         if found := self.watch.of(batch_id):

@@ -1,6 +1,7 @@
 """Tries the images of a batch again that failed and may succeed this time."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from cloud.batches.batch import Round
 from cloud.batches.slice import MOST_ROUNDS, Slice
@@ -14,11 +15,14 @@ from controller.image_requests.errors import InvalidState
 RUNS = "This batch still runs. Once it has finished, what failed can be tried again."
 
 
-def retry(store: BatchStore, queue: RequestQueue, progress: Progress) -> None:
-    """Begins a new round of a finished batch.
+def retry(
+    store: BatchStore, queue: RequestQueue, progress: Progress, need_room: Callable[[], None] = lambda: None
+) -> None:
+    """Begins a new round of a finished batch, which makes it one of those that are open.
 
-    Raises InvalidState when it runs, when it was cancelled or when nothing can be tried again, and CloudError
-    when AWS fails. If the process dies once the round is written, the keeper sends its slices.
+    `need_room` may raise an exception to refuse that. Raises InvalidState when it runs, when it was cancelled
+    or when nothing can be tried again, and CloudError when AWS fails. If the process dies once the round is
+    written, the keeper sends its slices.
     """
     batch_id, number = progress.batch.batch_id, progress.round + 1
     if progress.cancelled is not None:
@@ -29,6 +33,7 @@ def retry(store: BatchStore, queue: RequestQueue, progress: Progress) -> None:
         raise InvalidState(f"It was tried {MOST_ROUNDS:,} times. Ask for a new batch with the same source.")
     if not any(found.code.retryable for found in progress.summary.failures):
         raise InvalidState("Nothing can be tried again: no image failed that might fare better.")
+    need_room()
     failed = failed_positions(store, batch_id, progress.manifests)
     parts = tuple(Slice.of(batch_id, manifest, found, number) for manifest, found in failed.items())
     if not parts:

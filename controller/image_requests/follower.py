@@ -6,8 +6,8 @@ by one thread for all who wait for it.
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from threading import Lock, Thread
 
 from cloud.errors import CloudError
@@ -38,16 +38,26 @@ class Follower:
         self._shared: dict[str, Shared] = {}
         self._lock = Lock()
 
-    def wait(self, request_id: str, seconds: float) -> None:
-        """Waits until the request is complete, for at most `seconds`. Raises CloudError as `follow` does."""
+    def wait(
+        self,
+        request_id: str,
+        seconds: float,
+        reading: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """Waits until the request is complete, for at most `seconds`. Raises CloudError as `follow` does.
+
+        What `reading` returns for the request-id encloses what may read the request from S3.
+        """
         until = time.monotonic() + seconds
         if not self.polling.watched(request_id):
             self.polling.wake_autoscaler()  # the process that has sent its images may have died
         if seconds <= 0:
             return
-        with self.follow(request_id) as followed:
+        with ExitStack() as held:
+            with reading(request_id):
+                followed = held.enter_context(self.follow(request_id))
             if followed:
-                followed.finished.wait(seconds)
+                followed.finished.wait(max(0.0, until - time.monotonic()))
         # If this process has begun to poll the request meanwhile, Polling.read returns what the polling
         # thread knows, which may be less than what S3 has.
         if polled := self.polling.watched(request_id):

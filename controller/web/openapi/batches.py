@@ -148,7 +148,7 @@ BATCHES: dict[str, dict[str, Any]] = {
         "responses": {
             "202": response("They wait.", ANSWER, headers=LATER),
             "303": PAGE,
-            **refused(404, 409, 503),
+            **refused(404, 409, 429, 503),
         },
     },
     "batches.stream_batch": {

@@ -7,7 +7,7 @@ from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from controller.web.image_numbers import ImageNumbers
 from controller.web.metrics import OPEN_STREAMS
-from controller.web.reading import reading
+from controller.web.reading import looking_at
 from controller.web.services import services
 from controller.web.wait_limits import AGAIN_SECONDS
 
@@ -30,7 +30,7 @@ def stream_events(request_id: str) -> Response:
             )
         held.enter_context(OPEN_STREAMS.track_inprogress())
         sent = ImageNumbers(request.headers.get("Last-Event-ID", ""))
-        with reading(in_memory=services().polling.watched(request_id) is not None):
+        with looking_at(request_id):
             followed = held.enter_context(ExitStack())
             watched = followed.enter_context(services().follower.follow(request_id))
             if watched is None:

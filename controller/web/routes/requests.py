@@ -13,7 +13,7 @@ from controller.image_requests.results import RequestResult
 from controller.web.answers import address_of
 from controller.web.client_name import client_name
 from controller.web.negotiation import Form, preferences, wanted_form
-from controller.web.reading import reading
+from controller.web.reading import looking_at, reading
 from controller.web.replies import render, see_other
 from controller.web.services import services
 
@@ -34,8 +34,8 @@ def show_request(request_id: str) -> Response:
         raise NotFound(f"There is no request {request_id!r}.")
     if wanted.wait:
         with services().wait_limits.of_request() as may_wait:
-            services().follower.wait(request_id, wanted.wait if may_wait else 0)
-    with reading(in_memory=services().polling.watched(request_id) is not None):
+            services().follower.wait(request_id, wanted.wait if may_wait else 0, looking_at)
+    with looking_at(request_id):
         if (found := services().polling.read(request_id)) is None:
             raise NotFound(f"There is no request {request_id!r}.")
         return render(found, wanted_form(request), 200, wanted)

@@ -13,7 +13,7 @@ from controller.image_requests.upload import Upload
 from controller.web.client_name import client_name
 from controller.web.negotiation import Preferences, preferences, wanted_form
 from controller.web.rate_limits import OverQuota, TooManyImages
-from controller.web.reading import reading
+from controller.web.reading import looking_at
 from controller.web.replies import render
 from controller.web.sent_files import sent_files
 from controller.web.services import services
@@ -99,8 +99,8 @@ def replay(key_object: str, request_id: str, seconds: float) -> RequestResult:
     Raises RequestForgotten when the request has expired, and IdempotencyKeyInUse if it is not accepted yet.
     """
     with services().wait_limits.of_request() as may_wait:
-        services().follower.wait(request_id, seconds if may_wait else 0)
-    with reading(in_memory=services().polling.watched(request_id) is not None):
+        services().follower.wait(request_id, seconds if may_wait else 0, looking_at)
+    with looking_at(request_id):
         answer = services().polling.read(request_id)
     if answer is None:
         raise RequestForgotten("The request of this Idempotency-Key is no longer kept. Use a new key.")

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import SecretStr
 
 from cloud.batches.batch import Batch, Row
 from cloud.batches.store import BatchStore
@@ -287,8 +288,6 @@ def test_another_site_cannot_ask_for_a_batch(ask):
 
 
 def test_batches_need_a_token_where_there_are_some_and_everybody_sees_his_own(make, batch_queue, ask):
-    from pydantic import SecretStr
-
     client = create_app(make(batch_sources=(CATS,), api_tokens=SecretStr(TOKENS))).test_client()
     assert client.post("/batches", json={"source": CATS}).status_code == 401
     made = {}
@@ -549,6 +548,29 @@ def test_there_are_at_most_so_many_open_batches(ask, client, monkeypatch):
     assert client.post(f"/batches/{first}/cancel").status_code == 202
     client.application.extensions["services"].batches.keeper.look()
     assert ask().status_code == 202
+
+
+def test_a_client_with_many_open_batches_keeps_nobody_else_from_asking_for_one(
+    make, batch_queue, ask, monkeypatch
+):
+    monkeypatch.setattr("controller.batches.batches.MOST_OPEN_OF_CLIENT", 2)
+    client = create_app(make(batch_sources=(CATS,), api_tokens=SecretStr(TOKENS))).test_client()
+    alice, bob = ({"Authorization": f"Bearer {name}-0123456789abcdef"} for name in ("alice", "bob"))
+    asked = [ask(who, client=client).status_code for who in (bob, alice, alice, alice, bob)]
+    assert asked == [202, 202, 202, 429, 202]
+
+
+def test_a_batch_that_is_tried_again_counts_as_open(ask, client, finish, aws, monkeypatch):
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    finish(answer=failure(FailureCode.ARCHIVED))
+    monkeypatch.setattr("controller.batches.batches.MOST_OPEN", 1)
+    other = url_of(ask())
+    assert client.post(f"{url}/retry").status_code == 429
+    finish()
+    assert client.post(f"{url}/retry").status_code == 202
+    assert client.post(f"{other}/retry").status_code == 409
+    assert ask().status_code == 429
 
 
 def test_a_repeated_order_is_answered_though_there_is_no_room_for_another(ask, monkeypatch):

@@ -44,6 +44,12 @@ def test_the_form_is_what_accept_says_and_json_without_preference(accept, form):
     assert wanted_form(request(accept, method="GET")) is form
 
 
+def test_an_accept_that_takes_long_to_parse_counts_as_none():
+    """Whoever has no token may send one of 30 KB, which would take a hundred times as long as all else."""
+    assert wanted_form(request("text/html," + "a/b," * 7500)) is Form.JSON
+    assert wanted_form(request("text/html," + "a/b," * 100)) is Form.HTML
+
+
 @pytest.mark.parametrize("accept", [None, "*/*", ""])
 @pytest.mark.parametrize(
     ("field", "form"),

@@ -1,6 +1,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from io import BytesIO
 
 import pytest
 
@@ -67,27 +68,50 @@ WAYS = {
 }
 
 
+@pytest.fixture
+def read_at_once(monkeypatch):
+    """Returns how many requests a client's process reads from S3 at once while many calls are made."""
+
+    def read_at_once(client, call, arguments):
+        stored = client.application.extensions["services"].polling.stored
+        load, reading, most = stored.load, [], []
+
+        def slowly(request_id):
+            reading.append(request_id)
+            most.append(len(reading))
+            time.sleep(0.05)
+            reading.pop()
+            return load(request_id)
+
+        monkeypatch.setattr(stored, "load", slowly)
+        with ThreadPoolExecutor(len(arguments)) as pool:
+            replies = list(pool.map(lambda it: call(client.application.test_client(), it), arguments))
+        return max(most), {reply.status_code for reply in replies}
+
+    return read_at_once
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_few_requests_are_read_from_s3_at_once_and_the_others_wait(answered, monkeypatch, way):
+def test_few_requests_are_read_from_s3_at_once_and_the_others_wait(answered, read_at_once, way):
     """Each may have 1,000 images, and take 15 MB."""
     client, url = answered
-    stored = client.application.extensions["services"].polling.stored
-    load, reading, most = stored.load, [], []
+    most, statuses = read_at_once(client, WAYS[way], [url] * 3 * MOST_ANSWERS_OF_CLIENT)
+    assert statuses == {409 if way == "retry" else 200}
+    assert most <= MOST_ANSWERS_OF_CLIENT
 
-    def slowly(request_id):
-        reading.append(request_id)
-        most.append(len(reading))
-        time.sleep(0.05)
-        reading.pop()
-        return load(request_id)
 
-    monkeypatch.setattr(stored, "load", slowly)
-    with ThreadPoolExecutor(3 * MOST_ANSWERS_OF_CLIENT) as pool:
-        replies = list(
-            pool.map(lambda _: WAYS[way](client.application.test_client(), url), range(pool._max_workers))
-        )
-    assert {reply.status_code for reply in replies} == {409 if way == "retry" else 200}
-    assert max(most) <= MOST_ANSWERS_OF_CLIENT
+def repeat(client, key):
+    return post(client, (BytesIO(b"no image"), "a.txt"), headers={"Idempotency-Key": key})
+
+
+def test_few_requests_are_read_from_s3_at_once_for_those_who_would_wait_for_answers(start, read_at_once):
+    """Who waits for the same request shares it with others, so each of these waits for another one."""
+    poster, keys = start().test_client(), [f"key-{n}" for n in range(3 * MOST_ANSWERS_OF_CLIENT)]
+    urls = [repeat(poster, key).json["url"] for key in keys]
+    wait = {"Prefer": "wait=60"}
+    looks = read_at_once(start().test_client(), lambda client, url: client.get(url, headers=wait), urls)
+    assert looks == (MOST_ANSWERS_OF_CLIENT, {200})
+    assert read_at_once(start().test_client(), repeat, keys) == (MOST_ANSWERS_OF_CLIENT, {200})
 
 
 def test_a_stream_of_what_is_answered_keeps_no_request_in_memory_for_a_slow_client(answered):
