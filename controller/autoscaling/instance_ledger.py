@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 
 STRAY_SECONDS = 600  # after which a report of an instance that is in no books is deleted
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance earlier
-ASKED_FOR_SPEED = 10  # workers in each run; to ask all of a large fleet would outlast the lease
+# In each run. To read the reports of a large fleet at once would outlast the lease.
+ASKED_FOR_SPEED = 10  # workers
+BOOKED_AT_ONCE = 100  # workers that are ready, and as many that have ended; the next runs book the others
 CAPACITY_AGAIN_SECONDS = 15  # until the next launch when EC2 had no capacity
 
 
@@ -89,8 +91,10 @@ class InstanceLedger:
         known.launch_time = launch_time
 
     def _note_ready(self, state: FleetState, reported: Mapping[str, datetime]) -> None:
-        for instance_id, launched in state.launched.items():
-            if instance_id in reported and not launched.ready and (report := self.reports.get(instance_id)):
+        new = [i for i, launched in state.launched.items() if i in reported and not launched.ready]
+        for instance_id in new[:BOOKED_AT_ONCE]:
+            if report := self.reports.get(instance_id):
+                launched = state.launched[instance_id]
                 launched.ready = True
                 seconds = max(0.0, (report.ready_at - launched.at).total_seconds())
                 state.note_boot(min(seconds, age(launched)), started=launched.started)
@@ -105,6 +109,8 @@ class InstanceLedger:
         terminated = {i.instance_id: i for i in instances if i.state == "terminated"}
         for instance_id, launched in list(state.launched.items()):
             last_seen = max(launched.at, reported.get(instance_id, launched.at))
+            if self._is_left_to_the_next_run(instance_id, reported):
+                continue
             if instance_id in terminated:
                 taken_by_aws = ended_by_aws(terminated[instance_id])
                 if taken_by_aws and instance_id not in reported:  # EC2 had no capacity after all
@@ -125,6 +131,8 @@ class InstanceLedger:
         stopped = {i.instance_id: i for i in instances if i.state == "stopped"}
         for instance_id, instance in stopped.items():
             launched = state.launched.get(instance_id)
+            if launched and self._is_left_to_the_next_run(instance_id, reported):
+                continue
             unseen = launched is not None and launched.starts_unseen
             if launched and unseen and not ended_by_aws(instance) and age(launched) <= LAUNCH_LAG_SECONDS:
                 continue
@@ -136,6 +144,10 @@ class InstanceLedger:
             state.stopped.setdefault(instance_id, Stopped(since=now(), usable=usable))
         for instance_id in [i for i in state.stopped if i not in stopped]:
             state.forget_stopped(instance_id, now())
+
+    def _is_left_to_the_next_run(self, instance_id: str, reported: Mapping[str, datetime]) -> bool:
+        """Returns whether this run has booked so many ends that it books none with a report any more."""
+        return instance_id in reported and len(self._ended) >= BOOKED_AT_ONCE
 
     def _note_end(
         self,

@@ -258,6 +258,29 @@ def test_to_learn_the_speed_of_a_large_fleet_takes_few_calls(ledger, report, aws
     assert len(read) <= 10
 
 
+@pytest.mark.parametrize("state_of_all", ["running", "terminated", "stopped", "gone"])
+def test_a_large_fleet_is_booked_in_several_runs(ledger, report, aws, on_call, monkeypatch, state_of_all):
+    """Two processes would else take the lease from each other for ever, and neither would launch anything."""
+    names = [f"i-{number}" for number in range(25)]
+    known = Launched(at=ago(90), request_id="abc", ready=state_of_all != "running")
+    books = FleetState(launched={name: known.model_copy() for name in names})
+    for name in names:
+        report(name, images=1, busy_seconds=1)
+    monkeypatch.setattr(instance_ledger, "LAUNCH_LAG_SECONDS", -1)
+    monkeypatch.setattr(instance_ledger, "BOOKED_AT_ONCE", 10)
+    shown = [] if state_of_all == "gone" else [instance(name, state_of_all) for name in names]
+    read: list[str] = []
+    on_call(aws.s3, "GetObject", lambda params: read.append(params["Key"]))
+    for runs in (1, 2, 3):
+        active = ledger.update(books, shown)
+        assert len(read) <= runs * 10
+    assert len(set(read)) == len(read) == 25
+    if active:
+        assert all(launched.ready for launched in books.launched.values())
+    else:
+        assert (books.launched, books.ended_images) == ({}, 25)
+
+
 def test_the_speed_is_learned_although_only_the_youngest_worker_has_much_to_do(ledger, report):
     books = FleetState()
     names = [f"i-{number}" for number in range(20)]
