@@ -1,6 +1,8 @@
 """Knows how far each batch is, with one reading for all who ask at about the same time."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache
 from threading import Lock
 
 from cloud.batches.batch import Batch, Row
@@ -15,19 +17,25 @@ FRESH_SECONDS = 2.0
 FINDINGS_SECONDS = 10.0
 LARGEST_SHARE = 0.25  # of the time is spent on reading a batch, however large it is
 MOST_BATCHES = 200  # are remembered
+MOST_RESULTS = 200  # result objects of all batches whose rows are remembered, in at most 0.2 MB each
 
 
 class WatchedBatch:
     """What this process knows of one batch. Raises CloudError when it must read and S3 fails."""
 
-    def __init__(self, store: BatchStore, batch: Batch, price_per_hour: float) -> None:
-        self.store, self.batch, self.price_per_hour = store, batch, price_per_hour
+    def __init__(
+        self,
+        store: BatchStore,
+        batch: Batch,
+        price_per_hour: float,
+        rows: Callable[[Result], list[Row]],
+    ) -> None:
+        """`rows` returns the rows of a result object, as `Watch.rows` does."""
+        self.store, self.batch, self.price_per_hour, self.rows = store, batch, price_per_hour, rows
         self.answered = Answered(store)
         self._readings: SharedReading[Progress] = SharedReading(FRESH_SECONDS, LARGEST_SHARE)
         self._finding: SharedReading[Findings] = SharedReading(FINDINGS_SECONDS, LARGEST_SHARE)
         self._last: Progress | None = None
-        self._newest: dict[str, list[Row]] = {}
-        """The rows of the newest results, by the keys of their objects. They take 4 KB each."""
 
     def progress(self) -> Progress:
         """Returns how far the batch is, or was some seconds ago."""
@@ -36,8 +44,6 @@ class WatchedBatch:
     def read(self) -> Progress:
         """Returns how far the batch is now."""
         self._last = read_progress(self.store, self.batch, self.answered, self.price_per_hour, self._last)
-        if self._last.summary:
-            self._newest = {}
         return self._last
 
     def forget(self) -> None:
@@ -52,13 +58,11 @@ class WatchedBatch:
 
     def _find_newest(self, progress: Progress) -> Findings:
         newest = progress.tally.newest
-        self._newest = {one.key: self._newest.get(one.key) or self._rows(one) for one in newest}
-        rows = [row for found in self._newest.values() for row in found]
-        return find(rows, len(rows))
+        return find((row for one in newest for row in self._rows(one)), sum(one.rows for one in newest))
 
     def _rows(self, one: Result) -> list[Row]:
         try:
-            return self.store.rows(one)
+            return self.rows(one)
         except NotFound:
             return []
 
@@ -68,6 +72,7 @@ class Watch:
 
     def __init__(self, store: BatchStore, price_per_hour: float) -> None:
         self.store, self.price_per_hour = store, price_per_hour
+        self._rows = lru_cache(MOST_RESULTS)(self.rows)
         self._lock = Lock()
         self._known: OrderedDict[str, WatchedBatch] = OrderedDict()
 
@@ -80,9 +85,16 @@ class Watch:
         batch = self.store.get(batch_id)
         return self.know(batch) if batch else None
 
+    def rows(self, result: Result) -> list[Row]:
+        """Returns the rows of a result object, each with its first label alone.
+
+        Raises NotFound when it has expired, and CloudError when S3 fails.
+        """
+        return [row.model_copy(update={"predictions": ()}) for row in self.store.rows(result)]
+
     def know(self, batch: Batch) -> WatchedBatch:
         with self._lock:
-            new = WatchedBatch(self.store, batch, self.price_per_hour)
+            new = WatchedBatch(self.store, batch, self.price_per_hour, self._rows)
             known = self._known.setdefault(batch.batch_id, new)
             if len(self._known) > MOST_BATCHES:
                 self._known.popitem(last=False)

@@ -1,5 +1,4 @@
 import csv
-import gc
 import io
 import json
 import sys
@@ -8,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
-from cloud.batches.batch import Batch, Row
+from cloud.batches.batch import Batch
 from cloud.batches.store import BatchStore
 from cloud.clock import now
 from cloud.failure_code import FailureCode
@@ -72,13 +71,6 @@ def responses(client, path):
     return client.get("/openapi.json").json["paths"][path]["get"]["responses"]
 
 
-def rows_in_memory():
-    gc.collect()
-    return sum(
-        type(one) is Row for one in gc.get_objects()
-    )  # isinstance looks at attributes, some of which warn
-
-
 def table(text):
     return list(csv.reader(io.StringIO(text)))
 
@@ -113,20 +105,6 @@ def test_while_it_runs_the_newest_results_are_shown(ask, client, services, batch
     assert found["seconds_left"] > 0
     assert found["message"].startswith("10 of 12 images are answered")
     assert second.positions == [10, 11]
-
-
-def test_no_row_of_a_finished_batch_stays_in_memory(ask, client, services, batch_queue, aws, finish):
-    photos(aws.s3, *[f"cats/{n:02}.jpg" for n in range(12)])
-    url, before = url_of(ask()), rows_in_memory()
-    first, second = slices_in(batch_queue)
-    batch_queue.send([first.model_dump_json()])
-    finish()
-    assert client.get(url).json["answered"] == rows_in_memory() - before == 10
-    batch_queue.send([second.model_dump_json()])
-    finish()
-    finish()  # the keeper looks once more at what it has finished
-    assert client.get(url).json["complete"]
-    assert rows_in_memory() == before
 
 
 @pytest.mark.parametrize(
