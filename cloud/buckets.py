@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LARGEST_PREDICTION = 1_000_000
-"""The most bytes of a prediction that are read. It has some 500, or 15 KB with a preview."""
+LARGEST_PREDICTION = 200_000
+"""The most bytes of a prediction that are read. It has some 500, or 80 KB more with the largest preview."""
 
 
 class TooLarge(Exception):

@@ -17,6 +17,9 @@ from cloud.clock import now
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 
+MOST_LABELS = 20
+"""The most labels of an image. Those of a stored answer take many times the memory of its text."""
+
 LARGEST_PREVIEW = 60_000
 """The most bytes of a preview. Those of photos have some 10 KB."""
 
@@ -89,7 +92,7 @@ class Prediction(Answer):
     """
 
     image_id: ImageId
-    predictions: list[Label] = []
+    predictions: list[Label] = Field([], max_length=MOST_LABELS)
     """The five labels with the highest confidences, in descending order."""
     model: str | None = None
     engine: str | None = None
@@ -98,7 +101,7 @@ class Prediction(Answer):
     """The number format of the model: `fp32`, `bf16` or `int8`."""
     model_version: str | None = None
     """The version of the model (see cloud/model_version.py), or None if its predictions are not cached."""
-    timings: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    timings: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field({}, max_length=10)
     """Seconds by step: `fetch`, `decode` and `classify`. The last one is the time of the whole batch."""
     instance_id: str | None = None
     preview_of: ImageId | None = None

@@ -33,7 +33,9 @@ READ_SECONDS = 5.0  # the shortest time between two listings of a process
 LISTED = 1000  # the newest batches, which are those that a process reads
 KEPT = 50_000  # the predictions that a process keeps in memory, 1 KB each
 LARGEST_KEPT = 5000  # bytes of a prediction; a larger one is not kept
-LARGEST_BATCH = 2_000_000  # bytes of a batch that is read
+LARGEST_BATCH = 1_000_000  # bytes of a batch that is read; those of a hundred predictions have some 100 KB
+READ_AT_ONCE = 8  # batches; each may hold 14 MB of memory if a worker that was taken over wrote it
+READING_SECONDS = 5.0  # after which the batches that are left are not read, because requests wait meanwhile
 SKEW = timedelta(minutes=1)  # of the clocks of workers; a prediction that is made later than that is not kept
 
 
@@ -131,13 +133,21 @@ class PredictionCache:
             self._read_at = {choice: self.clock()}
 
     def _read_new(self, choice: str) -> None:
+        """Reads the newest batches first, until there are as many predictions as are kept."""
         try:
             keys = list(islice(self.state.keys(f"{PREFIX}{choice}/"), LISTED))
         except CloudError as error:
             log.warning("the cached predictions are not known: %s", error)
             return
         new = [key for key in keys if key not in self._read_keys.get(choice, ())]
-        for batch in self.pool.map(self._read_batch, reversed(new)):  # the newest are kept the longest
+        found: list[dict[str, Prediction]] = []
+        until = self.clock() + READING_SECONDS
+        for start in range(0, len(new), READ_AT_ONCE):
+            if sum(map(len, found)) >= KEPT or self.clock() >= until:
+                log.info("%d older batches of cached predictions are not read", len(new) - start)
+                break
+            found += self.pool.map(self._read_batch, new[start : start + READ_AT_ONCE])
+        for batch in reversed(found):  # the newest are kept the longest
             for sha256, prediction in batch.items():
                 self.put(sha256, prediction)
         self._read_keys = {choice: set(keys)}

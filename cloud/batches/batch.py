@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from cloud.batches.slice import MANIFEST_IMAGES, MOST_MANIFESTS, Slice
 from cloud.clock import now
-from cloud.prediction import Answer, Label
+from cloud.prediction import MOST_LABELS, Answer, Label
 from cloud.s3_url import bucket_and_key_of
 
 SLICE_IMAGES = 250
@@ -16,7 +16,7 @@ SLICES = 100
 SMALLEST_SLICE = 10
 """The images of a slice, however small the batch is."""
 MOST_IMAGES = MANIFEST_IMAGES * MOST_MANIFESTS
-MOST_TOP_K = 20
+MOST_TOP_K = MOST_LABELS
 DEFAULT_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif",
 )  # fmt: skip
@@ -114,5 +114,5 @@ class Row(Answer, frozen=True):
     position: int = Field(ge=0)
     """The position of the image in its manifest."""
     key: str
-    predictions: tuple[Label, ...] = ()
+    predictions: tuple[Label, ...] = Field((), max_length=MOST_TOP_K)
     """The `top_k` labels with the highest confidences, in descending order."""

@@ -43,6 +43,8 @@ RESULT_NAME = re.compile(
 MARKER = re.compile(OPEN + r"(?P<batch_id>[0-9a-f]{32})(-(?P<round>[1-9]\d{0,8}))?")
 LARGEST_RESULT = 10_000_000
 """The most bytes of a result object that are read. Those of 250 images have some 200 KB."""
+LARGEST_ROW = 40_000
+"""The same for each row: there may be as many objects as rows, and those of a manifest are read together."""
 
 
 def queue_name(request_queue: str) -> str:
@@ -240,7 +242,7 @@ class BatchStore:
         An object that is not what its name says has none: a worker that was taken over may write anything.
         """
         try:
-            body, _ = self.outputs.read(result.key, at_most(LARGEST_RESULT))
+            body, _ = self.outputs.read(result.key, at_most(min(LARGEST_RESULT, LARGEST_ROW * result.rows)))
             rows = [Row.model_validate_json(line) for line in body.splitlines()]
             if not result.is_of(rows):
                 raise ValueError("it has other rows than its name says")

@@ -15,6 +15,8 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.formparser import FormDataParser
 
 IN_MEMORY = 1_000_000  # the most bytes of a request whose files stay in memory
+LONGEST_BOUNDARY = 70
+"""Characters (RFC 2046). One of 8,000 may be compared at each place of a form, while no other thread runs."""
 
 
 class Spool:
@@ -92,6 +94,8 @@ class SpooledRequest(Request):
 
     def _load_form_data(self) -> None:
         """Raises BadRequest when a form cannot be read. Flask would take it for an empty one."""
+        if len(self.mimetype_params.get("boundary", "")) > LONGEST_BOUNDARY:
+            raise BadRequest(f"The boundary of a form may have at most {LONGEST_BOUNDARY} characters.")
         try:
             super()._load_form_data()
         except UnicodeDecodeError:

@@ -8,7 +8,7 @@ import pytest
 from cloud.buckets import LARGEST_PREDICTION, Bucket, OutputBucket, read_url
 from cloud.errors import CloudError, Conflict, NotFound
 from cloud.image_id import ImageId
-from cloud.prediction import LARGEST_PREVIEW, Prediction, PreviewedPrediction
+from cloud.prediction import LARGEST_PREVIEW, MOST_LABELS, Prediction, PreviewedPrediction
 from tests.support.aws_errors import refusal
 from tests.support.pictures import picture
 
@@ -166,7 +166,20 @@ def test_an_object_that_is_far_too_large_is_no_prediction_and_is_not_read(output
     outputs.write(IMAGE, previewed().model_dump_json().encode().ljust(LARGEST_PREDICTION + 1))
     assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
     assert outputs.get_preview(IMAGE) is None
-    assert f"s3://test-output/{IMAGE} is broken: it has 1,000,001 bytes" in caplog.text
+    assert f"s3://test-output/{IMAGE} is broken: it has 200,001 bytes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"predictions": [{"label": "a", "confidence": 0.5}] * (MOST_LABELS + 1)},
+        {"timings": dict.fromkeys(map(str, range(100)), 1.0)},
+    ],
+)
+def test_what_has_more_parts_than_any_answer_is_no_prediction(outputs, many):
+    """Each part takes many times the memory of its text, and a request has up to 1,000 answers."""
+    outputs.write(IMAGE, json.dumps({**previewed().model_dump(mode="json"), **many}).encode())
+    assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
 
 
 def test_a_conditional_write_is_refused_when_somebody_else_wrote_first(outputs):

@@ -10,7 +10,9 @@ from cloud.prediction_cache import (
     LARGEST_BATCH,
     LARGEST_KEPT,
     PREFIX,
+    READ_AT_ONCE,
     READ_SECONDS,
+    READING_SECONDS,
     WRITE_PREDICTIONS,
     WRITE_SECONDS,
     CacheWriter,
@@ -161,6 +163,31 @@ def test_the_newest_batches_are_listed_first_and_their_predictions_are_kept_the_
     assert [bool(cache.get(CHOICE, digit * 64)) for digit in "123"] == [False, True, True]
     cache.put(HASH, CAT)
     assert [bool(cache.get(CHOICE, digit * 64)) for digit in "123"] == [False, False, True]
+
+
+def test_no_more_batches_are_read_than_there_are_predictions_to_keep(state, cache, aws, on_call, monkeypatch):
+    """A worker that was taken over may write many large ones, which together would fill the memory."""
+    monkeypatch.setattr(prediction_cache, "KEPT", 3)
+    for number in range(3 * READ_AT_ONCE):
+        state.write(f"{PREFIX}{CHOICE}/{number:010d}-forged", forged())
+    read = []
+    on_call(aws.s3, "GetObject", lambda params: read.append(params["Key"]))
+    cache.read(CHOICE)
+    assert sorted(read) == keys(state)[:READ_AT_ONCE]
+
+
+def test_requests_do_not_wait_long_for_batches_that_take_long_to_read(state, cache, aws, on_call, clock):
+    for number in range(3 * READ_AT_ONCE):
+        state.write(f"{PREFIX}{CHOICE}/{number:010d}-slow", b"{}")
+    read = []
+
+    def slow(params):
+        read.append(params["Key"])
+        clock[0] += READING_SECONDS
+
+    on_call(aws.s3, "GetObject", slow)
+    cache.read(CHOICE)
+    assert len(read) == READ_AT_ONCE
 
 
 def forged(**change) -> bytes:

@@ -1,8 +1,8 @@
 import pytest
 
-from cloud.batches.batch import Batch, Listed, ListedImage, Manifest, Round, Row
+from cloud.batches.batch import MOST_TOP_K, Batch, Listed, ListedImage, Manifest, Round, Row
 from cloud.batches.slice import MOST_MANIFESTS, Slice
-from cloud.batches.store import LARGEST_RESULT, BatchStore, Result, manifest_key, results_of
+from cloud.batches.store import LARGEST_ROW, BatchStore, Result, manifest_key, results_of
 from cloud.buckets import Bucket
 from cloud.failure_code import FailureCode
 from cloud.prediction import Failure, Label, Status
@@ -100,7 +100,7 @@ def test_a_name_that_no_worker_writes_is_no_result(store, name):
     "change",
     [
         lambda rows: b"{",
-        lambda rows: b"[" * 100_000,
+        lambda rows: b"[" * 30_000,
         lambda rows: b"\xff",
         lambda rows: b"",
         lambda rows: rows * 2,
@@ -108,7 +108,10 @@ def test_a_name_that_no_worker_writes_is_no_result(store, name):
         lambda rows: rows.replace(b'"position":0', b'"position":1000000000000'),
         lambda rows: rows.replace(b"0.9", b"NaN"),
         lambda rows: rows.replace(b'"label":"cat",', b""),
-        lambda rows: rows.replace(b"cat", b"x" * LARGEST_RESULT),
+        lambda rows: rows.replace(b"cat", b"x" * LARGEST_ROW),
+        lambda rows: rows.replace(
+            b'"predictions":[', b'"predictions":[' + b'{"label":"a","confidence":0.5},' * MOST_TOP_K
+        ),
     ],
 )
 def test_a_result_that_is_not_what_its_name_says_has_no_rows(store, change, caplog):
