@@ -18,7 +18,7 @@ from cloud.errors import CloudError
 from controller.autoscaling import metrics
 from controller.autoscaling.ec2_fleet import Fleet, Instance, Outcome
 from controller.autoscaling.fleet_history import FleetHistory, Sample
-from controller.autoscaling.fleet_state import Decision, FleetState
+from controller.autoscaling.fleet_state import Decision, FleetState, Launched
 from controller.autoscaling.launcher import Launcher, LaunchFailed
 from controller.autoscaling.observer import Observed, Observer
 from controller.autoscaling.planner import BUSY_SECONDS, IDLE_SECONDS, Plan, Policy, plan
@@ -256,15 +256,17 @@ class Autoscaler:
         state, planned = lease.state, run.plan.terminate
         run.stopped = self.pool.stop(planned, run.observed, lease, run.reasons)
         rest = [i for i in planned if i not in run.stopped]
+        note_request_to_end([state.launched[i] for i in rest], lease)
         if rest and not lease.may_act():
             run.reasons.append(TOO_LATE)
             rest = []
+        state.not_ready += [i for i in rest if i in run.plan.late and i not in state.not_ready]
         outcome = self._end(rest, run, lease) if rest else Outcome([], [])
         for instance_id in rest:
             launched = state.launched[instance_id]
             launched.ending, launched.stopping = instance_id in outcome.changed, False
+            launched.perhaps_ending = instance_id not in outcome.refused
             launched.asked_to_terminate(outcome, instance_id)
-        state.not_ready += [i for i in rest if i in run.plan.late and i not in state.not_ready]
 
     def _end(self, instance_ids: Sequence[str], run: Run, lease: Lease) -> Outcome:
         """Terminates the instances."""
@@ -343,3 +345,15 @@ class Autoscaler:
             log.warning("%s", error)
         else:
             state.sampled, state.sent = sample, {}
+
+
+def note_request_to_end(instances: Sequence[Launched], lease: Lease) -> None:
+    """Notes that EC2 will be asked to terminate the instances.
+
+    If this process dies, or gets no reply, the next run does not take those whose worker was not ready yet
+    for failures.
+    """
+    for launched in instances:
+        launched.perhaps_ending = True
+    if not all(launched.ready for launched in instances):
+        lease.save()

@@ -82,6 +82,13 @@ class Launched(Terminable):
     """Whether a controller has terminated or stopped it."""
     stopping: bool = False
     """Whether a controller has stopped it."""
+    perhaps_ending: bool = False
+    """Whether a controller has asked EC2 to terminate it, and EC2 has not refused that."""
+
+    @property
+    def told_to_end(self) -> bool:
+        """Whether it has ended, if it has, because a controller wanted that."""
+        return self.ending or self.perhaps_ending
 
     @property
     def starts_unseen(self) -> bool:

@@ -119,10 +119,10 @@ class InstanceLedger:
                     walk = state.walk_of(launched.spot)
                     if launched.choice == walk.next:
                         walk.pass_by(hope=True)
-                self._note_end(state, instance_id, launched.ending or taken_by_aws, reported)
+                self._note_end(state, instance_id, launched.told_to_end or taken_by_aws, reported)
             elif instance_id not in shown and since(last_seen) > LAUNCH_LAG_SECONDS:
                 # It may be gone since long ago. One whose worker reports is there, whatever EC2 shows.
-                self._note_end(state, instance_id, launched.ending, reported, ended_at=last_seen)
+                self._note_end(state, instance_id, launched.told_to_end, reported, ended_at=last_seen)
 
     def _note_stops(
         self, state: FleetState, instances: Sequence[Instance], reported: Mapping[str, datetime]

@@ -361,6 +361,72 @@ def test_an_instance_whose_end_could_not_be_saved_does_not_count_as_one_that_fai
     assert list(world.reports.seen()) == []
 
 
+def test_booting_instances_whose_termination_ec2_does_not_confirm_do_not_count_as_failures(
+    world, work, aws, on_reply
+):
+    """Else the next request would be answered failed, although nothing is wrong with the workers."""
+    lost = [1]
+
+    def lose_the_first_reply(reply):
+        if lost:
+            lost.pop()
+            raise refusal("InternalError", "TerminateInstances")
+
+    request_id = world.ask(3 * PER_INSTANCE)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    on_reply(aws.ec2, "TerminateInstances", lose_the_first_reply)
+    with pytest.raises(CloudError, match="InternalError"):
+        world.reconcile()
+    assert world.active == []
+    world.reconcile()
+    world.ask(1)
+    world.reconcile()
+    assert len(world.active) == 1
+
+
+def test_booting_instances_that_a_process_terminated_before_it_died_do_not_count_as_failures(
+    world, work, aws, on_call, s3_clock
+):
+    request_id = world.ask(3 * PER_INSTANCE)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    terminated = []
+
+    def refuse_the_end_of_the_run(params):
+        if params["Key"] == "fleet/state" and terminated:
+            raise refusal("SlowDown", "PutObject")
+
+    on_call(aws.ec2, "TerminateInstances", terminated.append)
+    on_call(aws.s3, "PutObject", refuse_the_end_of_the_run)
+    with pytest.raises(CloudError, match="SlowDown"):
+        world.reconcile()
+    assert world.active == []
+    terminated.clear()
+    s3_clock.ahead = LEASE_SECONDS + 2
+    world.reconcile()
+    assert world.shared.peek().not_ready == []
+
+
+def test_instances_that_were_never_ready_count_although_ec2_does_not_confirm_their_termination(
+    world, aws, on_reply
+):
+    def lose_the_reply(reply):
+        raise refusal("InternalError", "TerminateInstances")
+
+    world.ask(2 * PER_INSTANCE)
+    world.reconcile()
+    late = world.active
+    world.pass_seconds(BOOT_TIMEOUT + 1)
+    on_reply(aws.ec2, "TerminateInstances", lose_the_reply)
+    with pytest.raises(CloudError, match="InternalError"):
+        world.reconcile()
+    world.reconcile()
+    assert world.shared.peek().not_ready == late
+
+
 def test_a_clock_that_is_set_between_two_runs_terminates_no_worker(world, monkeypatch):
     world.ask(5)
     world.reconcile()
