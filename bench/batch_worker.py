@@ -35,7 +35,7 @@ def main() -> None:
         report(runs, loops)
 
 
-def work_on_a_batch(folder: Path, images: int, worker_module: str = "worker", **settings: str) -> Run:
+def work_on_a_batch(folder: Path, images: int, worker_module: str = "worker") -> Run:
     """Runs a worker on a batch of so many images, which are the photos in the folder again and again."""
     return run_worker(
         folder,
@@ -44,7 +44,6 @@ def work_on_a_batch(folder: Path, images: int, worker_module: str = "worker", **
         stand_in_module="bench.stand_in_of_batches",
         worker_module=worker_module,
         BATCH_SOURCES=f"s3://{BUCKET}",
-        **settings,
     )
 
 

@@ -20,7 +20,7 @@ from worker.decoder_limits import PATIENT
 from worker.heartbeat import Heartbeat
 from worker.held import BusyTime
 from worker.labels import Top
-from worker.pixels import Pixels
+from worker.pixels import Pixels, full_size
 from worker.preprocessing import Preprocessing
 from worker.threads import start, yield_to_others
 from worker.work import Draining, Fate, RequestDeleted, Work
@@ -204,11 +204,6 @@ class Pipeline:
         for work in works:
             work.timings["classify"] = seconds
         return [top[: work.labels] for work, top in zip(works, tops, strict=True)]
-
-
-def full_size(images: int, sizes: Sequence[int]) -> int:
-    """Returns how many images a batch with so many might have in the same time."""
-    return next((size for size in sizes if size >= images), images)
 
 
 def abandon(works: Sequence[Work], fate: Fate) -> None:

@@ -23,7 +23,7 @@ from torchvision.models import ResNet18_Weights, WeightsEnum, get_model, get_mod
 
 from cloud.errors import CloudError
 from worker.artefact import ClassifierError, Network
-from worker.pixels import Pixels
+from worker.pixels import Pixels, full_size
 from worker.preprocessing import Preprocessing
 
 RESNETS = tuple(list_models(include=("resnet*", "resnext*", "wide_resnet*")))
@@ -119,8 +119,8 @@ def padded(images: Pixels) -> Pixels:
 
     A batch that is larger than all of them stays as it is.
     """
-    size = next((size for size in GPU_BATCHES if size >= len(images)), len(images))
-    return np.pad(images, [(0, size - len(images)), (0, 0), (0, 0), (0, 0)])
+    black = full_size(len(images), GPU_BATCHES) - len(images)
+    return np.pad(images, [(0, black), (0, 0), (0, 0), (0, 0)])
 
 
 def fetch_weights(model: str, timeout: float = 10) -> Path:
