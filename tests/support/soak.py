@@ -4,7 +4,8 @@
 
 In the first third, Gunicorn is reloaded three times. What all processes hold is read as soon as those of
 before have ended, for the other two thirds. The exit status is 1 if something grows by more than its line
-(tests/support/soak_readings.py), a client got no answer, or a process of before the reloads is left.
+(tests/support/soak_readings.py), a client got no answer, a process of before the reloads is left, or a kind
+of processes was never read.
 """
 
 import argparse
@@ -51,6 +52,12 @@ class Soak:
     @property
     def good(self) -> bool:
         return not (self.left or self.clients.lost or any(growth.is_leak for growth in self.growths))
+
+    @property
+    def unread(self) -> list[str]:
+        """The kinds of which no process ever was old enough to be read."""
+        read = {growth.kind for growth in self.growths if growth.what != "processes"}
+        return sorted({growth.kind for growth in self.growths} - read)
 
     def __str__(self) -> str:
         outcomes = ", ".join(f"{count} {name}" for name, count in self.clients.outcomes.most_common())
@@ -155,17 +162,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder, temporary = Path(name), Path(name) / "temporary"
         temporary.mkdir()
-        with running(folder / "output", **FALLBACK, TMPDIR=str(temporary)) as system:
+        common = FALLBACK | {
+            "TMPDIR": str(temporary),
+            "SCALING": "rate",  # else each worker would end before it is old enough to be read
+        }
+        with running(folder / "output", **common) as system:
             access = {"AWS_ENDPOINT_URL": system.endpoint, **system.key.environment()}
             own = {
                 "WEB_CONCURRENCY": "2",
-                "TMPDIR": str(temporary),
                 "BATCH_SOURCES": "",
                 "ANSWER_CACHE": "off",  # its predictions take more and more memory, up to 50 MB
             }
             with (
                 front.gunicorn(
-                    "controller.wsgi:app", folder, **(DEFAULTS | FALLBACK | access | own)
+                    "controller.wsgi:app", folder, **(DEFAULTS | common | access | own)
                 ) as gunicorn,
                 front.nginx(folder, port := free_port()) as nginx,
             ):
@@ -176,7 +186,9 @@ def main() -> int:
                 finally:
                     print(*errors_in(folder / "error.log", folder / "controller.log"), sep="\n", flush=True)
     print(found)
-    return 0 if found.good else 1
+    if found.unread:
+        print(f"Nothing was read of: {', '.join(found.unread)}.")
+    return 0 if found.good and not found.unread else 1
 
 
 if __name__ == "__main__":
