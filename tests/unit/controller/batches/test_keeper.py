@@ -233,6 +233,47 @@ def test_a_marker_without_a_batch_is_forgotten_in_time(store, keeper, monkeypatc
     assert store.open() == [BATCH]
     monkeypatch.setattr(module, "FORGOTTEN_AFTER", timedelta(seconds=-10))
     keeper.look()
+@pytest.fixture
+def failing_source(monkeypatch):
+    """Lets S3 list one page of a source, of the keys that a function returns, and then fail."""
+
+    def lets(keys_after):
+        def pages(s3, batch, after=""):
+            yield listed_images(*keys_after(after))
+            raise CloudError("S3 fails", "InternalError")
+
+        monkeypatch.setattr("controller.batches.lister.pages", pages)
+        monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=-10))
+
+    return lets
+
+
+def test_a_batch_of_which_a_later_page_cannot_be_listed_ends_some_time(store, keeper, failing_source):
+    """The pages before it can be listed each time, but fill no manifest."""
+    failing_source(lambda after: ["1.jpg", "2.jpg"])
+    store.put(batch_of())
+    for _ in range(MOST_IN_VAIN):
+        assert store.cancelled(BATCH) is None
+        keeper.look()
+    assert "AWS says InternalError" in store.cancelled(BATCH)
+    keeper.look()
+    assert store.open() == []
+
+
+def test_a_listing_that_fails_again_and_again_but_gets_on_is_not_ended(
+    store, keeper, failing_source, monkeypatch
+):
+    monkeypatch.setattr(module, "MOST_IN_VAIN", 2)
+    monkeypatch.setattr("controller.batches.listing.MANIFEST_IMAGES", 1)
+    monkeypatch.setattr("controller.batches.missing.MANIFEST_IMAGES", 1)
+    failing_source(lambda after: [f"{int(after.removesuffix('.jpg') or 0) + 1:02}.jpg"])
+    store.put(batch_of())
+    for _ in range(5):
+        keeper.look()
+    assert store.cancelled(BATCH) is None
+    assert [number for number, _ in store.manifests(BATCH)] == [0, 1, 2, 3, 4]
+
+
     assert store.open() == []
 
 
