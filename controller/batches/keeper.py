@@ -23,7 +23,7 @@ from controller.batches.lister import Lister
 from controller.batches.listers import Listers
 from controller.batches.loads import Loads
 from controller.batches.progress import Progress
-from controller.batches.repair import Repair
+from controller.batches.repair import QUIET_SECONDS, Repair
 from controller.batches.summary import Summary, summarise
 from controller.batches.watch import Watch, WatchedBatch
 from controller.batches.wording import NEVER_ANSWERED, never_listed, out_of_budget
@@ -57,13 +57,15 @@ class Keeper:
         wake_autoscaler: Callable[[], None] = lambda: None,
         tell: Callable[[Notice], None] = lambda notice: None,
         clock: Callable[[], float] = time.monotonic,
+        tries_seconds: float = QUIET_SECONDS,
     ) -> None:
+        """`tries_seconds` is how long all tries of an image may take that ends the worker each time."""
         self.store, self.queue, self.watch, self.lister = store, queue, watch, lister
         self.wake_autoscaler = wake_autoscaler
         self.tell = tell
         """Called when a round has ended, before its marker is deleted."""
         self._summaries = JsonObjects(store.state, Summary)
-        self.repair = Repair(store, queue, clock)
+        self.repair = Repair(store, queue, clock, tries_seconds)
         self.loads = Loads(store, watch, clock)
         self.wake = Event()
         """Set to look at once."""
@@ -130,13 +132,13 @@ class Keeper:
         self.hurry()
         self.wake_autoscaler()  # it knows only now how many images there are
 
-    def _note_failure(self, batch_id: str, error: CloudError) -> None:
-        """Lets a listing that has failed rest for a minute, or ends the batch if it has failed too often."""
     def _note_manifests(self, batch_id: str, manifests: int) -> None:
         """Notes how far a listing is. Pages that fill no manifest are listed again at the next try."""
         if manifests > self._tries.get(batch_id, Tries()).manifests:
             self._tries[batch_id] = Tries(manifests)
 
+    def _note_failure(self, batch_id: str, error: CloudError) -> None:
+        """Lets a listing that has failed rest for a minute, or ends the batch if it has failed too often."""
         manifests, in_vain = self._tries.get(batch_id, Tries())
         self._tries[batch_id] = Tries(manifests, in_vain + 1)
         if in_vain + 1 >= MOST_IN_VAIN:
