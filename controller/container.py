@@ -165,6 +165,7 @@ def make_batches(
         settings.price_per_hour,
         wake_autoscaler,
         tell,
+        tries_seconds=settings.max_receives * settings.visibility_timeout,
     )
 
 

@@ -23,6 +23,7 @@ from controller.batches.lister import Lister, is_image
 from controller.batches.load import BatchLoad
 from controller.batches.order import Order
 from controller.batches.progress import Progress
+from controller.batches.repair import QUIET_SECONDS
 from controller.batches.retry import retry
 from controller.batches.rows import Outcome, outcomes
 from controller.batches.watch import Watch, WatchedBatch
@@ -53,12 +54,16 @@ class Batches:
         price_per_hour: float,
         wake_autoscaler: Callable[[], None] = lambda: None,
         tell: Callable[[Notice], None] = lambda notice: None,
+        tries_seconds: float = QUIET_SECONDS,
     ) -> None:
+        """`tries_seconds` is how long all tries of an image may take that ends the worker each time."""
         self.s3, self.store, self.queue, self.ids = s3, store, queue, ids
         self.sources, self.wake_autoscaler = sources, wake_autoscaler
         self.watch = Watch(store, price_per_hour)
         lister = Lister(s3, store, queue, wake_autoscaler)
-        self.keeper = Keeper(store, queue, self.watch, lister, wake_autoscaler, tell)
+        self.keeper = Keeper(
+            store, queue, self.watch, lister, wake_autoscaler, tell, tries_seconds=tries_seconds
+        )
         self._keys = Keys(store.state)
         self._stored = lru_cache(MOST_LOOKED_AT)(store.get)
 

@@ -6,10 +6,10 @@ by another one at the same time, or again, without harm.
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from threading import Event
+from typing import NamedTuple
 
 from cloud.batches.batch import Batch
 from cloud.batches.store import BatchStore, OpenRound, put_once, summary_key
@@ -23,7 +23,7 @@ from controller.batches.lister import Lister
 from controller.batches.listers import Listers
 from controller.batches.loads import Loads
 from controller.batches.progress import Progress
-from controller.batches.repair import Repair
+from controller.batches.repair import QUIET_SECONDS, Repair
 from controller.batches.summary import Summary, summarise
 from controller.batches.watch import Watch, WatchedBatch
 from controller.batches.wording import NEVER_ANSWERED, never_listed, out_of_budget
@@ -35,8 +35,16 @@ BUSY_SECONDS = 5.0  # and while there are some, for each page of results
 LONGEST_BUSY_SECONDS = 30.0
 SPACING_SECONDS = 0.5  # between two looks, however often the keeper is woken
 TAKEN_OVER_AFTER = timedelta(seconds=60)  # the process that lists may have died
-MOST_IN_VAIN = 60  # tries to list a batch that fail one after the other, with a minute between them
+MOST_IN_VAIN = 60  # tries to list a batch that fail one after the other, a minute apart, and get no further
 FORGOTTEN_AFTER = timedelta(minutes=10)  # a process must have died between two writes
+
+
+class Tries(NamedTuple):
+    """The tries to list a batch that have failed one after the other, and written no manifest."""
+
+    manifests: int = 0
+    """Those that the batch had before."""
+    in_vain: int = 0
 
 
 class Keeper:
@@ -49,18 +57,20 @@ class Keeper:
         wake_autoscaler: Callable[[], None] = lambda: None,
         tell: Callable[[Notice], None] = lambda notice: None,
         clock: Callable[[], float] = time.monotonic,
+        tries_seconds: float = QUIET_SECONDS,
     ) -> None:
+        """`tries_seconds` is how long all tries of an image may take that ends the worker each time."""
         self.store, self.queue, self.watch, self.lister = store, queue, watch, lister
         self.wake_autoscaler = wake_autoscaler
         self.tell = tell
         """Called when a round has ended, before its marker is deleted."""
         self._summaries = JsonObjects(store.state, Summary)
-        self.repair = Repair(store, queue, clock)
+        self.repair = Repair(store, queue, clock, tries_seconds)
         self.loads = Loads(store, watch, clock)
         self.wake = Event()
         """Set to look at once."""
-        self._in_vain: Counter[str] = Counter()
-        """How often the listing of each batch has failed since it has found a page."""
+        self._tries: dict[str, Tries] = {}
+        """Those to list each batch that have failed."""
         self._listers = Listers(self._pages)
 
     def run(self, stop: Event) -> None:
@@ -109,28 +119,34 @@ class Keeper:
 
     def _pages(self, batch: Batch) -> Iterator[None]:
         try:
-            for page in self.lister.pages(batch):
-                self._in_vain.pop(batch.batch_id, None)
-                yield page
+            for manifests in self.lister.pages(batch):
+                self._note_manifests(batch.batch_id, manifests)
+                yield
         except CloudError as error:
             log.warning("%s; the listing goes on in a minute", error, extra={"batch_id": batch.batch_id})
             self._note_failure(batch.batch_id, error)
         else:
-            self._in_vain.pop(batch.batch_id, None)
+            self._tries.pop(batch.batch_id, None)
         if watched := self.watch.of(batch.batch_id):
             watched.forget()
         self.hurry()
         self.wake_autoscaler()  # it knows only now how many images there are
 
+    def _note_manifests(self, batch_id: str, manifests: int) -> None:
+        """Notes how far a listing is. Pages that fill no manifest are listed again at the next try."""
+        if manifests > self._tries.get(batch_id, Tries()).manifests:
+            self._tries[batch_id] = Tries(manifests)
+
     def _note_failure(self, batch_id: str, error: CloudError) -> None:
         """Lets a listing that has failed rest for a minute, or ends the batch if it has failed too often."""
-        self._in_vain[batch_id] += 1
-        if self._in_vain[batch_id] >= MOST_IN_VAIN:
+        manifests, in_vain = self._tries.get(batch_id, Tries())
+        self._tries[batch_id] = Tries(manifests, in_vain + 1)
+        if in_vain + 1 >= MOST_IN_VAIN:
             self.store.cancel(batch_id, never_listed(error.public))
         if self.store.cancelled(batch_id) is None:
             self.store.touch(batch_id)
         else:
-            del self._in_vain[batch_id]
+            del self._tries[batch_id]
 
     def _keep(self, one: OpenRound) -> int:
         """Does what one batch needs. Returns the number of its result objects."""

@@ -48,8 +48,10 @@ class Lister:
         self.s3, self.store, self.queue = s3, store, queue
         self.wake_autoscaler = wake_autoscaler
 
-    def pages(self, batch: Batch) -> Iterator[None]:
+    def pages(self, batch: Batch) -> Iterator[int]:
         """Lists the batch to its end, after what is listed already: one page of its source at each step.
+
+        Yields how many manifests the batch has by then.
 
         Stops when another process lists it too, or when it is cancelled. Raises CloudError when AWS fails in
         a way that may pass; the batch must then be listed again.
@@ -62,7 +64,7 @@ class Lister:
                     list_page(batch, page, listing)
                     if listing.truncated:
                         break
-                    yield
+                    yield listing.manifests
             listing.finish()
         except Stopped as reason:
             log.info("%s", reason, extra={"batch_id": batch.batch_id})

@@ -2,7 +2,9 @@
 
 The slices of a batch without a new row may only wait behind those of others. They are lost if the queue is
 empty, or if as many slices of any batches have ended since then as it had: SQS delivers messages about in the
-order in which they were sent. To send a slice that is not lost does no harm.
+order in which they were sent. A worker may still have one of them in hand, or several may have died of it one
+after the other, so they are given the time that all tries of an image take, and each time twice as long. To
+send a slice that is not lost does no harm.
 """
 
 import logging
@@ -19,7 +21,7 @@ from controller.batches.watch import WatchedBatch
 
 log = logging.getLogger(__name__)
 
-QUIET_SECONDS = 60.0  # without a new row, after which slices may be lost
+QUIET_SECONDS = 60.0  # without a new row, after which the queue is counted, and between two counts
 MOST_SENT = 5  # times that slices are sent again without a new row
 
 
@@ -28,6 +30,9 @@ class Quiet(NamedTuple):
 
     rows: int
     since: float
+    """When the last row came, or the slices were last sent again."""
+    counted_at: float
+    """When the queue was counted last, or `since` before that."""
     empty: bool = False
     """Whether the queue was empty when it was counted last."""
     turn: int | None = None
@@ -38,9 +43,15 @@ class Quiet(NamedTuple):
 
 class Repair:
     def __init__(
-        self, store: BatchStore, queue: RequestQueue, clock: Callable[[], float] = time.monotonic
+        self,
+        store: BatchStore,
+        queue: RequestQueue,
+        clock: Callable[[], float] = time.monotonic,
+        tries_seconds: float = QUIET_SECONDS,
     ) -> None:
+        """`tries_seconds` is how long all tries of an image may take that ends the worker each time."""
         self.store, self.queue, self.clock = store, queue, clock
+        self.tries_seconds = max(QUIET_SECONDS, tries_seconds)
         self._quiet: dict[str, Quiet] = {}
         self._objects: dict[str, int] = {}
         self._ended = 0
@@ -64,27 +75,31 @@ class Repair:
         Returns False when that was done MOST_SENT times in vain: no worker makes rows of them.
         """
         batch_id, rows = progress.batch.batch_id, sum(progress.tally.rows.values())
-        quiet = self._quiet.get(batch_id)
+        quiet, now = self._quiet.get(batch_id), self.clock()
         if quiet is None or quiet.rows != rows:
-            self._quiet[batch_id] = Quiet(rows, self.clock())
+            self._quiet[batch_id] = Quiet(rows, now, now)
             return True
-        if self.clock() - quiet.since < QUIET_SECONDS:
+        if now - quiet.counted_at < QUIET_SECONDS:
             return True
         backlog = self.queue.counts().backlog
-        had_their_turn = quiet.turn is not None and self._ended >= quiet.turn
-        lost = had_their_turn if backlog else quiet.empty
+        lost = self._had_their_turn(quiet, now) if backlog else quiet.empty
         if lost and quiet.sent == MOST_SENT:
             return False
         if lost:
             self._send_missing(watched, progress)
-            self._quiet[batch_id] = Quiet(rows, self.clock(), sent=quiet.sent + 1)
+            self._quiet[batch_id] = Quiet(rows, now, now, sent=quiet.sent + 1)
         elif not backlog:  # the counts are approximate, so one alone says little
             self._quiet[batch_id] = quiet._replace(empty=True)
         else:
             turn = self._ended + backlog
             turn = min(turn, quiet.turn or turn)
-            self._quiet[batch_id] = Quiet(rows, self.clock(), turn=turn, sent=quiet.sent)
+            self._quiet[batch_id] = quiet._replace(counted_at=now, empty=False, turn=turn)
         return True
+
+    def _had_their_turn(self, quiet: Quiet, now: float) -> bool:
+        """Returns whether the slices are lost although the queue has messages."""
+        passed = now - quiet.since >= self.tries_seconds * 2**quiet.sent
+        return passed and quiet.turn is not None and self._ended >= quiet.turn
 
     def _send_missing(self, watched: WatchedBatch, progress: Progress) -> None:
         batch_id, round = progress.batch.batch_id, progress.round

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from itertools import pairwise
 from threading import Event, Thread
 
 import pytest
@@ -8,6 +9,7 @@ from cloud.batches.slice import Slice
 from cloud.clock import now
 from cloud.errors import CloudError
 from cloud.failure_code import FailureCode
+from cloud.image_id import new_shard
 from controller.batches import keeper as module
 from controller.batches.keeper import IDLE_SECONDS, MOST_IN_VAIN, Keeper
 from controller.batches.load import BatchLoad
@@ -15,7 +17,9 @@ from controller.batches.repair import MOST_SENT, QUIET_SECONDS
 from controller.batches.retry import retry
 from controller.batches.watch import Watch
 from controller.batches.wording import NEVER_ANSWERED
+from controller.container import make_batches
 from controller.image_requests.errors import InvalidState
+from controller.image_requests.request_ids import RequestIds
 from local.driver import eventually
 from tests.support.aws_errors import refusal
 from tests.support.batch_work import (
@@ -52,21 +56,23 @@ def told():
 def new_keeper(store, slices, lister, clock, told):
     """The keepers of processes, which look at S3 anew each time."""
 
-    def new():
-        keeper = Keeper(store, slices, Watch(store, PRICE), lister, tell=told.append, clock=clock)
-        look = keeper.look
+    return lambda: looking_anew(
+        Keeper(store, slices, Watch(store, PRICE), lister, tell=told.append, clock=clock)
+    )
 
-        def look_anew():
-            for watched in keeper.watch._known.values():
-                watched.forget()
-            pause = look()
-            join_threads("list-batch")
-            return pause
 
-        keeper.look = look_anew
-        return keeper
+def looking_anew(keeper):
+    look = keeper.look
 
-    return new
+    def look_anew():
+        for watched in keeper.watch._known.values():
+            watched.forget()
+        pause = look()
+        join_threads("list-batch")
+        return pause
+
+    keeper.look = look_anew
+    return keeper
 
 
 @pytest.fixture
@@ -227,6 +233,47 @@ def test_a_batch_that_cannot_be_listed_ends_though_s3_fails_at_its_end(store, ke
     assert "AWS says InvalidToken" in store.cancelled(BATCH)
 
 
+@pytest.fixture
+def failing_source(monkeypatch):
+    """Lets S3 list one page of a source, of the keys that a function returns, and then fail."""
+
+    def lets(keys_after):
+        def pages(s3, batch, after=""):
+            yield listed_images(*keys_after(after))
+            raise CloudError("S3 fails", "InternalError")
+
+        monkeypatch.setattr("controller.batches.lister.pages", pages)
+        monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=-10))
+
+    return lets
+
+
+def test_a_batch_of_which_a_later_page_cannot_be_listed_ends_some_time(store, keeper, failing_source):
+    """The pages before it can be listed each time, but fill no manifest."""
+    failing_source(lambda after: ["1.jpg", "2.jpg"])
+    store.put(batch_of())
+    for _ in range(MOST_IN_VAIN):
+        assert store.cancelled(BATCH) is None
+        keeper.look()
+    assert "AWS says InternalError" in store.cancelled(BATCH)
+    keeper.look()
+    assert store.open() == []
+
+
+def test_a_listing_that_fails_again_and_again_but_gets_on_is_not_ended(
+    store, keeper, failing_source, monkeypatch
+):
+    monkeypatch.setattr(module, "MOST_IN_VAIN", 2)
+    monkeypatch.setattr("controller.batches.listing.MANIFEST_IMAGES", 1)
+    monkeypatch.setattr("controller.batches.missing.MANIFEST_IMAGES", 1)
+    failing_source(lambda after: [f"{int(after.removesuffix('.jpg') or 0) + 1:02}.jpg"])
+    store.put(batch_of())
+    for _ in range(5):
+        keeper.look()
+    assert store.cancelled(BATCH) is None
+    assert [number for number, _ in store.manifests(BATCH)] == [0, 1, 2, 3, 4]
+
+
 def test_a_marker_without_a_batch_is_forgotten_in_time(store, keeper, monkeypatch):
     store.state.write(f"open-batches/{BATCH}", b"")
     keeper.look()
@@ -288,6 +335,49 @@ def test_a_lost_message_is_sent_again_though_another_batch_keeps_the_queue_busy(
     assert not sent_again([], [*first[4:], later, last]), "those that came meanwhile are behind it"
     assert sent_again(first[4:], [later, last])
     assert not sent_again([later], [last]), "it is not sent again at once"
+
+
+@pytest.fixture
+def beside_another(store, slices, begin, clock, settings, aws, state):
+    """Returns a function that looks again and again, with these settings, while others answer another batch.
+
+    The slice of BATCH has left the queue: a worker has it in hand, or has died of it, or it is lost.
+    """
+
+    def look(times, seconds, **given):
+        keeper = make_batches(settings.model_copy(update=given), aws, RequestIds(state, new_shard())).keeper
+        keeper.repair.clock = clock
+        keeper = looking_anew(keeper)
+        begin("small/1.jpg", prefix="small/")
+        slices_in(slices)
+        begin(*[f"large/{n:02}.jpg" for n in range(times + 1)], prefix="large/", batch_id="f" * 32)
+        other, *_, waits = slices_in(slices)
+        slices.send([waits.model_dump_json()])
+        for n in range(times):
+            work_on(store, other.with_only([n]))
+            keeper.look()
+            yield slices.counts().backlog - 1
+            clock.now += seconds
+
+    return look
+
+
+def test_an_image_that_kills_workers_has_the_time_for_all_its_tries_though_other_slices_end(
+    store, beside_another
+):
+    """Each worker that dies of it holds its message for a visibility timeout."""
+    minutes = 3 * 10
+    assert not any(beside_another(minutes + 1, 60, visibility_timeout=600, max_receives=4))
+    assert store.cancelled(BATCH) is None
+
+
+def test_while_other_slices_end_those_of_a_batch_are_sent_again_ever_more_seldom(store, beside_another):
+    """A worker that has large images in hand makes no row for long."""
+    tries = 4 * 60
+    sent = list(beside_another(64, tries, visibility_timeout=60, max_receives=4))
+    times = [tries * sent.index(n) for n in range(MOST_SENT + 1)]
+    assert all(after - before >= tries * 2**n for n, (before, after) in enumerate(pairwise(times)))
+    assert store.cancelled(BATCH) is None
 
 
 def test_at_its_budget_a_batch_stops(store, slices, keeper, begin):
