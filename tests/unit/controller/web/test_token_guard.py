@@ -1,5 +1,6 @@
 """What is refused where tokens are set, and how browsers sign in."""
 
+import time
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -249,6 +250,22 @@ def test_a_forged_cookie_is_none(client):
     for value in (TOKEN, "", ".", "..", "x.y.z", "é", '"', "a" * 4000):
         client.set_cookie(COOKIE, value)
         refused(client.get("/fleet"))
+
+
+@pytest.mark.parametrize("others", ["{}; theme=dark", "a=1;b; =;{}", 'x="a, b"; y=é;{} ;', "old_{0}; {0}"])
+def test_the_cookie_is_found_among_others(signed_in, app, others):
+    cookie = f"{COOKIE}={signed_in.get_cookie(COOKIE).value}"
+    client = app.test_client(use_cookies=False)
+    assert client.get("/", headers={"Cookie": others.format(cookie)}).status_code == 200
+    refused(client.get("/", headers={"Cookie": others.format(f"not_{cookie}")}))
+
+
+def test_no_cookies_take_long_to_read(app):
+    """Werkzeug reads these for seconds, in which no other thread runs. Anybody may send them."""
+    client, slow = app.test_client(use_cookies=False), "a=" + " " * 8_000 + "b c"
+    began = time.monotonic()
+    refused(client.get("/", headers={"Cookie": ";".join([slow] * 3)}))
+    assert time.monotonic() - began < 0.5
 
 
 def test_signing_out_ends_it(signed_in):
