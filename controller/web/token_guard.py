@@ -36,9 +36,9 @@ def client(access: KnownTokens) -> str | None:
 
     If there is a bearer token, the cookie is ignored: a client with a wrong token is refused.
     """
-    authorization = request.authorization
-    if authorization and authorization.type == "bearer":
-        return access.by_token(authorization.token or "")
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return access.by_token(token.strip())
     return access.by_cookie(sent_cookie())
 
 

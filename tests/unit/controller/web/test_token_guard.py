@@ -260,6 +260,20 @@ def test_the_cookie_is_found_among_others(signed_in, app, others):
     refused(client.get("/", headers={"Cookie": others.format(f"not_{cookie}")}))
 
 
+@pytest.mark.parametrize("header", ["bearer {}", "BEARER  {} ", "Bearer {}"])
+def test_a_scheme_is_the_same_in_small_and_capital_letters(client, header):
+    assert client.get("/", headers={"Authorization": header.format(TOKEN)}).status_code == 200
+
+
+def test_no_authorization_takes_long_to_read(client):
+    """Anybody may send 24 KB of them, which nginx passes on."""
+    wrong = {"Authorization": "Digest " + "a*=utf-8''%41," * 1_700}
+    began = time.monotonic()
+    for _ in range(20):
+        refused(client.get("/fleet", headers=wrong))
+    assert time.monotonic() - began < 0.2
+
+
 def test_no_cookies_take_long_to_read(app):
     """Werkzeug reads these for seconds, in which no other thread runs. Anybody may send them."""
     client, slow = app.test_client(use_cookies=False), "a=" + " " * 8_000 + "b c"
