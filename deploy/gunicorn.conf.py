@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -54,6 +55,17 @@ class JsonLogger(Logger):
                 "request_id": answered.get("x-request-id") or environ.get("HTTP_X_REQUEST_ID"),
             },
         )
+
+
+class WebThreads(ThreadPoolExecutor):
+    """Gunicorn's threads. While the system has none left, a connection waits until one of them is free.
+
+    Otherwise the process would end, with all its requests.
+    """
+
+    def _adjust_thread_count(self) -> None:
+        with suppress(RuntimeError):
+            super()._adjust_thread_count()
 
 
 bind = os.environ.get("BIND") or "127.0.0.1:8000"
@@ -113,11 +125,12 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Lets nobody wait for a process that ends.
+    """Lets a process live without further threads, and nobody wait for one that ends.
 
     Event streams end as soon as the process is told to stop, and their clients connect again. All others wait
     until LAST_SECONDS before it is killed, and get what is known by then.
     """
+    worker.tpool = WebThreads(worker.cfg.threads)
     services = getattr(worker.wsgi, "extensions", {}).get("services")
     if not services:
         return

@@ -75,8 +75,11 @@ def no_preference(request: Request) -> bool:
 
 
 def accepted(request: Request) -> MIMEAccept:
-    """Returns what `Accept` says. One that is longer than LONGEST_ACCEPT counts as none."""
-    header = request.headers.get("Accept", "")
+    """Returns what `Accept` says. One that is longer than LONGEST_ACCEPT counts as none.
+
+    Blanks mean nothing there, and Werkzeug would take the square of their number.
+    """
+    header = "".join(request.headers.get("Accept", "").split())
     return parse_accept_header(header if len(header) <= LONGEST_ACCEPT else "", MIMEAccept)
 
 

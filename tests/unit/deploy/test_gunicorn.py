@@ -164,6 +164,18 @@ def test_more_clients_than_it_may_have_files_at_first_end_no_process(tmp_path: P
         assert processes(arbiter) == before
 
 
+def test_more_clients_than_it_may_have_threads_end_no_process(tmp_path: Path):
+    """As when thousands of requests wait, each of which has a thread that looks for its answers."""
+    with front.gunicorn("tests.support.front:app", tmp_path) as arbiter, ThreadPoolExecutor(20) as pool:
+        (process,) = eventually(lambda: processes(arbiter))
+        for _ in range(2):
+            get(tmp_path)
+        memory = psutil.Process(process).memory_info().vms + 4_000_000  # not enough for the stack of a thread
+        resource.prlimit(process, resource.RLIMIT_AS, (memory, memory))
+        answers = pool.map(lambda _: get(tmp_path, "/slow?0.1"), range(20))
+        assert {answer["pid"] for answer in answers} == {process}
+
+
 def test_no_process_ends_because_the_disk_of_uploads_is_full(tmp_path: Path):
     """The system ends a process that writes to a file in its memory for which the disk has no room."""
     with (

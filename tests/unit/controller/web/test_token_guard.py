@@ -1,5 +1,6 @@
 """What is refused where tokens are set, and how browsers sign in."""
 
+import time
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -249,6 +250,36 @@ def test_a_forged_cookie_is_none(client):
     for value in (TOKEN, "", ".", "..", "x.y.z", "é", '"', "a" * 4000):
         client.set_cookie(COOKIE, value)
         refused(client.get("/fleet"))
+
+
+@pytest.mark.parametrize("others", ["{}; theme=dark", "a=1;b; =;{}", 'x="a, b"; y=é;{} ;', "old_{0}; {0}"])
+def test_the_cookie_is_found_among_others(signed_in, app, others):
+    cookie = f"{COOKIE}={signed_in.get_cookie(COOKIE).value}"
+    client = app.test_client(use_cookies=False)
+    assert client.get("/", headers={"Cookie": others.format(cookie)}).status_code == 200
+    refused(client.get("/", headers={"Cookie": others.format(f"not_{cookie}")}))
+
+
+@pytest.mark.parametrize("header", ["bearer {}", "BEARER  {} ", "Bearer {}"])
+def test_a_scheme_is_the_same_in_small_and_capital_letters(client, header):
+    assert client.get("/", headers={"Authorization": header.format(TOKEN)}).status_code == 200
+
+
+def test_no_authorization_takes_long_to_read(client):
+    """Anybody may send 24 KB of them, which nginx passes on."""
+    wrong = {"Authorization": "Digest " + "a*=utf-8''%41," * 1_700}
+    began = time.monotonic()
+    for _ in range(20):
+        refused(client.get("/fleet", headers=wrong))
+    assert time.monotonic() - began < 0.2
+
+
+def test_no_cookies_take_long_to_read(app):
+    """Werkzeug reads these for seconds, in which no other thread runs. Anybody may send them."""
+    client, slow = app.test_client(use_cookies=False), "a=" + " " * 8_000 + "b c"
+    began = time.monotonic()
+    refused(client.get("/", headers={"Cookie": ";".join([slow] * 3)}))
+    assert time.monotonic() - began < 0.5
 
 
 def test_signing_out_ends_it(signed_in):
