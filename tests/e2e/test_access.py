@@ -9,6 +9,7 @@ import requests
 from playwright.sync_api import Browser, Page
 
 from bench.photos import PHOTOS
+from local.__main__ import FALLBACK
 from local.driver import ROOT, System, running
 from tests.support.browser import keep
 from tests.support.schemathesis_run import find_faults
@@ -20,7 +21,8 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 @pytest.fixture(scope="module")
 def restricted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     output = tmp_path_factory.mktemp("restricted") / "output"
-    with running(output, API_TOKENS=f"tests:{TOKEN}", IMAGES_PER_MINUTE="100000") as system:
+    settings = {"API_TOKENS": f"tests:{TOKEN}", "IMAGES_PER_MINUTE": "100000"}
+    with running(output, **FALLBACK, **settings) as system:
         yield system
     logs = [output, *(ROOT / ".local" / str(system.port)).rglob("*.log")]
     assert len(logs) > 1

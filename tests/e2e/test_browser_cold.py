@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from bench.photos import PHOTOS
+from local.__main__ import FALLBACK
 from local.driver import eventually, running
 from tests.support.browser import expect_answers, keep
 
@@ -38,7 +39,8 @@ WATCH = """() => {
 def cold(tmp_path_factory):
     """Instances take their time to boot, as on EC2."""
     output = tmp_path_factory.mktemp("cold") / "output"
-    with running(output, LOCAL_BOOT_SECONDS="8", MAX_IMAGES_PER_INSTANCE="20", MAX_INSTANCES="2") as system:
+    settings = {"LOCAL_BOOT_SECONDS": "8", "MAX_IMAGES_PER_INSTANCE": "20", "MAX_INSTANCES": "2"}
+    with running(output, **FALLBACK, **settings) as system:
         yield system
 
 

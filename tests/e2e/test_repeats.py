@@ -13,6 +13,7 @@ import requests
 
 from bench.photos import PHOTOS
 from cloud.prediction_cache import READ_SECONDS
+from local.__main__ import FALLBACK
 from local.driver import System, eventually, running
 
 FILES = [(f"{name}.jpg", data) for name, (data, _) in PHOTOS.items()]
@@ -24,7 +25,7 @@ MARKERS_SECONDS = 120  # the marker of a process that was killed stays for at le
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Two processes, with the answer cache."""
     settings = {"WEB_CONCURRENCY": "2", "ANSWER_CACHE": "on", "MAX_INSTANCES": "1"}
-    with running(tmp_path_factory.mktemp("repeats") / "output", **settings) as system:
+    with running(tmp_path_factory.mktemp("repeats") / "output", **FALLBACK, **settings) as system:
         eventually(lambda: len(system.controllers()) == 2)
         yield system
 
