@@ -14,7 +14,8 @@ from pillow_heif import get_file_mimetype, register_heif_opener
 
 from cloud.failure_code import FailureCode
 
-register_heif_opener()
+# With thumbnails, `draft` would choose one in place of the picture, though it may show something else.
+register_heif_opener(thumbnails=False)
 Image.init()  # fills Image.OPEN
 Image.MAX_IMAGE_PIXELS = None  # _check_size enforces a limit of its own
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # metadata may have over 1 MB

@@ -81,6 +81,12 @@ def test_the_mpo_that_phones_write_counts_as_jpeg():
     assert difference(decode(data), CAT) < 8
 
 
+def test_a_heic_is_not_judged_by_its_thumbnail():
+    """That of a Samsung has 512 by 384 pixels. A thumbnail may be older than the picture, or another one."""
+    photo = CAT.resize((1600, 1200))
+    assert decode(encoded(photo, "HEIF", thumbnails=[512])) == decode(encoded(photo, "HEIF"))
+
+
 COLOUR_MODES = {"P": "PNG BMP TIFF", "RGBA": "PNG WEBP TIFF", "CMYK": "JPEG TIFF", "YCbCr": "TIFF"}
 
 
