@@ -134,6 +134,8 @@ def decode(data: bytes) -> Image.Image:
     try:
         image.draft(None, (SHORT_SIDE, SHORT_SIDE))
         image.load()
+        if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+            image.putalpha(255)  # many programs leave this byte empty, and browsers show such a bitmap
         return _upright(_rgb(_shrunk(image), image), image)
     except MemoryError:
         raise

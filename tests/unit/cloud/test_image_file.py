@@ -167,6 +167,17 @@ def test_a_transparent_palette_entry_is_white(transparency: int | bytes):
     assert [decoded.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (0, 0, 255)]
 
 
+@pytest.mark.parametrize(("alpha", "shown"), [((0, 0), (255, 0, 0)), ((0, 255), (255, 255, 255))])
+def test_a_bitmap_whose_alpha_is_nothing_but_zeros_is_opaque(alpha: tuple[int, int], shown: tuple[int, ...]):
+    """Many programs leave that byte empty, as in a picture of the screen. Browsers show such a bitmap."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks
+    pixels = bytes([0, 0, 255, alpha[0], 255, 0, 0, alpha[1]])
+    data = b"BM" + struct.pack("<IHHI", 14 + 108 + 8, 0, 0, 14 + 108) + header.ljust(108, b"\0") + pixels
+    image = decode(data)
+    assert [image.getpixel((x, 0)) for x in range(2)] == [shown, (0, 0, 255)]
+
+
 # EXIF 2.32, tag 0x0112: where the stored picture's first row's first and last pixel belong.
 CORNERS = {
     1: ("top left", "top right"),
