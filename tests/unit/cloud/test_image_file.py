@@ -115,6 +115,16 @@ def test_16_bit_greys_are_scaled_not_clipped(mode: str, format: str):
     assert [image.getpixel((x, 0)) for x in range(4)] == [(grey,) * 3 for grey in (0, 50, 200, 255)]
 
 
+def test_greys_of_12_bits_are_not_taken_for_dark_ones_of_16():
+    """As cameras for microscopes write them: two pixels in three bytes."""
+    fields = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
+    directory = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in fields.items())
+    pixels = bytes([0x80, 0x0F, 0xFF, 0])
+    data = b"II*\0" + struct.pack("<I", 12) + pixels + struct.pack("<H", len(fields)) + directory + bytes(4)
+    image = decode(data)
+    assert [image.getpixel((x, 0))[0] for x in range(2)] == pytest.approx((128, 255), abs=1)
+
+
 @pytest.mark.parametrize(
     ("mode", "darkest", "brightest"), [("I", -5000, 5000), ("F", 0.0, 1.0), ("F", 7.0, 7.0)]
 )
