@@ -9,12 +9,13 @@ from typing import BinaryIO, cast
 
 import imagesize
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from pillow_heif import get_file_mimetype, register_heif_opener
 
 from cloud.failure_code import FailureCode
 
-register_heif_opener()
+# With thumbnails, `draft` would choose one in place of the picture, though it may show something else.
+register_heif_opener(thumbnails=False)
 Image.init()  # fills Image.OPEN
 Image.MAX_IMAGE_PIXELS = None  # _check_size enforces a limit of its own
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # metadata may have over 1 MB
@@ -133,6 +134,8 @@ def decode(data: bytes) -> Image.Image:
     try:
         image.draft(None, (SHORT_SIDE, SHORT_SIDE))
         image.load()
+        if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+            image.putalpha(255)  # many programs leave this byte empty, and browsers show such a bitmap
         return _upright(_rgb(_shrunk(image), image), image)
     except MemoryError:
         raise
@@ -215,19 +218,26 @@ def _reducible(image: Image.Image) -> Image.Image:
 def _rgb(small: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
     """Returns `small`, which was made of `image`, in mode RGB, with white in place of transparency.
 
-    The grey levels of 16-bit images are divided by 257. Those of 32-bit and floating-point images have no
-    fixed range, so the range that occurs in the image is stretched to 0 to 255. Pillow does not turn these
-    levels round where a TIFF file says that 0 is white, as it does with 8-bit ones.
+    The grey levels of 16-bit images are divided by 257, and those of 12 bits by a sixteenth of that. Those of
+    32-bit and floating-point images have no fixed range, so the range that occurs in the image is stretched
+    to 0 to 255. Pillow does not turn these levels round where a TIFF file says that 0 is white, as it does
+    with 8-bit ones.
     """
     if small.mode == "RGBA":
         small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
     elif small.mode in ("I", "F"):
-        low, high = (0, 65535) if image.mode.startswith("I;16") else _range(small)
+        low, high = (0, _white(image)) if image.mode.startswith("I;16") else _range(small)
         if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
             low, high = high, low
         scale = 255 / (high - low) if high != low else 0
         small = small.point(lambda grey: grey * scale - low * scale + 0.5)
     return small.convert("RGB")
+
+
+def _white(image: ImageFile.ImageFile) -> int:
+    """Returns the level of white in an image in mode I;16, which a TIFF file of 12 bits also has."""
+    bits = image.tag_v2[BITSPERSAMPLE][0] if isinstance(image, TiffImageFile) else 16
+    return int(2**bits - 1)
 
 
 def _range(greys: Image.Image) -> tuple[float, float]:

@@ -89,13 +89,15 @@ def run(stop: Event) -> None:
     boot_seconds = seconds_from("LOCAL_BOOT_SECONDS", 0)
     start_seconds = seconds_from("LOCAL_START_SECONDS", 0)
     check_free(where.host, port, "PORT")
-    logs = HERE / ".local" / str(port)
-    shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(parents=True, mode=0o700)
     try:
         endpoint = Endpoint(cloud_port, os.environ["AWS_REGION"], key)
     except OSError:
         raise CannotStart(taken(cloud_port, "CLOUD_PORT")) from None
+    # Not before there is an endpoint: a run that still bakes its model has not taken PORT yet, but has its
+    # files here, among them the commands that keep its instances from switching this computer off.
+    logs = HERE / ".local" / str(port)
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True, mode=0o700)
     machines = Machines(
         endpoint,
         logs,

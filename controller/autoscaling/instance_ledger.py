@@ -119,7 +119,8 @@ class InstanceLedger:
                     walk = state.walk_of(launched.spot)
                     if launched.choice == walk.next:
                         walk.pass_by(hope=True)
-                self._note_end(state, instance_id, launched.told_to_end or taken_by_aws, reported)
+                expected = launched.told_to_end or taken_by_aws
+                self._note_end(state, instance_id, expected, reported, last_known(state, last_seen))
             elif instance_id not in shown and since(last_seen) > LAUNCH_LAG_SECONDS:
                 # It may be gone since long ago. One whose worker reports is there, whatever EC2 shows.
                 self._note_end(state, instance_id, launched.told_to_end, reported, ended_at=last_seen)
@@ -136,12 +137,14 @@ class InstanceLedger:
             unseen = launched is not None and launched.starts_unseen
             if launched and unseen and not ended_by_aws(instance) and age(launched) <= LAUNCH_LAG_SECONDS:
                 continue
+            stopped_at = now()
             if launched and not launched.ready and (unseen or ended_by_aws(instance)):
                 del state.launched[instance_id]  # EC2 bills nothing for it
             elif launched:
-                self._note_end(state, instance_id, True, reported)
+                stopped_at = last_known(state, max(launched.at, reported.get(instance_id, launched.at)))
+                self._note_end(state, instance_id, True, reported, stopped_at)
             usable = launched is not None and launched.ready
-            state.stopped.setdefault(instance_id, Stopped(since=now(), usable=usable))
+            state.stopped.setdefault(instance_id, Stopped(since=stopped_at, usable=usable))
         for instance_id in [i for i in state.stopped if i not in stopped]:
             state.forget_stopped(instance_id, now())
 
@@ -189,6 +192,15 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
 def ended_by_aws(instance: Instance) -> bool:
     """Returns whether EC2 itself has ended the instance or has not let it start."""
     return instance.reason.startswith("Server.")
+
+
+def last_known(state: FleetState, last_seen: datetime) -> datetime:
+    """Returns until when an instance is known to have run that the last run of the autoscaler saw.
+
+    `last_seen` is when it was launched, or when its worker last reported. No controller may have run for a
+    while since then, and EC2 does not say when it ended.
+    """
+    return max(last_seen, state.ran_at) if state.ran_at else now()
 
 
 def is_of_former_life(launched: Launched | None, reported_at: datetime) -> bool:

@@ -93,6 +93,17 @@ resource "aws_security_group" "controller" {
       cidr_blocks = ["0.0.0.0/0"]
     }
   }
+  # A Prometheus on this machine may read the metrics of workers, which are in the same VPC.
+  dynamic "egress" {
+    for_each = coalesce(var.metrics_port, 0) == 0 ? [] : [var.metrics_port]
+    content {
+      description = "metrics of workers"
+      from_port   = egress.value
+      to_port     = egress.value
+      protocol    = "tcp"
+      cidr_blocks = data.aws_vpc.chosen.cidr_block_associations[*].cidr_block
+    }
+  }
 }
 
 resource "aws_security_group" "worker" {

@@ -160,7 +160,8 @@ def test_the_variables_become_settings_and_change_no_machine(plan: Plan):
         assert f"{name.upper()}='{value}'" in changed
     assert "aws_ssm_parameter.settings will be updated in-place" in changed
     assert "aws_security_group.worker will be updated in-place" in changed
-    assert "Plan: 0 to add, 2 to change, 0 to destroy." in changed
+    assert "aws_security_group.controller will be updated in-place" in changed, "to read metrics of workers"
+    assert "Plan: 0 to add, 3 to change, 0 to destroy." in changed
 
 
 def test_the_disk_of_the_controller_can_be_larger(plan: Plan):

@@ -1,5 +1,6 @@
 """`make run` from start to end."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,6 +99,33 @@ def test_a_taken_port_is_one_clear_line():
             assert done.returncode == 1
             assert done.stderr.strip().count("\n") == 0
             assert f"port {port} is taken" in done.stderr
+
+
+def test_a_second_run_leaves_the_files_of_the_first_one_alone():
+    """While the first one bakes its model, nothing listens at PORT yet.
+
+    Without its own `shutdown`, an instance would switch off the computer that it runs on.
+    """
+    port = str(free_port())
+    shutdown = ROOT / ".local" / port / "bin" / "shutdown"
+    shutdown.parent.mkdir(parents=True)
+    shutdown.touch()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as endpoint_of_the_first:
+            cloud_port = str(endpoint_of_the_first.getsockname()[1])
+            done = subprocess.run(
+                [sys.executable, "-m", "local"],
+                cwd=ROOT,
+                env={"PORT": port, "CLOUD_PORT": cloud_port, "PATH": "/usr/bin:/bin"},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert f"port {cloud_port} is taken" in done.stderr
+        assert shutdown.exists()
+    finally:
+        shutil.rmtree(ROOT / ".local" / port)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,12 @@ def test_the_mpo_that_phones_write_counts_as_jpeg():
     assert difference(decode(data), CAT) < 8
 
 
+def test_a_heic_is_not_judged_by_its_thumbnail():
+    """That of a Samsung has 512 by 384 pixels. A thumbnail may be older than the picture, or another one."""
+    photo = CAT.resize((1600, 1200))
+    assert decode(encoded(photo, "HEIF", thumbnails=[512])) == decode(encoded(photo, "HEIF"))
+
+
 COLOUR_MODES = {"P": "PNG BMP TIFF", "RGBA": "PNG WEBP TIFF", "CMYK": "JPEG TIFF", "YCbCr": "TIFF"}
 
 
@@ -107,6 +113,16 @@ def test_16_bit_greys_are_scaled_not_clipped(mode: str, format: str):
     greys = struct.pack(">4H" if mode == "I;16B" else "<4H", 0, 257 * 50, 257 * 200, 65535)
     image = decode(encoded(Image.frombytes(mode, (4, 1), greys), format))
     assert [image.getpixel((x, 0)) for x in range(4)] == [(grey,) * 3 for grey in (0, 50, 200, 255)]
+
+
+def test_greys_of_12_bits_are_not_taken_for_dark_ones_of_16():
+    """As cameras for microscopes write them: two pixels in three bytes."""
+    fields = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
+    directory = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in fields.items())
+    pixels = bytes([0x80, 0x0F, 0xFF, 0])
+    data = b"II*\0" + struct.pack("<I", 12) + pixels + struct.pack("<H", len(fields)) + directory + bytes(4)
+    image = decode(data)
+    assert [image.getpixel((x, 0))[0] for x in range(2)] == pytest.approx((128, 255), abs=1)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +175,17 @@ def test_a_transparent_palette_entry_is_white(transparency: int | bytes):
     image.putpixel((1, 0), 1)
     decoded = decode(encoded(image, "PNG", transparency=transparency))
     assert [decoded.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (0, 0, 255)]
+
+
+@pytest.mark.parametrize(("alpha", "shown"), [((0, 0), (255, 0, 0)), ((0, 255), (255, 255, 255))])
+def test_a_bitmap_whose_alpha_is_nothing_but_zeros_is_opaque(alpha: tuple[int, int], shown: tuple[int, ...]):
+    """Many programs leave that byte empty, as in a picture of the screen. Browsers show such a bitmap."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks
+    pixels = bytes([0, 0, 255, alpha[0], 255, 0, 0, alpha[1]])
+    data = b"BM" + struct.pack("<IHHI", 14 + 108 + 8, 0, 0, 14 + 108) + header.ljust(108, b"\0") + pixels
+    image = decode(data)
+    assert [image.getpixel((x, 0)) for x in range(2)] == [shown, (0, 0, 255)]
 
 
 # EXIF 2.32, tag 0x0112: where the stored picture's first row's first and last pixel belong.

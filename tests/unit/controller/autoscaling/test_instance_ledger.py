@@ -89,6 +89,24 @@ def test_an_instance_that_ec2_has_forgotten_is_booked_until_its_last_report(ledg
     assert books.ended_images == 42
 
 
+@pytest.mark.parametrize("how", ["terminated", "stopped"])
+@pytest.mark.parametrize(("reported", "seconds"), [(True, 4_100), (False, 4_000)])
+def test_an_end_while_no_controller_ran_is_booked_until_the_instance_was_last_known_to_run(
+    ledger, report, monkeypatch, how, reported, seconds
+):
+    """The controller may have been switched off for a night, and a stopped instance stays."""
+    books = state(i_1=40_000)
+    books.ran_at = ago(36_000)
+    if reported:
+        report("i-1", images=42)
+        monkeypatch.setattr(ledger.reports, "seen", lambda: {"i-1": ago(35_900)})
+    ledger.update(books, [instance("i-1", how, seconds=40_000)])
+    assert books.launched == {}
+    assert books.ended_seconds == pytest.approx(seconds, abs=5)
+    for stopped in books.stopped.values():
+        assert (ago(0) - stopped.since).total_seconds() == pytest.approx(40_000 - seconds, abs=5)
+
+
 def test_an_end_is_booked_with_its_calls(ledger, report):
     books = state(i_1=100)
     books.calls.update(s3_get=1, sqs=2)
