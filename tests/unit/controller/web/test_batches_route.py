@@ -2,6 +2,9 @@ import csv
 import io
 import json
 import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +15,7 @@ from cloud.batches.store import BatchStore
 from cloud.clock import now
 from cloud.failure_code import FailureCode
 from controller.app import create_app
+from controller.batches.retry import failed_positions
 from controller.batches.rows import Outcome
 from controller.web import batch_parquet
 from controller.web.wait_limits import MOST_TABLES, MOST_TABLES_OF_CLIENT
@@ -444,6 +448,36 @@ def test_what_failed_can_be_tried_again(ask, client, finish, aws):
     found = client.get(url).json
     assert (found["classified"], found["failed"], found["complete"]) == (2, 0, True)
     assert client.post(f"{url}/retry").status_code == 409
+
+
+def test_few_batches_are_tried_again_at_once(ask, client, finish, aws, monkeypatch):
+    """All rows are read of each manifest that has a failure, which takes what a table takes."""
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    finish(answer=failure(FailureCode.STORAGE_FAILED))
+    reading, most = [], []
+
+    def slowly(*given):
+        reading.append(given)
+        most.append(len(reading))
+        time.sleep(0.1)
+        reading.pop()
+        return failed_positions(*given)
+
+    monkeypatch.setattr("controller.batches.retry.failed_positions", slowly)
+    replies = at_once(
+        3 * MOST_TABLES_OF_CLIENT, lambda: client.application.test_client().post(f"{url}/retry")
+    )
+    assert max(most) <= MOST_TABLES_OF_CLIENT
+    found = Counter(reply.status_code for reply in replies)
+    assert found[202] == 1
+    assert found[503] > 0
+    assert set(found) <= {202, 409, 503}
+
+
+def at_once(count, call):
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: call(), range(count)))
 
 
 def test_a_browser_that_cancels_comes_back_to_the_page(ask, client):
