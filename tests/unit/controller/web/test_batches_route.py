@@ -572,6 +572,22 @@ def test_a_client_with_many_open_batches_keeps_nobody_else_from_asking_for_one(
     assert asked == [202, 202, 202, 429, 202]
 
 
+def test_no_more_batches_are_open_than_may_be_though_they_are_asked_for_at_once(
+    ask, client, services, monkeypatch
+):
+    monkeypatch.setattr("controller.batches.batches.MOST_OPEN", 2)
+    look = services.batches.store.open
+
+    def slowly():
+        found = look()
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(services.batches.store, "open", slowly)
+    replies = at_once(6, lambda: ask(client=client.application.test_client()))
+    assert Counter(reply.status_code for reply in replies) == {202: 2, 429: 4}
+
+
 def test_a_batch_that_is_tried_again_counts_as_open(ask, client, finish, aws, monkeypatch):
     photos(aws.s3, "cats/1.jpg")
     url = url_of(ask())
