@@ -41,6 +41,12 @@ PREFIX_BYTES = 1_000_000
 The size comes after the metadata, for which cameras use up to some hundred kilobytes.
 """
 
+BOXES_BYTES = 64_000
+"""The same of a HEIC or AVIF file. imagesize keeps its parts, of which those of cameras have a few kilobytes.
+
+A megabyte of them would take thirty in memory.
+"""
+
 OS2_HEADER = b"\x0c\0\0\0"
 """Bytes 14 to 17 of a bitmap with an OS/2 header, whose size imagesize does not find."""
 
@@ -106,6 +112,8 @@ def check_header(stream: BinaryIO) -> str:
     prefix = stream.read(PREFIX_BYTES)
     stream.seek(0)
     name = _recognise(prefix)
+    if name in ("HEIF", "AVIF"):
+        prefix = prefix[:BOXES_BYTES]
     width, height = imagesize.get(BytesIO(prefix), exif_rotation=False)  # -1 if it finds no size
     if not (name == "BMP" and prefix[14:18] == OS2_HEADER):
         _check_size(width, height)

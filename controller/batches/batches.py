@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from threading import Event
+from threading import Event, Lock
 
 from cloud.batches.batch import Batch
 from cloud.batches.source import Picture, open_picture
@@ -65,6 +65,8 @@ class Batches:
             store, queue, self.watch, lister, wake_autoscaler, tell, tries_seconds=tries_seconds
         )
         self._keys = Keys(store.state)
+        self._asking = Lock()
+        """Held from the look at the open batches until the next one is among them."""
         self._stored = lru_cache(MOST_LOOKED_AT)(store.get)
 
     @property
@@ -94,9 +96,10 @@ class Batches:
             if batch_id != batch.batch_id and (known := self.find(batch_id)):
                 return known.batch
             batch = batch.model_copy(update={"batch_id": batch_id})
-        self._need_room(client)
         try:
-            self.store.put(batch)
+            with self._asking:
+                self._need_room(client)
+                self.store.put(batch)
         except Conflict:
             return self._found(batch.batch_id).batch
         self.watch.know(batch)

@@ -94,6 +94,7 @@ class Keeper:
         """
         opened, objects = list(self.store.opened()), 0
         self.repair.forget_others({one.batch_id for one in opened})
+        self.loads.read(opened, LONGEST_BUSY_SECONDS)  # at once, and what follows looks at the same
         for one in opened:
             try:
                 objects += self._keep(one)

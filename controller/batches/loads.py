@@ -10,10 +10,12 @@ from cloud.errors import CloudError
 from controller.batches.load import BatchLoad
 from controller.batches.progress import Progress
 from controller.batches.watch import Watch
+from controller.image_requests.fair_pool import FairPool
 
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 5.0
+READERS = 16  # threads; one after the other, a hundred batches take longer than a run of the autoscaler may
 
 
 class Loads:
@@ -21,6 +23,7 @@ class Loads:
 
     def __init__(self, store: BatchStore, watch: Watch, clock: Callable[[], float] = time.monotonic) -> None:
         self.store, self.watch, self.clock = store, watch, clock
+        self._pool = FairPool(READERS, "loads")
         self._lock = Lock()
         self._loads: dict[str, BatchLoad] = {}
         self._read_again_at = float("-inf")
@@ -42,21 +45,22 @@ class Loads:
         self._read_again_at = float("-inf")
 
     def _read(self, opened: Iterable[OpenRound], seconds: float) -> None:
-        """Reads the loads. A batch that cannot be read asks for what it asked for before."""
-        before, self._loads = self._loads, {}
-        for batch_id in dict.fromkeys(one.batch_id for one in opened):
-            try:
-                watched = self.watch.of(batch_id)
-                progress = watched.progress() if watched else None
-            except Exception as error:
-                known = isinstance(error, CloudError)
-                log.warning("%s", error, extra={"batch_id": batch_id}, exc_info=not known)
-                if batch_id in before:
-                    self._loads[batch_id] = before[batch_id]
-                continue
-            if progress and not progress.summary and progress.cancelled is None:
-                self._loads[batch_id] = load_of(progress)
+        batch_ids = list(dict.fromkeys(one.batch_id for one in opened))
+        found = zip(batch_ids, self._pool.map(self._load, batch_ids), strict=True)
+        self._loads = {batch_id: load for batch_id, load in found if load}
         self._read_again_at = self.clock() + seconds
+
+    def _load(self, batch_id: str) -> BatchLoad | None:
+        """Returns the load of a batch. One that cannot be read asks for what it asked for before."""
+        try:
+            watched = self.watch.of(batch_id)
+            progress = watched.progress() if watched else None
+        except Exception as error:
+            known = isinstance(error, CloudError)
+            log.warning("%s", error, extra={"batch_id": batch_id}, exc_info=not known)
+            return self._loads.get(batch_id)
+        waits = progress and not progress.summary and progress.cancelled is None
+        return load_of(progress) if progress and waits else None
 
 
 def load_of(progress: Progress) -> BatchLoad:

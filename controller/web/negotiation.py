@@ -38,6 +38,8 @@ LINKED = {"json": Form.JSON, "csv": Form.CSV, "jsonl": Form.JSONL, "parquet": Fo
 """The forms that `?format=` can select, because a link cannot set an Accept header."""
 LONGEST_ACCEPT = 1000
 """Characters of the header, of which browsers send some 150. To parse one of 30 KB would take 0.1 s."""
+MOST_ACCEPTED = 32
+"""Types in the header, of which browsers send some ten. Each is compared with all that there are."""
 
 
 def wanted_form(request: Request, types: Mapping[str, Form] = ANSWER) -> Form:
@@ -75,12 +77,13 @@ def no_preference(request: Request) -> bool:
 
 
 def accepted(request: Request) -> MIMEAccept:
-    """Returns what `Accept` says. One that is longer than LONGEST_ACCEPT counts as none.
+    """Returns what `Accept` says. One beyond LONGEST_ACCEPT or MOST_ACCEPTED counts as none.
 
     Blanks mean nothing there, and Werkzeug would take the square of their number.
     """
     header = "".join(request.headers.get("Accept", "").split())
-    return parse_accept_header(header if len(header) <= LONGEST_ACCEPT else "", MIMEAccept)
+    usual = len(header) <= LONGEST_ACCEPT and header.count(",") < MOST_ACCEPTED
+    return parse_accept_header(header if usual else "", MIMEAccept)
 
 
 @dataclass(frozen=True)

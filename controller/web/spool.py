@@ -14,6 +14,8 @@ from flask import Request
 from werkzeug.exceptions import BadRequest
 from werkzeug.formparser import FormDataParser
 
+from controller.web.form_parser import FormParser
+
 IN_MEMORY = 1_000_000  # the most bytes of a request whose files stay in memory
 LONGEST_BOUNDARY = 100
 """Characters. RFC 2046 allows 70, but Werkzeug's own test client uses up to 74.
@@ -88,6 +90,7 @@ class Part(io.RawIOBase):
 class SpooledRequest(Request):
     """A request whose files are in memory if they are small together, and in a spool otherwise."""
 
+    form_data_parser_class = FormParser
     _spool: Spool | None = None
 
     def make_form_data_parser(self) -> FormDataParser:

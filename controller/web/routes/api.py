@@ -22,4 +22,9 @@ def show_page() -> str:
 
 
 def this_app() -> dict[str, Any]:
-    return document(current_app, services().tokens.restricted)
+    """Returns the document, which is made when somebody first asks for it."""
+    known = current_app.extensions
+    if "openapi" not in known:
+        known["openapi"] = document(current_app, services().tokens.restricted)
+    found: dict[str, Any] = known["openapi"]
+    return found

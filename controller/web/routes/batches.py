@@ -1,7 +1,7 @@
 """Asks for batches, shows, cancels and retries them, and serves their results and pictures."""
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from urllib.parse import quote
 
 from flask import Blueprint, Response, g, request, url_for
@@ -81,7 +81,9 @@ def cancel_batch(batch_id: str) -> Response:
 
 @batches.post("/<batch_id>/retry")
 def retry_batch(batch_id: str) -> Response:
-    return act(batch_id, services().batches.retry)
+    """Tries again what failed. To find that out, it reads as much as a table has, so it counts as one."""
+    with room_for_table():
+        return act(batch_id, services().batches.retry)
 
 
 @batches.get("/<batch_id>/events")
@@ -172,16 +174,24 @@ def table(form: Form, progress: Progress) -> Response:
         except NoPyarrow as error:
             raise NotAcceptable(str(error)) from None
     with ExitStack() as held:
-        if not held.enter_context(services().wait_limits.of_table(client_name())):
-            raise ServiceUnavailable(
-                "Too many tables of batches are being read. Try again in a few seconds.",
-                retry_after=AGAIN_SECONDS,
-            )
+        held.enter_context(room_for_table())
         response = Response(body, mimetype=form.value)
         response.call_on_close(held.pop_all().close)  # also called when the client disconnects
     name = f"{batch.name or batch.batch_id}.{suffix}"
     response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
     return response
+
+
+@contextmanager
+def room_for_table() -> Iterator[None]:
+    """Must enclose what reads all rows of a batch. Raises ServiceUnavailable when others read too many."""
+    with services().wait_limits.of_table(client_name()) as may_read:
+        if not may_read:
+            raise ServiceUnavailable(
+                "Too many tables of batches are being read. Try again in a few seconds.",
+                retry_after=AGAIN_SECONDS,
+            )
+        yield
 
 
 def summary_of(batch: Batch, is_open: bool) -> dict[str, object]:

@@ -2,15 +2,17 @@
 
 import io
 import time
+import tracemalloc
 from io import BytesIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import FileStorage
-from werkzeug.test import encode_multipart
+from werkzeug.test import EnvironBuilder, encode_multipart
 
 from cloud.image_id import ImageId
+from controller.web.spool import SpooledRequest
 
 FORM = {"content_type": "multipart/form-data; boundary=x"}
 LATER = {"Prefer": "respond-async"}
@@ -127,6 +129,37 @@ def test_a_form_in_a_form_is_one_file(client, png):
 
 def test_headers_of_a_part_without_end_are_refused(client):
     assert answered(client, b"--x\r\n" + b"A: b\r\n" * 100_000).status_code in (400, 413)
+
+
+def lines(length: int) -> bytes:
+    """A file with header lines of so many bytes, each of which would be an object of its own."""
+    return part("cat", b"").replace(b"\r\n\r\n", b"\r\n" + b"ab:\n" * (length // 4) + b"\r\n\r\n")
+
+
+def field(length: int) -> bytes:
+    head = '--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\N{GRINNING FACE}'
+    return head.encode() + b"a" * length + b"\r\n"
+
+
+@pytest.mark.parametrize("body", [lines(430_000) * 12, lines(50_000) * 100, field(400_000) * 12])
+def test_many_parts_with_much_beside_their_files_take_no_memory_to_speak_of(start, body):
+    """5 MB each, which would take 100 MB in the form of objects, for as long as the request waits."""
+    client = start(max_upload_mb=10).test_client()
+    client.get("/healthz")
+    tracemalloc.start()
+    try:
+        status = answered(client, body + b"--x--\r\n").status_code
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert status in (400, 413)
+    assert peak < 20_000_000
+
+
+def test_a_thousand_files_with_the_longest_names_are_read():
+    body = b"".join(part("\N{SNOWMAN}" * 255 + str(n), b"x") for n in range(1000)) + b"--x--\r\n"
+    with SpooledRequest(EnvironBuilder(method="POST", data=body, **FORM).get_environ()) as posted:
+        assert len(list(posted.files.items(multi=True))) == 1000
 
 
 def test_a_boundary_without_end_takes_no_time(client):

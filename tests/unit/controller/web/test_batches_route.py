@@ -2,6 +2,9 @@ import csv
 import io
 import json
 import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +15,7 @@ from cloud.batches.store import BatchStore
 from cloud.clock import now
 from cloud.failure_code import FailureCode
 from controller.app import create_app
+from controller.batches.retry import failed_positions
 from controller.batches.rows import Outcome
 from controller.web import batch_parquet
 from controller.web.wait_limits import MOST_TABLES, MOST_TABLES_OF_CLIENT
@@ -446,6 +450,36 @@ def test_what_failed_can_be_tried_again(ask, client, finish, aws):
     assert client.post(f"{url}/retry").status_code == 409
 
 
+def test_few_batches_are_tried_again_at_once(ask, client, finish, aws, monkeypatch):
+    """All rows are read of each manifest that has a failure, which takes what a table takes."""
+    photos(aws.s3, "cats/1.jpg")
+    url = url_of(ask())
+    finish(answer=failure(FailureCode.STORAGE_FAILED))
+    reading, most = [], []
+
+    def slowly(*given):
+        reading.append(given)
+        most.append(len(reading))
+        time.sleep(0.1)
+        reading.pop()
+        return failed_positions(*given)
+
+    monkeypatch.setattr("controller.batches.retry.failed_positions", slowly)
+    replies = at_once(
+        3 * MOST_TABLES_OF_CLIENT, lambda: client.application.test_client().post(f"{url}/retry")
+    )
+    assert max(most) <= MOST_TABLES_OF_CLIENT
+    found = Counter(reply.status_code for reply in replies)
+    assert found[202] == 1
+    assert found[503] > 0
+    assert set(found) <= {202, 409, 503}
+
+
+def at_once(count, call):
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: call(), range(count)))
+
+
 def test_a_browser_that_cancels_comes_back_to_the_page(ask, client):
     url = url_of(ask())
     reply = client.post(f"{url}/cancel", headers=BROWSER)
@@ -536,6 +570,22 @@ def test_a_client_with_many_open_batches_keeps_nobody_else_from_asking_for_one(
     alice, bob = ({"Authorization": f"Bearer {name}-0123456789abcdef"} for name in ("alice", "bob"))
     asked = [ask(who, client=client).status_code for who in (bob, alice, alice, alice, bob)]
     assert asked == [202, 202, 202, 429, 202]
+
+
+def test_no_more_batches_are_open_than_may_be_though_they_are_asked_for_at_once(
+    ask, client, services, monkeypatch
+):
+    monkeypatch.setattr("controller.batches.batches.MOST_OPEN", 2)
+    look = services.batches.store.open
+
+    def slowly():
+        found = look()
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(services.batches.store, "open", slowly)
+    replies = at_once(6, lambda: ask(client=client.application.test_client()))
+    assert Counter(reply.status_code for reply in replies) == {202: 2, 429: 4}
 
 
 def test_a_batch_that_is_tried_again_counts_as_open(ask, client, finish, aws, monkeypatch):

@@ -48,7 +48,8 @@ def test_the_form_is_what_accept_says_and_json_without_preference(accept, form):
 def test_an_accept_that_takes_long_to_parse_counts_as_none():
     """Whoever has no token may send one of 30 KB, which would take a hundred times as long as all else."""
     assert wanted_form(request("text/html," + "a/b," * 7500)) is Form.JSON
-    assert wanted_form(request("text/html," + "a/b," * 100)) is Form.HTML
+    assert wanted_form(request("text/html," + "a/a;b=c," * 110)) is Form.JSON
+    assert wanted_form(request("text/html," + "a/b," * 20)) is Form.HTML
 
 
 def test_blanks_in_an_accept_take_no_time():

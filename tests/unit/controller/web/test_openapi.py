@@ -125,3 +125,14 @@ def test_the_page_shows_the_token_in_its_commands_only_where_one_is_needed():
     assert 'data-restricted="true"' in page
     assert TOKEN.token not in page
     assert 'data-restricted="false"' in made().test_client().get("/api").text
+
+
+def test_the_document_is_made_once(start, monkeypatch):
+    """It takes forty times as long as most answers."""
+    client, made = start().test_client(), []
+    monkeypatch.setattr(
+        "controller.web.routes.api.document", lambda *given: made.append(given) or document(*given)
+    )
+    assert client.get("/openapi.json").json == client.get("/openapi.json").json
+    assert client.get("/api").status_code == 200
+    assert len(made) == 1
