@@ -59,8 +59,9 @@ class Loads:
             known = isinstance(error, CloudError)
             log.warning("%s", error, extra={"batch_id": batch_id}, exc_info=not known)
             return self._loads.get(batch_id)
-        waits = progress and not progress.summary and progress.cancelled is None
-        return load_of(progress) if progress and waits else None
+        if progress is None or progress.summary or progress.cancelled is not None:
+            return None
+        return load_of(progress)
 
 
 def load_of(progress: Progress) -> BatchLoad:

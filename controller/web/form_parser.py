@@ -33,9 +33,8 @@ class FormParser(FormDataParser):
         text = 0
         part: Field | File | None = None
         content: IO[bytes] = BytesIO()
-        for event in events(
-            stream, MultipartDecoder(boundary, LONGEST_HEADERS, max_parts=self.max_form_parts)
-        ):
+        decoder = MultipartDecoder(boundary, LONGEST_HEADERS, max_parts=self.max_form_parts)
+        for event in events(stream, decoder):
             if isinstance(event, Field | File):
                 part = event
                 text += sum(len(name) + len(value) for name, value in event.headers)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import BoundedSemaphore, Condition
 
+from werkzeug.exceptions import ServiceUnavailable
+
 OF_ALL = 7 / 8  # share of the threads that may wait for any reason
 OF_STREAMS = 1 / 2  # share of the threads for streams, which may last forever; uploads do not
 MOST_ANSWERS = 32  # that are read from S3 at once; one with 1000 images takes up to 15 MB meanwhile
@@ -76,6 +78,15 @@ class WaitLimits:
         While too many are read, in all or for this client, it waits for up to ANSWER_SECONDS.
         """
         return self._answers.take(client, ANSWER_SECONDS)
+
+
+@contextmanager
+def granted(limit: AbstractContextManager[bool], message: str) -> Iterator[None]:
+    """Must enclose what the limit is for. Raises ServiceUnavailable with the message when it refuses."""
+    with limit as allowed:
+        if not allowed:
+            raise ServiceUnavailable(message, retry_after=AGAIN_SECONDS)
+        yield
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Asks for batches, shows, cancels and retries them, and serves their results and pictures."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from urllib.parse import quote
 
 from flask import Blueprint, Response, g, request, url_for
-from werkzeug.exceptions import NotAcceptable, NotFound, ServiceUnavailable
+from werkzeug.exceptions import NotAcceptable, NotFound
 
 from cloud.batches.batch import Batch
 from cloud.errors import CloudError
@@ -25,7 +25,7 @@ from controller.web.metrics import OPEN_STREAMS
 from controller.web.negotiation import BATCH, PAGE, Form, accepted_form, wanted_form
 from controller.web.replies import as_json, see_other
 from controller.web.services import services
-from controller.web.wait_limits import AGAIN_SECONDS
+from controller.web.wait_limits import granted
 
 batches = Blueprint("batches", __name__, url_prefix="/batches")
 
@@ -92,11 +92,8 @@ def stream_batch(batch_id: str) -> Response:
     watched(batch_id)
     all_batches, stays = services().batches, services().event_streams.process_stays
     with ExitStack() as held:
-        if not held.enter_context(services().wait_limits.of_stream()):
-            raise ServiceUnavailable(
-                f"Too many streams are open. The same is at {address_of(batch_id)}, as JSON.",
-                retry_after=AGAIN_SECONDS,
-            )
+        refusal = f"Too many streams are open. The same is at {address_of(batch_id)}, as JSON."
+        held.enter_context(granted(services().wait_limits.of_stream(), refusal))
         held.enter_context(OPEN_STREAMS.track_inprogress())
         stream = batch_events(lambda: all_batches.answer(batch_id), stays)
         response = Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -182,16 +179,13 @@ def table(form: Form, progress: Progress) -> Response:
     return response
 
 
-@contextmanager
-def room_for_table() -> Iterator[None]:
-    """Must enclose what reads all rows of a batch. Raises ServiceUnavailable when others read too many."""
-    with services().wait_limits.of_table(client_name()) as may_read:
-        if not may_read:
-            raise ServiceUnavailable(
-                "Too many tables of batches are being read. Try again in a few seconds.",
-                retry_after=AGAIN_SECONDS,
-            )
-        yield
+def room_for_table() -> AbstractContextManager[None]:
+    """Must enclose what reads all rows of a batch.
+
+    Raises ServiceUnavailable on entry when too many are read.
+    """
+    limit = services().wait_limits.of_table(client_name())
+    return granted(limit, "Too many tables of batches are being read. Try again in a few seconds.")
 
 
 def summary_of(batch: Batch, is_open: bool) -> dict[str, object]:

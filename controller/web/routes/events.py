@@ -3,13 +3,13 @@
 from contextlib import ExitStack
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import NotFound, ServiceUnavailable
+from werkzeug.exceptions import NotFound
 
 from controller.web.image_numbers import ImageNumbers
 from controller.web.metrics import OPEN_STREAMS
 from controller.web.reading import looking_at
 from controller.web.services import services
-from controller.web.wait_limits import AGAIN_SECONDS
+from controller.web.wait_limits import granted
 
 events = Blueprint("events", __name__, url_prefix="/requests")
 
@@ -23,11 +23,8 @@ def stream_events(request_id: str) -> Response:
     if not services().request_ids.genuine(request_id):
         raise NotFound(f"There is no request {request_id!r}.")
     with ExitStack() as held:
-        if not held.enter_context(services().wait_limits.of_stream()):
-            raise ServiceUnavailable(
-                f"Too many streams are open. The answers are also at /requests/{request_id}, as JSON.",
-                retry_after=AGAIN_SECONDS,
-            )
+        refusal = f"Too many streams are open. The answers are also at /requests/{request_id}, as JSON."
+        held.enter_context(granted(services().wait_limits.of_stream(), refusal))
         held.enter_context(OPEN_STREAMS.track_inprogress())
         sent = ImageNumbers(request.headers.get("Last-Event-ID", ""))
         with looking_at(request_id):
