@@ -206,11 +206,16 @@ def test_a_listing_that_fails_goes_on_in_a_minute_and_not_at_once(store, keeper,
 
 def test_a_batch_that_cannot_be_listed_ends_some_time_with_the_reason(store, keeper, refused, monkeypatch):
     monkeypatch.setattr(module, "TAKEN_OVER_AFTER", timedelta(seconds=-10))
+    assert_ends(store, keeper, "AWS says InvalidToken")
+
+
+def assert_ends(store, keeper, reason):
+    """A batch whose listing never gets on is tried MOST_IN_VAIN times, and then ends with the reason."""
     store.put(batch_of())
     for _ in range(MOST_IN_VAIN):
         assert store.cancelled(BATCH) is None
         keeper.look()
-    assert "AWS says InvalidToken" in store.cancelled(BATCH)
+    assert reason in store.cancelled(BATCH)
     keeper.look()
     assert store.open() == []
 
@@ -251,13 +256,7 @@ def failing_source(monkeypatch):
 def test_a_batch_of_which_a_later_page_cannot_be_listed_ends_some_time(store, keeper, failing_source):
     """The pages before it can be listed each time, but fill no manifest."""
     failing_source(lambda after: ["1.jpg", "2.jpg"])
-    store.put(batch_of())
-    for _ in range(MOST_IN_VAIN):
-        assert store.cancelled(BATCH) is None
-        keeper.look()
-    assert "AWS says InternalError" in store.cancelled(BATCH)
-    keeper.look()
-    assert store.open() == []
+    assert_ends(store, keeper, "AWS says InternalError")
 
 
 def test_a_listing_that_fails_again_and_again_but_gets_on_is_not_ended(
