@@ -1,5 +1,6 @@
 """Models with weights of the tests' own, and what torchvision itself says with them."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,9 @@ def load(settings: WorkerSettings, s3: S3Client | None = None) -> Classifier:
     return load_classifier(settings, s3)
 
 
+@cache
 def state_dict(model: str = "resnet18", classes: int = 1000) -> dict[str, Tensor]:
-    """Not of a trained model, but of one that tells these photos apart."""
+    """Not of a trained model, but of one that tells these photos apart. Tests share it: do not change it."""
     return random_weights(model, IMAGES, classes)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from cloud.clients import Clients
 from cloud.model_version import model_choice
-from tests.support.models import answers, assert_same, choice, lines, load, saved, state_dict
+from cloud.settings import WorkerSettings
+from tests.support.models import Answer, answers, assert_same, choice, lines, load, saved, state_dict
 from worker import engine, trial
 from worker.artefact import (
     LARGEST_FILE,
@@ -56,19 +58,38 @@ def test_a_missing_artefact_is_none_and_a_broken_one_an_error(tmp_path: Path):
         read_manifest(tmp_path)
 
 
-def baked_elsewhere(tmp_path: Path):
+@pytest.fixture(scope="module")
+def baked_once(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSettings, Path]:
+    """A small model that is baked: its settings, and its artefact's folder."""
+    folder = tmp_path_factory.mktemp("small")
+    settings = choice("resnet18", weights=saved(folder, state_dict(classes=3)), labels=lines(folder, 3))
+    load(settings)
+    return settings, artefact_folder(settings, None)
+
+
+@pytest.fixture
+def small_model(baked_once: tuple[WorkerSettings, Path], own_cache: Path) -> tuple[WorkerSettings, Path]:
+    """The small model with a copy of its artefact, which the test may damage."""
+    settings, baked = baked_once
+    folder = artefact_folder(settings, None)
+    shutil.copytree(baked, folder)
+    return settings, folder
+
+
+@pytest.fixture
+def baked_elsewhere(small_model: tuple[WorkerSettings, Path]) -> tuple[WorkerSettings, list[Answer]]:
     """A model that another processor baked: its settings, and its answers here."""
-    settings = choice("resnet18", weights=saved(tmp_path, state_dict(classes=3)), labels=lines(tmp_path, 3))
-    expected = answers(load(settings))
-    manifest = artefact_folder(settings, None) / MANIFEST
+    settings, folder = small_model
+    expected = answers(load_classifier(settings, None))
+    manifest = folder / MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"processor": "another"}))
     return settings, expected
 
 
 def test_an_artefact_of_another_processor_is_tried_and_used(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    baked_elsewhere: tuple[WorkerSettings, list[Answer]], monkeypatch: pytest.MonkeyPatch
 ):
-    settings, expected = baked_elsewhere(tmp_path)
+    settings, expected = baked_elsewhere
     classifier = load_classifier(settings, None)
     assert classifier.engine == "openvino"
     assert_same(answers(classifier), expected)
@@ -83,9 +104,9 @@ def test_an_artefact_of_another_processor_is_tried_and_used(
 
 
 def test_an_artefact_that_is_replaced_while_it_is_loaded_is_loaded_anew(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    baked_elsewhere: tuple[WorkerSettings, list[Answer]], monkeypatch: pytest.MonkeyPatch
 ):
-    settings, expected = baked_elsewhere(tmp_path)
+    settings, expected = baked_elsewhere
     folder = artefact_folder(settings, None)
     now = read_manifest(folder)
     assert now is not None
@@ -101,17 +122,10 @@ def test_a_processor_is_named_with_its_instructions(tmp_path: Path):
     assert processor(tmp_path / "missing")
 
 
-def small_model(tmp_path: Path):
-    """A model that is baked: its settings, and its artefact's folder."""
-    settings = choice("resnet18", weights=saved(tmp_path, state_dict(classes=3)), labels=lines(tmp_path, 3))
-    load(settings)
-    return settings, artefact_folder(settings, None)
-
-
 def test_an_artefact_that_is_not_what_was_baked_is_refused_before_the_engine_reads_it(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: tuple[WorkerSettings, Path], monkeypatch: pytest.MonkeyPatch
 ):
-    settings, folder = small_model(tmp_path)
+    settings, folder = small_model
     manifest = read_manifest(folder)
     read_by_engine: list[Path] = []
     monkeypatch.setattr("worker.openvino_network.load_openvino", lambda file, *_: read_by_engine.append(file))
@@ -135,8 +149,10 @@ def test_an_artefact_that_is_not_what_was_baked_is_refused_before_the_engine_rea
 
 
 @pytest.mark.parametrize("name", ["../fp32.xml", "/etc/passwd", "a/b.xml"])
-def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path, own_cache: Path, name: str):
-    settings, folder = small_model(tmp_path)
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(
+    small_model: tuple[WorkerSettings, Path], name: str
+):
+    settings, folder = small_model
     content = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(content | {"network": name}))
     with pytest.raises(ClassifierError, match="outside"):
