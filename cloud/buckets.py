@@ -10,7 +10,7 @@ from typing import IO, Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from cloud.clients import S3Client
-from cloud.errors import Broken, CloudError, Conflict, NotFound, calling
+from cloud.errors import Broken, CloudError, Conflict, NotFound, Withheld, calling
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction, Preview
@@ -163,7 +163,8 @@ class JsonObjects(Generic[T]):
     `kind` is that type, which pydantic must know how to validate. Reading an object that is not valid raises
     Broken. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
     called with the object's key and returns the value to use. If there is a `largest` size in bytes, `get`
-    takes larger objects for broken, and does not read them.
+    takes larger objects for broken, and does not read them. To `get`, an object that S3 withholds is broken,
+    too, because a worker that was taken over may store what nobody can read.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class JsonObjects(Generic[T]):
             body, _ = self.bucket.read(key, at_most(self.largest))
         except NotFound:
             return None
-        except TooLarge as error:
+        except (TooLarge, Withheld) as error:
             return self._broken(key, error)
         return self._parse(key, body)
 

@@ -169,6 +169,13 @@ def test_an_object_that_is_far_too_large_is_no_prediction_and_is_not_read(output
     assert f"s3://test-output/{IMAGE} is broken: it has 200,001 bytes" in caplog.text
 
 
+def test_a_prediction_in_an_archive_is_a_failed_one(outputs, caplog):
+    outputs.write(IMAGE, previewed().model_dump_json().encode(), StorageClass="DEEP_ARCHIVE")
+    assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
+    assert outputs.get_preview(IMAGE) is None
+    assert f"s3://test-output/{IMAGE} is broken" in caplog.text
+
+
 @pytest.mark.parametrize(
     "many",
     [
