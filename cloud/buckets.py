@@ -23,6 +23,9 @@ T = TypeVar("T")
 LARGEST_PREDICTION = 200_000
 """The most bytes of a prediction that are read. It has some 500, or 80 KB more with the largest preview."""
 
+MOST_TEXT = 10_000
+"""The most characters of a prediction without its preview. A process keeps those of 1,000 images at once."""
+
 
 class TooLarge(Exception):
     """An object is larger than whoever wrote it makes them."""
@@ -285,7 +288,9 @@ class OutputBucket(Bucket):
         client waits forever.
         """
         found = self._predictions.get(image_id)
-        return found if found is None or found.image_id == image_id else unreadable_prediction(image_id)
+        if found and (found.image_id != image_id or len(found.model_dump_json()) > MOST_TEXT):
+            return unreadable_prediction(image_id)
+        return found
 
     def get_preview(self, image_id: ImageId) -> bytes | None:
         """Returns the preview of an image as a JPEG file, or None when it has none, or has it no more.

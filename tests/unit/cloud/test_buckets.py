@@ -177,6 +177,21 @@ def test_a_prediction_in_an_archive_is_a_failed_one(outputs, caplog):
 
 
 @pytest.mark.parametrize(
+    "long",
+    [
+        {"model": "x" * 100_000},
+        {"label": "x" * 100_000},
+        {"predictions": [{"label": "x" * 6000, "confidence": 0.5}] * 2},
+        {"timings": {"x" * 100_000: 1.0}},
+    ],
+)
+def test_what_has_more_text_than_any_answer_is_no_prediction(outputs, long):
+    """A thousand of them are in memory together, several times."""
+    outputs.write(IMAGE, json.dumps({**previewed().model_dump(mode="json"), **long}).encode())
+    assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
+
+
+@pytest.mark.parametrize(
     "many",
     [
         {"predictions": [{"label": "a", "confidence": 0.5}] * (MOST_LABELS + 1)},
