@@ -43,7 +43,7 @@ RESULT_NAME = re.compile(
 MARKER = re.compile(OPEN + r"(?P<batch_id>[0-9a-f]{32})(-(?P<round>[1-9]\d{0,8}))?")
 LARGEST_RESULT = 10_000_000
 """The most bytes of a result object that are read. Those of 250 images have some 200 KB."""
-LARGEST_ROW = 40_000
+LARGEST_ROW = 10_000
 """The same for each row: there may be as many objects as rows, and those of a manifest are read together."""
 
 
