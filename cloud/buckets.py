@@ -10,7 +10,7 @@ from typing import IO, Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from cloud.clients import S3Client
-from cloud.errors import Broken, CloudError, Conflict, NotFound, calling
+from cloud.errors import Broken, CloudError, Conflict, NotFound, Withheld, calling
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 from cloud.prediction import Prediction, Preview
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 LARGEST_PREDICTION = 200_000
 """The most bytes of a prediction that are read. It has some 500, or 80 KB more with the largest preview."""
+
+MOST_TEXT = 10_000
+"""The most characters of a prediction without its preview. A process keeps those of 1,000 images at once."""
 
 
 class TooLarge(Exception):
@@ -163,7 +166,8 @@ class JsonObjects(Generic[T]):
     `kind` is that type, which pydantic must know how to validate. Reading an object that is not valid raises
     Broken. If there is a function `in_place_of_broken`, the error is logged instead, and the function is
     called with the object's key and returns the value to use. If there is a `largest` size in bytes, `get`
-    takes larger objects for broken, and does not read them.
+    takes larger objects for broken, and does not read them. To `get`, an object that S3 withholds is broken,
+    too, because a worker that was taken over may store what nobody can read.
     """
 
     def __init__(
@@ -182,7 +186,7 @@ class JsonObjects(Generic[T]):
             body, _ = self.bucket.read(key, at_most(self.largest))
         except NotFound:
             return None
-        except TooLarge as error:
+        except (TooLarge, Withheld) as error:
             return self._broken(key, error)
         return self._parse(key, body)
 
@@ -284,7 +288,9 @@ class OutputBucket(Bucket):
         client waits forever.
         """
         found = self._predictions.get(image_id)
-        return found if found is None or found.image_id == image_id else unreadable_prediction(image_id)
+        if found and (found.image_id != image_id or len(found.model_dump_json()) > MOST_TEXT):
+            return unreadable_prediction(image_id)
+        return found
 
     def get_preview(self, image_id: ImageId) -> bytes | None:
         """Returns the preview of an image as a JPEG file, or None when it has none, or has it no more.

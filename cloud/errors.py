@@ -31,6 +31,10 @@ class Broken(CloudError):
     """An object is not what whoever should have written it writes."""
 
 
+class Withheld(CloudError):
+    """S3 has the object, but gives it to nobody: its writer put it into an archive, or kept its key."""
+
+
 class Conflict(CloudError):
     """A conditional write was refused because its condition does not hold: another write came first."""
 
@@ -43,6 +47,8 @@ NOT_FOUND = {
     "QueueDoesNotExist",
 }
 CONFLICT = {"PreconditionFailed", "412"}
+WITHHELD = {"InvalidObjectState", "InvalidRequest"}
+"""Of a GetObject. The second one says that it must come with the key with which the object is encrypted."""
 # S3 has refused a conditional write because another write or deletion was under way. That says nothing about
 # the condition, so the write must be tried again.
 RACED = "ConditionalRequestConflict"
@@ -50,7 +56,7 @@ RACED = "ConditionalRequestConflict"
 
 @contextmanager
 def calling(action: str) -> Iterator[None]:
-    """Turns exceptions of botocore in the block into CloudError, NotFound or Conflict.
+    """Turns exceptions of botocore in the block into CloudError, or into the kind of it that fits.
 
     `action` says what the block does, in words that follow "could not". A reply that cannot be parsed, such
     as one that was cut, counts as none.
@@ -59,8 +65,15 @@ def calling(action: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        kind = NotFound if code in NOT_FOUND else Conflict if code in CONFLICT else CloudError
         repeated = bool(error.response.get("ResponseMetadata", {}).get("RetryAttempts"))
-        raise kind(f"could not {action}: {error}", code, repeated) from error
+        raise kind_of(code)(f"could not {action}: {error}", code, repeated) from error
     except (BotoCoreError, ResponseParserError) as error:
         raise CloudError(f"could not {action}: {error}") from error
+
+
+def kind_of(code: str) -> type[CloudError]:
+    """Returns the exception that stands for an error code of AWS."""
+    for kind, codes in ((NotFound, NOT_FOUND), (Conflict, CONFLICT), (Withheld, WITHHELD)):
+        if code in codes:
+            return kind
+    return CloudError

@@ -28,7 +28,7 @@ from typing import NamedTuple, Self, TypeVar
 from cloud.batches.batch import Batch, Listed, Manifest, Round, Row
 from cloud.batches.slice import MANIFEST_IMAGES, MOST_ROUNDS, Slice
 from cloud.buckets import Bucket, JsonObjects, TooLarge, at_most
-from cloud.errors import Conflict, NotFound
+from cloud.errors import Conflict, NotFound, Withheld
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ RESULT_NAME = re.compile(
 MARKER = re.compile(OPEN + r"(?P<batch_id>[0-9a-f]{32})(-(?P<round>[1-9]\d{0,8}))?")
 LARGEST_RESULT = 10_000_000
 """The most bytes of a result object that are read. Those of 250 images have some 200 KB."""
-LARGEST_ROW = 40_000
+LARGEST_ROW = 10_000
 """The same for each row: there may be as many objects as rows, and those of a manifest are read together."""
 
 
@@ -246,7 +246,7 @@ class BatchStore:
             rows = [Row.model_validate_json(line) for line in body.splitlines()]
             if not result.is_of(rows):
                 raise ValueError("it has other rows than its name says")
-        except (ValueError, RecursionError, TooLarge) as error:
+        except (ValueError, RecursionError, TooLarge, Withheld) as error:
             log.error("s3://%s/%s is broken: %s", self.outputs.name, result.key, error)
             return []
         return rows

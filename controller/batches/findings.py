@@ -10,6 +10,10 @@ from cloud.failure_code import FailureCode
 
 LABELS = 20
 SAMPLE = 12
+MOST_COUNTED = 50_000
+"""The most labels of a batch that are told apart. A model has fewer, but a worker may forge any number."""
+LONGEST_LABEL = 200
+"""The characters of a label that are shown."""
 
 
 class LabelCount(BaseModel):
@@ -55,12 +59,14 @@ def find(rows: Iterable[Row], images: int = 0) -> Findings:
             codes[row.error.code] += 1
             messages.setdefault(row.error.code, row.error.message)
         elif row.label is not None:
+            label = row.label[:LONGEST_LABEL]
             if len(sample) < SAMPLE and seen >= every * len(sample):
-                sample.append(Sample(key=row.key, label=row.label, confidence=row.confidence or 0))
-            labels[row.label] += 1
+                sample.append(Sample(key=row.key, label=label, confidence=row.confidence or 0))
+            if label in labels or len(labels) < MOST_COUNTED:
+                labels[label] += 1
             seen += 1
     return Findings(
-        classified=labels.total(),
+        classified=seen,
         failed=codes.total(),
         labels=[LabelCount(label=label, count=count) for label, count in labels.most_common(LABELS)],
         failures=[

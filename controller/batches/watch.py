@@ -18,6 +18,7 @@ FINDINGS_SECONDS = 10.0
 LARGEST_SHARE = 0.25  # of the time is spent on reading a batch, however large it is
 MOST_BATCHES = 200  # are remembered
 MOST_RESULTS = 200  # result objects of all batches whose rows are remembered, in at most 0.2 MB each
+MOST_TEXT = 2000  # characters of a row with its first label alone; its key may have 1,024
 
 
 class WatchedBatch:
@@ -88,9 +89,11 @@ class Watch:
     def rows(self, result: Result) -> list[Row]:
         """Returns the rows of a result object, each with its first label alone.
 
-        Raises NotFound when it has expired, and CloudError when S3 fails.
+        Those with more than MOST_TEXT are left out. Raises NotFound when it has expired, and CloudError when
+        S3 fails.
         """
-        return [row.model_copy(update={"predictions": ()}) for row in self.store.rows(result)]
+        rows = [row.model_copy(update={"predictions": ()}) for row in self.store.rows(result)]
+        return [row for row in rows if len(row.model_dump_json()) <= MOST_TEXT]
 
     def know(self, batch: Batch) -> WatchedBatch:
         with self._lock:

@@ -182,7 +182,7 @@ class Polling:
         answered: Iterable[ImageId],
         read: Mapping[ImageId, Prediction] = MappingProxyType({}),
     ) -> None:
-        new = [image_id for image_id in answered if image_id not in watched.predictions]
+        new = watched.without_prediction(answered)
         if new:
             unread = [image_id for image_id in new if image_id not in read]
             learned = watched.learn({**read, **self.stored.fetch(unread)})

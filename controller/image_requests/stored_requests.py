@@ -33,7 +33,7 @@ class StoredRequests:
         known = found.predictions
         answered = self.outputs.answered(found.request_id)
         kept = {image_id: known[image_id] for image_id in answered if image_id in known}
-        new = self.fetch(image_id for image_id in answered if image_id not in known)
+        new = self.fetch(found.without_prediction(answered))
         if new or len(kept) < len(known):
             found.know(kept | new)
 

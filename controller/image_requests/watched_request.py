@@ -66,6 +66,10 @@ class WatchedRequest:
         """Seconds since the images were sent, or since this process began to follow the request."""
         return time.monotonic() - self.sent_at
 
+    def without_prediction(self, image_ids: Iterable[ImageId]) -> list[ImageId]:
+        """Returns those that are images of the request whose predictions are not known yet."""
+        return [i for i in image_ids if i in self._images and i not in self.predictions]
+
     def result(self) -> RequestResult:
         return RequestResult(request_id=self.request_id, images=self.images())
 

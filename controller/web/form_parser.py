@@ -20,6 +20,17 @@ MOST_TEXT = 2_000_000  # bytes of all headers and fields together; those of 1,00
 Parsed = tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]
 
 
+class Decoder(MultipartDecoder):
+    """Reads the end of a form correctly even if it has come only up to between its last two dashes.
+
+    Werkzeug's own then takes the first byte of the line break before it for a byte of the last file.
+    """
+
+    def _last_partial_boundary_index(self, data: bytes | bytearray) -> int:
+        """Returns how many bytes of the data are no beginning of a boundary."""
+        return super()._last_partial_boundary_index(data.removesuffix(b"-"))
+
+
 class FormParser(FormDataParser):
     def _parse_multipart(
         self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str]
@@ -33,7 +44,7 @@ class FormParser(FormDataParser):
         text = 0
         part: Field | File | None = None
         content: IO[bytes] = BytesIO()
-        decoder = MultipartDecoder(boundary, LONGEST_HEADERS, max_parts=self.max_form_parts)
+        decoder = Decoder(boundary, LONGEST_HEADERS, max_parts=self.max_form_parts)
         for event in events(stream, decoder):
             if isinstance(event, Field | File):
                 part = event

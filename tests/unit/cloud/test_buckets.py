@@ -169,6 +169,28 @@ def test_an_object_that_is_far_too_large_is_no_prediction_and_is_not_read(output
     assert f"s3://test-output/{IMAGE} is broken: it has 200,001 bytes" in caplog.text
 
 
+def test_a_prediction_in_an_archive_is_a_failed_one(outputs, caplog):
+    outputs.write(IMAGE, previewed().model_dump_json().encode(), StorageClass="DEEP_ARCHIVE")
+    assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
+    assert outputs.get_preview(IMAGE) is None
+    assert f"s3://test-output/{IMAGE} is broken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        {"model": "x" * 100_000},
+        {"label": "x" * 100_000},
+        {"predictions": [{"label": "x" * 6000, "confidence": 0.5}] * 2},
+        {"timings": {"x" * 100_000: 1.0}},
+    ],
+)
+def test_what_has_more_text_than_any_answer_is_no_prediction(outputs, long):
+    """A thousand of them are in memory together, several times."""
+    outputs.write(IMAGE, json.dumps({**previewed().model_dump(mode="json"), **long}).encode())
+    assert outputs.get_prediction(IMAGE).error.code == "broken_answer"
+
+
 @pytest.mark.parametrize(
     "many",
     [

@@ -4,6 +4,7 @@ import pytest
 
 from cloud.clock import now
 from cloud.worker_reports import LARGEST_REPORT, PREFIX, WorkerReport, WorkerReports
+from tests.support.aws_errors import refusal
 
 
 @pytest.fixture
@@ -60,6 +61,22 @@ def test_a_report_that_no_worker_writes_is_none(reports, state, change, caplog):
     state.write(f"{PREFIX}i-1", json.dumps(body).encode())
     assert reports.get("i-1") is None
     assert "workers/i-1 is broken" in caplog.text
+
+
+def test_a_report_in_an_archive_is_none(reports, state, caplog):
+    body = report("i-1").model_dump_json().encode()
+    state.write(f"{PREFIX}i-1", body, StorageClass="GLACIER")
+    assert reports.get("i-1") is None
+    assert "workers/i-1 is broken" in caplog.text
+
+
+def test_a_report_that_is_encrypted_with_a_key_of_its_writer_is_none(reports, aws, on_call):
+    def refuse(params):
+        raise refusal("InvalidRequest", "GetObject")
+
+    reports.put(report("i-1"))
+    on_call(aws.s3, "GetObject", refuse)
+    assert reports.get("i-1") is None
 
 
 def test_the_report_of_another_instance_is_none_of_this_one(reports, state):

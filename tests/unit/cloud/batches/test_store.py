@@ -122,6 +122,14 @@ def test_a_result_that_is_not_what_its_name_says_has_no_rows(store, change, capl
     assert "is broken" in caplog.text
 
 
+def test_a_result_in_an_archive_has_no_rows(store, caplog):
+    result = store.put_rows(Slice.of(BATCH, 0, [0]), [classified(0)], 1)
+    rows, _ = store.outputs.read(result.key)
+    store.outputs.write(result.key, rows, StorageClass="GLACIER")
+    assert store.rows(result) == []
+    assert "is broken" in caplog.text
+
+
 def test_why_a_batch_was_cancelled_is_kept(store):
     assert store.cancelled(BATCH) is None
     store.cancel(BATCH, "It was cancelled by its client.")

@@ -54,6 +54,16 @@ def test_a_look_that_fails_is_noted_too(world, aws, on_call):
     assert state.holder is None
 
 
+def test_a_report_that_nobody_can_read_stops_no_run(world, state):
+    world.ask(5)
+    world.reconcile()
+    (instance_id,) = world.active
+    state.write(f"workers/{instance_id}", b"{}", StorageClass="GLACIER")
+    world.ask(25)
+    world.reconcile()
+    assert len(world.active) > 1
+
+
 def test_the_books_of_the_money_are_kept(world, work):
     request_id = world.ask(15)
     world.reconcile()

@@ -1,10 +1,12 @@
 import gc
+import tracemalloc
 
 import pytest
 
 from cloud.batches.batch import Row
 from cloud.batches.slice import Slice
 from controller.batches import watch as module
+from controller.batches.findings import find
 from controller.batches.progress import NEWEST
 from controller.batches.watch import Watch
 from tests.support.batch_work import batch_of, tabby
@@ -38,6 +40,33 @@ def test_who_looks_at_many_batches_that_run_leaves_few_rows_in_memory(store, run
     before = rows_in_memory()
     assert [look(watch, batch_id) for batch_id in running] == [NEWEST * ROWS] * len(running)
     assert rows_in_memory() - before <= NEWEST * ROWS
+
+
+def test_rows_with_more_text_than_any_worker_writes_are_not_remembered(store):
+    """A worker that was taken over can write so many that they would fill the memory."""
+    batch_id = "f" * 32
+    store.put(batch_of(batch_id=batch_id))
+    long = tabby(0, "0.jpg").model_copy(update={"label": "x" * 9_000})
+    for number in range(NEWEST):
+        rows = [long.model_copy(update={"position": number * ROWS + n}) for n in range(ROWS - 1)]
+        last = tabby(number * ROWS + ROWS - 1, "z.jpg")
+        store.put_rows(Slice.of(batch_id, 0, range(number * ROWS, (number + 1) * ROWS)), [*rows, last], 1.0)
+    watch = Watch(store, 0.1)
+    tracemalloc.start()
+    assert look(watch, batch_id) == NEWEST, "those that a worker may have written"
+    gc.collect()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 500_000
+
+
+def test_labels_that_no_model_has_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("controller.batches.findings.MOST_COUNTED", 3)
+    labels = ["cat", "dog", "x" * 30_000, "forged", "cat", "forged too"]
+    found = find(tabby(n, f"{n}.jpg").model_copy(update={"label": label}) for n, label in enumerate(labels))
+    assert found.classified == 6
+    assert {one.label: one.count for one in found.labels} == {"cat": 2, "dog": 1, "x" * 200: 1}
+    assert max(len(one.label) for one in found.sample) == 200
 
 
 def test_the_newest_results_are_read_once(store, running, monkeypatch, aws, on_call):

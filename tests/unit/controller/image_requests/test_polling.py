@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloud.image_id import new_request_id
+from cloud.image_id import ImageId, new_request_id
 from cloud.prediction import Prediction
 from controller.image_requests.journal import Journal
 from controller.image_requests.metrics import IMAGES
@@ -60,6 +60,20 @@ def test_a_request_that_waits_too_long_gets_what_there_is_and_stays_open(make, i
     assert marker.name == watched.request_id
     assert list(journal.images(marker).waiting) == [second]
     assert queue.counts().backlog == 2
+
+
+def test_answers_to_no_image_of_a_request_that_waits_are_not_read(make, outputs, aws, on_call):
+    """A worker that was taken over could have thousands of them read every second."""
+    watched, read = submit(make(), "a.png", "b.png"), []
+    stray = ImageId(f"{watched.request_id}/0007-c.png")
+    on_call(aws.s3, "GetObject", lambda params: read.append(params["Key"]))
+    with make().follower.follow(watched.request_id) as followed:
+        for image_id in (stray, *watched.image_ids):
+            outputs.put_prediction(Prediction.classified(image_id, [("tabby", 0.9)]))
+            time.sleep(1.5)
+        assert watched.finished.wait(10)
+        assert followed.finished.wait(10)
+    assert read.count(stray) == 0
 
 
 def test_any_process_can_read_a_request_also_after_a_restart(process, make):

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, request
 from PIL import Image
 from werkzeug.datastructures import FileStorage
-from werkzeug.test import encode_multipart
+from werkzeug.test import EnvironBuilder, encode_multipart
 
 from controller.web.spool import IN_MEMORY, Part, Spool, SpooledRequest
 from tests.support.pictures import picture
@@ -137,3 +137,27 @@ def test_no_upload_is_held_while_its_request_waits(start, png, size, monkeypatch
     assert app.test_client().post("/", data=body, content_type=form).status_code == 202
     assert len(streams) == 2
     assert open_while_waiting == [[]]
+
+
+@pytest.mark.parametrize("chunk", range(1, 60))
+def test_a_file_is_the_same_wherever_the_form_is_cut_while_it_is_read(monkeypatch, chunk):
+    monkeypatch.setattr("controller.web.form_parser.CHUNK_BYTES", chunk)
+    contents = [
+        b"",
+        b"a",
+        b"a\r",
+        b"\n",
+        b"\r\n",
+        b"\n\r",
+        b"-",
+        b"a\r\n--",
+        b"\r\n--en",
+        b"a--end",
+        b"-end--",
+    ]
+    head = b'--end\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
+    body = b"".join(head + content + b"\r\n" for content in contents) + b"--end--\r\n"
+    kind = "multipart/form-data; boundary=end"
+    form = EnvironBuilder(method="POST", input_stream=BytesIO(body), content_type=kind)
+    files = SpooledRequest(form.get_environ()).files.getlist("f")
+    assert [file.stream.read() for file in files] == contents
