@@ -52,10 +52,8 @@ def hint(form: MultiDict[str, str]) -> str:
         if text.startswith(ADDRESSES):
             return "No file came with the request, only its address. Download the file, and send it."
         if FILE_NAME.fullmatch(text):
-            return (
-                f"No file came with the request, only its name. Put @ before the file name:"
-                f" -F {shlex.quote(f'{field}=@{text}')}"
-            )
+            option = shlex.quote(f"{field or 'image_file'}=@{text}")
+            return f"No file came with the request, only its name. Put @ before the file name: -F {option}"
     return ""
 
 

@@ -114,6 +114,13 @@ def part(name: str, content: bytes, kind: str = "image/png") -> bytes:
     return f"{head}Content-Type: {kind}\r\n\r\n".encode() + content + b"\r\n"
 
 
+def test_a_field_without_a_name_is_refused_in_words(client):
+    body = b"--x\r\nContent-Disposition: form-data\r\n\r\nphoto.jpg\r\n--x--\r\n"
+    response = answered(client, body)
+    assert response.status_code == 400
+    assert response.json["error"]["message"].endswith("-F image_file=@photo.jpg")
+
+
 def test_ten_thousand_parts_are_refused(client, inputs):
     body = b"".join(part(str(n), b"") for n in range(10_000)) + b"--x--\r\n"
     assert answered(client, body).status_code == 413

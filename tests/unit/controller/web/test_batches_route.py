@@ -191,6 +191,13 @@ def test_json_that_is_sent_as_a_form_gets_the_header_that_is_missing(client):
     assert message(reply) == "This JSON came as a form. Add the header 'Content-Type: application/json'."
 
 
+def test_a_field_of_a_form_without_a_name_is_refused(client):
+    form = b"--x\r\nContent-Disposition: form-data\r\n\r\nphotos\r\n--x--\r\n"
+    reply = client.post("/batches", data=form, content_type="multipart/form-data; boundary=x")
+    assert reply.status_code == 400
+    assert "'' is not a field of a batch" in message(reply)
+
+
 def test_a_body_that_is_too_large_is_not_read(client):
     reply = client.post("/batches", json={"source": CATS, "name": "x" * 200_000})
     assert message(reply).startswith("This is too long")
