@@ -6,13 +6,15 @@ from urllib.parse import quote
 from flask import Request
 
 # Browsers read "\" as "/" and remove tabs and line ends, so "/\t/evil.example" would lead to another site.
+LONGEST = 1000  # characters; they grow threefold in a header, and nginx has 4,000 bytes for all of an answer
 PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
 def asked_for(request: Request) -> str:
-    """Returns the path and query of the request, percent-encoded."""
+    """Returns the path and query of the request, percent-encoded, or "/" if they are too long."""
     query = request.query_string.decode("latin-1")
-    return quote(request.path) + (f"?{query}" if query else "")
+    address = quote(request.path) + (f"?{query}" if query else "")
+    return address if len(address) <= LONGEST else "/"
 
 
 def safe(address: str) -> str:

@@ -166,6 +166,11 @@ def test_a_browser_is_led_to_sign_in_and_back(client):
     assert client.get("/").status_code == 200
 
 
+def test_an_address_too_long_to_come_back_to_leads_to_the_start(client):
+    response = client.get(f"/?{'%26' * 2000}", headers=HTML)
+    assert (response.status_code, response.headers["Location"]) == (303, "/sign-in?next=/")
+
+
 def test_scripts_and_uploads_of_a_browser_are_refused_not_led_away(client):
     assert client.get("/fleet", headers=HTML | {"Sec-Fetch-Mode": "cors"}).status_code == 401
     response = client.post("/", headers=HTML)
