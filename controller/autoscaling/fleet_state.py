@@ -78,6 +78,10 @@ class Launched(Terminable):
 
     If it changes, the instance was stopped and started again in between.
     """
+    pending_until: datetime | None = None
+    """When EC2 last showed it as pending, or None if it never did. EC2 bills nothing until then."""
+    leaves_since: datetime | None = None
+    """Since when EC2 shows that it shuts down or stops, or None. EC2 bills nothing from then on."""
     ending: bool = False
     """Whether a controller has terminated or stopped it."""
     stopping: bool = False

@@ -15,6 +15,7 @@ from controller.autoscaling.observation import ObservedInstance
 log = logging.getLogger(__name__)
 
 STRAY_SECONDS = 600  # after which a report of an instance that is in no books is deleted
+LEAVING = {"shutting-down", "stopping"}
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance earlier
 # In each run. To read the reports of a large fleet at once would outlast the lease.
 ASKED_FOR_SPEED = 10  # workers
@@ -38,6 +39,7 @@ class InstanceLedger:
         all_reported = self.reports.seen() if active or state.launched else {}
         for instance in active:
             self._note_active(state, instance, all_reported)
+        self._note_leaving(state, instances)
         reported = {
             i: at for i, at in all_reported.items() if not is_of_former_life(state.launched.get(i), at)
         }
@@ -88,7 +90,15 @@ class InstanceLedger:
         if known is None:
             known = Launched(at=launch_time, request_id=instance.request_id, started=started)
             state.launched[instance_id] = known
-        known.launch_time = launch_time
+        known.launch_time, known.leaves_since = launch_time, None
+        if instance.state == "pending":
+            known.pending_until = now()
+
+    def _note_leaving(self, state: FleetState, instances: Sequence[Instance]) -> None:
+        for instance in instances:
+            known = state.launched.get(instance.instance_id)
+            if known and instance.state in LEAVING and not known.starts_unseen:
+                known.leaves_since = known.leaves_since or now()
 
     def _note_ready(self, state: FleetState, reported: Mapping[str, datetime]) -> None:
         new = [i for i, launched in state.launched.items() if i in reported and not launched.ready]
@@ -141,7 +151,8 @@ class InstanceLedger:
             if launched and not launched.ready and (unseen or ended_by_aws(instance)):
                 del state.launched[instance_id]  # EC2 bills nothing for it
             elif launched:
-                stopped_at = last_known(state, max(launched.at, reported.get(instance_id, launched.at)))
+                last_seen = max(launched.at, reported.get(instance_id, launched.at))
+                stopped_at = launched.leaves_since or last_known(state, last_seen)
                 self._note_end(state, instance_id, True, reported, stopped_at)
             usable = launched is not None and launched.ready
             state.stopped.setdefault(instance_id, Stopped(since=stopped_at, usable=usable))
@@ -160,9 +171,12 @@ class InstanceLedger:
         reported: Mapping[str, datetime],
         ended_at: datetime | None = None,
     ) -> None:
-        """Moves an instance from `launched` into the sums. By default it has ended just now."""
+        """Moves an instance from `launched` into the sums.
+
+        It has ended at `ended_at`, or just now, unless EC2 has shown before that it leaves.
+        """
         launched = state.launched.pop(instance_id)
-        state.ended_seconds += billed(((ended_at or now()) - launched.at).total_seconds())
+        state.ended_seconds += billed_until(launched, ended_at or now())
         if instance_id in reported:
             report = self.reports.get(instance_id)
             state.note_speed(report.images if report else 0, report.busy_seconds if report else 0)
@@ -218,9 +232,15 @@ def billed(seconds: float) -> float:
     return max(60.0, seconds)
 
 
+def billed_until(launched: Launched, until: datetime) -> float:
+    """Returns the seconds that EC2 bills for an instance until it ends, or for one that runs so far."""
+    began, ended = launched.pending_until or launched.at, launched.leaves_since or until
+    return billed((ended - began).total_seconds())
+
+
 def instance_seconds(state: FleetState) -> float:
     """Returns the seconds that EC2 bills so far for all instances of the fleet."""
-    return state.ended_seconds + sum(billed(age(launched)) for launched in state.launched.values())
+    return state.ended_seconds + sum(billed_until(launched, now()) for launched in state.launched.values())
 
 
 def stopped_seconds(state: FleetState) -> float:

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from controller.autoscaling import instance_ledger
 from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Instance
 from controller.autoscaling.fleet_state import IMAGES_TO_LEARN_FROM, FleetState, Launched
-from controller.autoscaling.instance_ledger import STRAY_SECONDS, InstanceLedger
+from controller.autoscaling.instance_ledger import STRAY_SECONDS, InstanceLedger, instance_seconds
 
 
 def ago(seconds: float) -> datetime:
@@ -105,6 +106,29 @@ def test_an_end_while_no_controller_ran_is_booked_until_the_instance_was_last_kn
     assert books.ended_seconds == pytest.approx(seconds, abs=5)
     for stopped in books.stopped.values():
         assert (ago(0) - stopped.since).total_seconds() == pytest.approx(40_000 - seconds, abs=5)
+
+
+@pytest.mark.parametrize(("ending", "ended"), [("shutting-down", "terminated"), ("stopping", "stopped")])
+def test_an_instance_is_billed_from_when_it_runs_until_it_begins_to_end(ledger, monkeypatch, ending, ended):
+    """EC2 bills neither `pending` nor `shutting-down` and `stopping`."""
+    began, one = ago(0), instance("i-1", seconds=0)
+    books = FleetState(launched={"i-1": Launched(at=began, request_id="abc")})
+    for seconds, shown, running in [
+        (15, "pending", 60),
+        (20, "running", 60),
+        (115, "running", 100),
+        (215, ending, 200),
+        (260, ending, 200),
+        (275, ended, 200),
+        (400, ended, 200),
+    ]:
+        monkeypatch.setattr(instance_ledger, "now", lambda: began + timedelta(seconds=seconds))  # noqa: B023
+        ledger.update(books, [replace(one, state=shown)])
+        assert instance_seconds(books) == pytest.approx(running, abs=0.1)
+    assert books.launched == {}
+    assert [stopped.since for stopped in books.stopped.values()] == [began + timedelta(seconds=215)] * (
+        ended == "stopped"
+    )
 
 
 def test_an_end_is_booked_with_its_calls(ledger, report):
