@@ -84,8 +84,11 @@ class InstanceLedger:
         instance_id, launch_time = instance.instance_id, instance.launched_at
         known = state.launched.get(instance_id)
         started = instance_id in state.stopped
-        if known and known.launch_time not in (None, launch_time):
-            self._note_end(state, instance_id, True, reported)
+        if known and known.launch_time not in (None, launch_time):  # it has stopped in between
+            former = {i: at for i, at in reported.items() if i == instance_id and at <= launch_time}
+            last_seen = max(known.at, former.get(instance_id, known.at))
+            ended_at = min(launch_time, last_known(state, last_seen))
+            self._note_end(state, instance_id, True, former, ended_at)
             known, started = None, True
         if known is None:
             known = Launched(at=launch_time, request_id=instance.request_id, started=started)

@@ -423,6 +423,18 @@ def test_an_instance_that_was_stopped_and_started_unseen_begins_a_new_life(ledge
     assert books.ended_images == 42
 
 
+def test_a_stop_and_a_start_while_no_controller_ran_are_no_time_that_is_billed_twice(ledger, report):
+    """A schedule stops all machines of the account in the evening, and starts them in the morning."""
+    first = instance("i-1", seconds=40_000)
+    books = state(i_1=40_000)
+    report("i-1", images=42)
+    ledger.update(books, [first])
+    books.ran_at = ago(36_000)
+    ledger.update(books, [replace(first, launched_at=ago(100))])
+    assert (books.ended_seconds, books.ended_images) == (pytest.approx(4_000, abs=5), 0)
+    assert instance_seconds(books) == pytest.approx(4_100, abs=5)
+
+
 def test_the_report_of_an_instance_that_was_started_meanwhile_stays(ledger, reports, report):
     books = state(i_1=100)
     report("i-1")
