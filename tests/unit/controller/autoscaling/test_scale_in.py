@@ -156,6 +156,26 @@ def test_a_request_whose_controller_died_is_served_by_another(world, work, outpu
     assert world.markers == []
 
 
+def test_what_cannot_be_noted_for_the_topic_keeps_no_instance(world, work):
+    """The role of a controller may lack the permission for notices, while all else is permitted."""
+    world.ask(5, world.controller())  # whose process has died
+    world.reconcile()
+    work()
+
+    def refuse(marker):
+        raise CloudError("notices/ may not be written")
+
+    recovery = world.controllers[0].autoscaler.recovery
+    recovery.take_over = refuse
+    world.pass_seconds(ABANDONED_AFTER.total_seconds() + 1)
+    world.reconcile()
+    assert world.active == []
+    assert len(world.markers) == 1, "it is still to be told"
+    recovery.take_over = lambda marker: None
+    world.reconcile()
+    assert world.markers == []
+
+
 def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):
     world.fleet.launch(MAXIMUM + 2, "", "t" * 32)
     oldest = world.active[:MAXIMUM]
