@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cloud.clock import now
-from cloud.worker_reports import WorkerReports
+from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.boots import boot_of
 from controller.autoscaling.ec2_fleet import Instance
 from controller.autoscaling.fleet_state import FleetState, Launched, Stopped
@@ -65,7 +65,7 @@ class InstanceLedger:
             if state.full_speed is not None:
                 return
             if report := self.reports.get(instance_id):
-                state.note_speed(report.images, report.busy_seconds)
+                note_speed(state, report)
 
     def delete_reports(self, state: FleetState) -> None:
         """Deletes the reports of the instances whose end the state has recorded. Raises CloudError.
@@ -181,11 +181,11 @@ class InstanceLedger:
         launched = state.launched.pop(instance_id)
         state.ended_seconds += billed_until(launched, ended_at or now())
         if instance_id in reported:
-            report = self.reports.get(instance_id)
-            state.note_speed(report.images if report else 0, report.busy_seconds if report else 0)
-            state.ended_images += report.images if report else 0
-            state.ended_busy_seconds += report.busy_seconds if report else 0
-            state.calls.update(report.calls if report else {})
+            if report := self.reports.get(instance_id):
+                note_speed(state, report)
+                state.ended_images += report.images
+                state.ended_busy_seconds += report.busy_seconds
+                state.calls.update(report.calls)
             self._ended.add(instance_id)
         elif not expected:
             state.not_ready.append(instance_id)
@@ -204,6 +204,12 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
         request_id=launched.request_id,
         spot=instance.market == "spot",
     )
+
+
+def note_speed(state: FleetState, report: WorkerReport) -> None:
+    """Learns the speed of workers from the images that one of them has classified."""
+    images = report.images if report.classified is None else report.classified
+    state.note_speed(images, report.busy_seconds)
 
 
 def ended_by_aws(instance: Instance) -> bool:

@@ -334,6 +334,17 @@ def test_the_speed_is_learned_although_only_the_youngest_worker_has_much_to_do(l
     assert books.full_speed == IMAGES_TO_LEARN_FROM
 
 
+def test_images_that_failed_without_the_model_tell_nothing_of_the_speed_of_a_worker(ledger, report):
+    """Those of a batch that the worker may not read fail by the thousand in a second."""
+    books = FleetState()
+    one = instance("i-1")
+    report("i-1", images=100_000, busy_seconds=50, classified=IMAGES_TO_LEARN_FROM - 1)
+    ledger.learn_speed(books, ledger.update(books, [one]))
+    assert books.full_speed is None
+    ledger.update(books, [replace(one, state="terminated")])
+    assert (books.full_speed, books.ended_images) == (None, 100_000)
+
+
 def test_a_worker_that_reports_no_more_is_silent_for_ever_longer(ledger, report, monkeypatch):
     report("i-1")
     later = datetime.now(UTC) + timedelta(seconds=90)
