@@ -176,6 +176,18 @@ def test_what_cannot_be_noted_for_the_topic_keeps_no_instance(world, work):
     assert world.markers == []
 
 
+def test_a_dead_letter_queue_that_somebody_has_deleted_keeps_no_instance(world, queue, aws, work):
+    """SQS lets it be deleted although the redrive policy still names it."""
+    queue.dead_letters()
+    aws.sqs.delete_queue(QueueUrl=aws.sqs.get_queue_url(QueueName=f"{queue.name}-dead")["QueueUrl"])
+    world.ask(5, world.controller())  # whose process has died
+    world.reconcile()
+    work()
+    world.pass_seconds(ABANDONED_AFTER.total_seconds() + 1)
+    world.reconcile()
+    assert (world.active, world.markers) == ([], [])
+
+
 def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):
     world.fleet.launch(MAXIMUM + 2, "", "t" * 32)
     oldest = world.active[:MAXIMUM]
