@@ -19,7 +19,7 @@ from controller.batches.load import BatchLoad
 GIVEN_UP_SECONDS = 10  # the first pause after no worker came
 LONGEST_GIVEN_UP_SECONDS = 3600
 TERMINATE_AGAIN = timedelta(minutes=10)  # until the next try when EC2 has refused to terminate an instance
-NOT_TRIED_AGAIN = timedelta(minutes=1)  # the same when there was no time to try it by itself
+NOT_TRIED_AGAIN = timedelta(minutes=1)  # the same when it was not tried by itself, or is not known to EC2
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
 NEW_BOOT_SHARE = 0.3  # the weight of the newest boot in the average

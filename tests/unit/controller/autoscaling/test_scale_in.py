@@ -285,6 +285,27 @@ def test_an_instance_for_which_a_run_had_no_time_is_tried_again_soon(world, aws,
     assert len(calls) == 4, "what EC2 has refused is not tried again so soon"
 
 
+def test_an_instance_that_ec2_does_not_know_everywhere_yet_is_tried_again_soon(world, aws, work, on_call):
+    """DescribeInstances shows a new instance, while another part of EC2 says that there is none."""
+    request_id = world.ask(1)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    known = []
+
+    def refuse(params):
+        if not known:
+            raise refusal("InvalidInstanceID.NotFound", "TerminateInstances")
+
+    on_call(aws.ec2, "TerminateInstances", refuse)
+    world.reconcile()
+    assert len(world.active) == 1
+    known.append(1)
+    world.pass_seconds(NOT_TRIED_AGAIN.total_seconds())
+    world.reconcile()
+    assert world.active == []
+
+
 def test_terminations_that_are_forbidden_hold_up_no_launch(world, aws, launches, on_call):
     """Else images would wait, and nobody would be told why."""
 
