@@ -16,6 +16,17 @@ log = logging.getLogger(__name__)
 
 STRAY_SECONDS = 600  # after which a report of an instance that is in no books is deleted
 LEAVING = {"shutting-down", "stopping"}
+NEVER_RAN = {
+    "Server.InsufficientInstanceCapacity",
+    "Server.InternalError",
+    "Client.InternalError",
+    "Client.InvalidSnapshot.NotFound",
+    "Client.VolumeLimitExceeded",
+}
+"""EC2's reasons for the end of an instance while it was launched.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+"""
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance earlier
 # In each run. To read the reports of a large fleet at once would outlast the lease.
 ASKED_FOR_SPEED = 10  # workers
@@ -133,7 +144,8 @@ class InstanceLedger:
                     if launched.choice == walk.next:
                         walk.pass_by(hope=True)
                 expected = launched.told_to_end or taken_by_aws
-                self._note_end(state, instance_id, expected, reported, last_known(state, last_seen))
+                ran = instance_id in reported or terminated[instance_id].reason not in NEVER_RAN
+                self._note_end(state, instance_id, expected, reported, last_known(state, last_seen), ran=ran)
             elif instance_id not in shown and since(last_seen) > LAUNCH_LAG_SECONDS:
                 # It may be gone since long ago. One whose worker reports is there, whatever EC2 shows.
                 self._note_end(state, instance_id, launched.told_to_end, reported, ended_at=last_seen)
@@ -173,13 +185,17 @@ class InstanceLedger:
         expected: bool,
         reported: Mapping[str, datetime],
         ended_at: datetime | None = None,
+        *,
+        ran: bool = True,
     ) -> None:
         """Moves an instance from `launched` into the sums.
 
-        It has ended at `ended_at`, or just now, unless EC2 has shown before that it leaves.
+        It has ended at `ended_at`, or just now, unless EC2 has shown before that it leaves. EC2 bills nothing
+        if it never `ran`.
         """
         launched = state.launched.pop(instance_id)
-        state.ended_seconds += billed_until(launched, ended_at or now())
+        if ran:
+            state.ended_seconds += billed_until(launched, ended_at or now())
         if instance_id in reported:
             if report := self.reports.get(instance_id):
                 note_speed(state, report)

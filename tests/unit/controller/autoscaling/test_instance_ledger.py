@@ -200,6 +200,24 @@ def test_one_that_aws_took_away_is_no_failure(ledger):
     assert books.not_ready == []
 
 
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        ("Server.InsufficientInstanceCapacity", 0),
+        ("Server.InternalError", 0),
+        ("Client.InternalError", 0),
+        ("Client.VolumeLimitExceeded", 0),
+        ("Server.SpotInstanceTermination", 60),
+        ("Client.InstanceInitiatedShutdown", 60),
+    ],
+)
+def test_an_instance_that_never_came_to_run_costs_nothing(ledger, reason, seconds):
+    """Without capacity, EC2 may end each launch of a whole fleet so, every 15 s."""
+    books = state(i_1=20)
+    ledger.update(books, [instance("i-1", "terminated", reason=reason)])
+    assert (books.launched, books.ended_seconds) == ({}, seconds)
+
+
 def test_an_instance_that_is_not_shown_yet_counts(ledger):
     books = state(i_1=5, i_2=5)
     instances = [instance("i-2")]
