@@ -78,6 +78,8 @@ class Launched(Terminable):
 
     If it changes, the instance was stopped and started again in between.
     """
+    settings: str = ""
+    """What identifies the settings that it was launched with, or "" until EC2 shows it."""
     pending_until: datetime | None = None
     """When EC2 last showed it as pending, or None if it never did. EC2 bills nothing until then."""
     leaves_since: datetime | None = None
@@ -211,6 +213,8 @@ class FleetState(BaseModel):
 
     It is that of the fastest of late. A worker that has one image at a time mostly waits for AWS.
     """
+    speed_of: str = ""
+    """What identifies the settings of the launches of which `full_speed` is, or "" if none have run yet."""
     stopped_seconds: float = 0
     """The seconds that instances were stopped which are not any more."""
     calls: Counter[str] = Counter()
@@ -249,6 +253,12 @@ class FleetState(BaseModel):
     def settle_launch(self) -> None:
         """Notes that what became of the last launch is known, so that the next one is another."""
         self.launch_token, self.unanswered = new_token(), None
+
+    def use_settings(self, settings: str) -> None:
+        """Forgets the speed of workers that were launched with other settings, such as another model."""
+        if self.speed_of and self.speed_of != settings:
+            self.full_speed = None
+        self.speed_of = settings
 
     def note_speed(self, images: int, busy_seconds: float) -> None:
         """Notes what a worker that has ended has done. Too few images tell nothing of its speed."""

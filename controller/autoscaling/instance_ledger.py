@@ -70,13 +70,14 @@ class InstanceLedger:
         The first workers would else end only when nothing is left to do, however many there are. Raises
         CloudError when S3 fails.
         """
-        ready = [instance.instance_id for instance in active if instance.ready]
+        ready = [i.instance_id for i in active if i.ready]
+        ready = [i for i in ready if state.launched[i].settings == state.speed_of]
         random.shuffle(ready)  # some may have had little to do
         for instance_id in ready[:ASKED_FOR_SPEED]:
             if state.full_speed is not None:
                 return
             if report := self.reports.get(instance_id):
-                note_speed(state, report)
+                note_speed(state, state.launched[instance_id], report)
 
     def delete_reports(self, state: FleetState) -> None:
         """Deletes the reports of the instances whose end the state has recorded. Raises CloudError.
@@ -105,6 +106,7 @@ class InstanceLedger:
             known = Launched(at=launch_time, request_id=instance.request_id, started=started)
             state.launched[instance_id] = known
         known.launch_time, known.leaves_since = launch_time, None
+        known.settings = instance.settings
         if instance.state == "pending":
             known.pending_until = now()
 
@@ -198,7 +200,7 @@ class InstanceLedger:
             state.ended_seconds += billed_until(launched, ended_at or now())
         if instance_id in reported:
             if report := self.reports.get(instance_id):
-                note_speed(state, report)
+                note_speed(state, launched, report)
                 state.ended_images += report.images
                 state.ended_busy_seconds += report.busy_seconds
                 state.calls.update(report.calls)
@@ -222,8 +224,13 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
     )
 
 
-def note_speed(state: FleetState, report: WorkerReport) -> None:
-    """Learns the speed of workers from the images that one of them has classified."""
+def note_speed(state: FleetState, launched: Launched, report: WorkerReport) -> None:
+    """Learns the speed of workers from the images that one of them has classified.
+
+    One that was launched with other settings tells nothing.
+    """
+    if launched.settings != state.speed_of:
+        return
     images = report.images if report.classified is None else report.classified
     state.note_speed(images, report.busy_seconds)
 
