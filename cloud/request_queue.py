@@ -1,13 +1,16 @@
 """Sends and receives the messages in the request queue, each of which has an image-id as its body."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
 from cloud.clients import SQSClient
-from cloud.errors import CloudError, calling
+from cloud.errors import CloudError, NotFound, calling
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -137,10 +140,15 @@ class RequestQueue:
     def dead_letters(self) -> list[Message]:
         """Receives at most 10 messages from the dead-letter queue: they were received too often.
 
-        Those that are not deleted are visible again after a while.
+        Those that are not deleted are visible again after a while. There are none if somebody has deleted the
+        dead-letter queue, although the redrive policy still names it.
         """
-        url = self._dead_letter_url()
-        return self._receive(url, MAX_BATCH, 0) if url and self._counts(url).visible else []
+        try:
+            url = self._dead_letter_url()
+            return self._receive(url, MAX_BATCH, 0) if url and self._counts(url).visible else []
+        except NotFound as error:
+            log.warning("there are no dead letters: %s", error)
+            return []
 
     def delete_dead_letters(self, messages: Sequence[Message]) -> None:
         if messages and (url := self._dead_letter_url()):

@@ -49,6 +49,11 @@ class WorkerReport(BaseModel):
     """When the worker wrote this report."""
     images: int = Field(0, ge=0, le=MOST)
     """The number of images so far for which the worker has written a prediction or made a row of a batch."""
+    classified: int | None = Field(None, ge=0, le=MOST)
+    """How many of them the model has classified, or None if the worker does not tell.
+
+    The others failed before, perhaps by the thousand in a second, and say nothing of the worker's speed.
+    """
     busy_seconds: Seconds = 0
     """The time that the worker has spent on images so far."""
     calls: Calls = Counter()

@@ -113,12 +113,12 @@ def work(
         version,
     )
     cache = CacheWriter(state, version)
+    pipeline = Pipeline(classifier, heartbeat, decoders)
 
     def on_progress(images: int, seconds: float) -> None:
-        reporter.add(images, seconds)
+        reporter.add(images, seconds, pipeline.classified)
         cache.write_if_due()
 
-    pipeline = Pipeline(classifier, heartbeat, decoders)
     log.info("ready", extra=steps.origin())
     notify_ready()
     consumer = Consumer(

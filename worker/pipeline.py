@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 from typing import Protocol
 
 from cloud.errors import CloudError
@@ -62,7 +62,10 @@ class Pipeline:
         self.busy = BusyTime()
         self.seconds_an_image = 0.0
         """That the model took last for an image of a full batch, or 0 before the first image."""
+        self.classified = 0
+        """The images that the model has classified so far."""
         self.fetched, self.aside, self.ready = WorkQueue(), WorkQueue(), WorkQueue()
+        self._lock = Lock()
 
     def start(self, stop: Event) -> None:
         """Starts the threads. When `stop` is set, what is not worth finishing is given back."""
@@ -199,6 +202,8 @@ class Pipeline:
         tops = self.classifier.classify(images, max(work.labels for work in works))
         seconds = time.perf_counter() - started
         self.seconds_an_image = seconds / full_size(len(works), self.classifier.batch_sizes)
+        with self._lock:
+            self.classified += len(works)
         metrics.BATCH_IMAGES.observe(len(works))
         metrics.STEP_SECONDS.labels("classify").observe(seconds)
         for work in works:

@@ -38,10 +38,14 @@ class Reporter:
         )
         self._written_at = 0.0
 
-    def add(self, images: int, seconds: float) -> None:
-        """Adds new predictions and rows, and the seconds that they took. Writes the report if one is due."""
+    def add(self, images: int, seconds: float, classified: int) -> None:
+        """Adds new predictions and rows, and the seconds that they took. Writes the report if one is due.
+
+        `classified` is how many images the model has classified so far.
+        """
         self.report.images += images
         self.report.busy_seconds += seconds
+        self.report.classified = classified
         if time.monotonic() - self._written_at >= REPORT_SECONDS:
             self.write()
 

@@ -194,7 +194,8 @@ class Autoscaler:
             log.warning("the last calls of this process are not in the fleet's bill: %s", reason)
 
     def _try_new_settings(self, state: FleetState) -> None:
-        """With other settings, launches may succeed that have failed before."""
+        """With other settings, launches may succeed that have failed before, and workers differ in speed."""
+        state.use_settings(self.fleet.plan.fingerprint)
         if state.given_up and state.given_up.settings != self.fleet.plan.fingerprint:
             state.forget_failures()
 

@@ -20,14 +20,18 @@ log = logging.getLogger(__name__)
 ACTIVE = {"pending", "running"}
 POOLED = {"stopping", "stopped"}
 NAMED_AT_ONCE = 10  # each name is a call
-PROTECTED_OR_GONE = {"OperationNotPermitted", "InvalidInstanceID.NotFound"}
+UNKNOWN = "InvalidInstanceID.NotFound"  # it is gone, or so new that only a part of EC2 knows it
+PROTECTED_OR_GONE = {"OperationNotPermitted", UNKNOWN}
 CANNOT_TERMINATE = PROTECTED_OR_GONE | {"UnauthorizedOperation"}
 CANNOT_STOP = PROTECTED_OR_GONE | {"IncorrectInstanceState", "UnsupportedOperation"}
 CANNOT_START = CANNOT_STOP | NO_CAPACITY
 
 
 class Outcome(NamedTuple):
-    """What became of a request to change the state of some instances. There was no time to try the others."""
+    """What became of a request to change the state of some instances.
+
+    There was no time to try the others, or EC2 does not know them, or not yet.
+    """
 
     changed: list[str]
     """The ids of those that EC2 changes."""
@@ -222,8 +226,8 @@ class Fleet:
     def terminate(self, instance_ids: Sequence[str], may_go_on: Callable[[], bool] = lambda: True) -> Outcome:
         """Terminates the instances.
 
-        Those that EC2 refuses are protected, are gone already, or may not be terminated by the controller's
-        role. If EC2 does not terminate all at once, fewer are tried while `may_go_on` returns True.
+        Those that EC2 refuses are protected, or may not be terminated by the controller's role. If EC2 does
+        not terminate all at once, fewer are tried while `may_go_on` returns True.
         """
         return change(instance_ids, "terminate", self.ec2.terminate_instances, CANNOT_TERMINATE, may_go_on)
 
@@ -265,8 +269,8 @@ def change(
         if error.code not in refused:
             raise
         log.warning("%s", error)
-    if len(instance_ids) == 1:
-        return Outcome([], list(instance_ids))
+        if len(instance_ids) == 1:
+            return Outcome([], [] if error.code == UNKNOWN else list(instance_ids))
     outcome, middle = Outcome([], []), len(instance_ids) // 2
     for half in (instance_ids[:middle], instance_ids[middle:]):
         if may_go_on():

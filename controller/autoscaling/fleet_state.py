@@ -19,7 +19,7 @@ from controller.batches.load import BatchLoad
 GIVEN_UP_SECONDS = 10  # the first pause after no worker came
 LONGEST_GIVEN_UP_SECONDS = 3600
 TERMINATE_AGAIN = timedelta(minutes=10)  # until the next try when EC2 has refused to terminate an instance
-NOT_TRIED_AGAIN = timedelta(minutes=1)  # the same when there was no time to try it by itself
+NOT_TRIED_AGAIN = timedelta(minutes=1)  # the same when it was not tried by itself, or is not known to EC2
 DECISIONS_KEPT = 100
 IMAGES_TO_LEARN_FROM = 100
 NEW_BOOT_SHARE = 0.3  # the weight of the newest boot in the average
@@ -78,6 +78,12 @@ class Launched(Terminable):
 
     If it changes, the instance was stopped and started again in between.
     """
+    settings: str = ""
+    """What identifies the settings that it was launched with, or "" until EC2 shows it."""
+    pending_until: datetime | None = None
+    """When EC2 last showed it as pending, or None if it never did. EC2 bills nothing until then."""
+    leaves_since: datetime | None = None
+    """Since when EC2 shows that it shuts down or stops, or None. EC2 bills nothing from then on."""
     ending: bool = False
     """Whether a controller has terminated or stopped it."""
     stopping: bool = False
@@ -207,6 +213,8 @@ class FleetState(BaseModel):
 
     It is that of the fastest of late. A worker that has one image at a time mostly waits for AWS.
     """
+    speed_of: str = ""
+    """What identifies the settings of the launches of which `full_speed` is, or "" if none have run yet."""
     stopped_seconds: float = 0
     """The seconds that instances were stopped which are not any more."""
     calls: Counter[str] = Counter()
@@ -245,6 +253,12 @@ class FleetState(BaseModel):
     def settle_launch(self) -> None:
         """Notes that what became of the last launch is known, so that the next one is another."""
         self.launch_token, self.unanswered = new_token(), None
+
+    def use_settings(self, settings: str) -> None:
+        """Forgets the speed of workers that were launched with other settings, such as another model."""
+        if self.speed_of and self.speed_of != settings:
+            self.full_speed = None
+        self.speed_of = settings
 
     def note_speed(self, images: int, busy_seconds: float) -> None:
         """Notes what a worker that has ended has done. Too few images tell nothing of its speed."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cloud.clock import now
-from cloud.worker_reports import WorkerReports
+from cloud.worker_reports import WorkerReport, WorkerReports
 from controller.autoscaling.boots import boot_of
 from controller.autoscaling.ec2_fleet import Instance
 from controller.autoscaling.fleet_state import FleetState, Launched, Stopped
@@ -15,6 +15,18 @@ from controller.autoscaling.observation import ObservedInstance
 log = logging.getLogger(__name__)
 
 STRAY_SECONDS = 600  # after which a report of an instance that is in no books is deleted
+LEAVING = {"shutting-down", "stopping"}
+NEVER_RAN = {
+    "Server.InsufficientInstanceCapacity",
+    "Server.InternalError",
+    "Client.InternalError",
+    "Client.InvalidSnapshot.NotFound",
+    "Client.VolumeLimitExceeded",
+}
+"""EC2's reasons for the end of an instance while it was launched.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+"""
 LAUNCH_LAG_SECONDS = 60  # DescribeInstances may not show a new instance earlier
 # In each run. To read the reports of a large fleet at once would outlast the lease.
 ASKED_FOR_SPEED = 10  # workers
@@ -38,6 +50,7 @@ class InstanceLedger:
         all_reported = self.reports.seen() if active or state.launched else {}
         for instance in active:
             self._note_active(state, instance, all_reported)
+        self._note_leaving(state, instances)
         reported = {
             i: at for i, at in all_reported.items() if not is_of_former_life(state.launched.get(i), at)
         }
@@ -57,13 +70,14 @@ class InstanceLedger:
         The first workers would else end only when nothing is left to do, however many there are. Raises
         CloudError when S3 fails.
         """
-        ready = [instance.instance_id for instance in active if instance.ready]
+        ready = [i.instance_id for i in active if i.ready]
+        ready = [i for i in ready if state.launched[i].settings == state.speed_of]
         random.shuffle(ready)  # some may have had little to do
         for instance_id in ready[:ASKED_FOR_SPEED]:
             if state.full_speed is not None:
                 return
             if report := self.reports.get(instance_id):
-                state.note_speed(report.images, report.busy_seconds)
+                note_speed(state, state.launched[instance_id], report)
 
     def delete_reports(self, state: FleetState) -> None:
         """Deletes the reports of the instances whose end the state has recorded. Raises CloudError.
@@ -82,13 +96,25 @@ class InstanceLedger:
         instance_id, launch_time = instance.instance_id, instance.launched_at
         known = state.launched.get(instance_id)
         started = instance_id in state.stopped
-        if known and known.launch_time not in (None, launch_time):
-            self._note_end(state, instance_id, True, reported)
+        if known and known.launch_time not in (None, launch_time):  # it has stopped in between
+            former = {i: at for i, at in reported.items() if i == instance_id and at <= launch_time}
+            last_seen = max(known.at, former.get(instance_id, known.at))
+            ended_at = min(launch_time, last_known(state, last_seen))
+            self._note_end(state, instance_id, True, former, ended_at)
             known, started = None, True
         if known is None:
             known = Launched(at=launch_time, request_id=instance.request_id, started=started)
             state.launched[instance_id] = known
-        known.launch_time = launch_time
+        known.launch_time, known.leaves_since = launch_time, None
+        known.settings = instance.settings
+        if instance.state == "pending":
+            known.pending_until = now()
+
+    def _note_leaving(self, state: FleetState, instances: Sequence[Instance]) -> None:
+        for instance in instances:
+            known = state.launched.get(instance.instance_id)
+            if known and instance.state in LEAVING and not known.starts_unseen:
+                known.leaves_since = known.leaves_since or now()
 
     def _note_ready(self, state: FleetState, reported: Mapping[str, datetime]) -> None:
         new = [i for i, launched in state.launched.items() if i in reported and not launched.ready]
@@ -120,7 +146,8 @@ class InstanceLedger:
                     if launched.choice == walk.next:
                         walk.pass_by(hope=True)
                 expected = launched.told_to_end or taken_by_aws
-                self._note_end(state, instance_id, expected, reported, last_known(state, last_seen))
+                ran = instance_id in reported or terminated[instance_id].reason not in NEVER_RAN
+                self._note_end(state, instance_id, expected, reported, last_known(state, last_seen), ran=ran)
             elif instance_id not in shown and since(last_seen) > LAUNCH_LAG_SECONDS:
                 # It may be gone since long ago. One whose worker reports is there, whatever EC2 shows.
                 self._note_end(state, instance_id, launched.told_to_end, reported, ended_at=last_seen)
@@ -141,7 +168,8 @@ class InstanceLedger:
             if launched and not launched.ready and (unseen or ended_by_aws(instance)):
                 del state.launched[instance_id]  # EC2 bills nothing for it
             elif launched:
-                stopped_at = last_known(state, max(launched.at, reported.get(instance_id, launched.at)))
+                last_seen = max(launched.at, reported.get(instance_id, launched.at))
+                stopped_at = launched.leaves_since or last_known(state, last_seen)
                 self._note_end(state, instance_id, True, reported, stopped_at)
             usable = launched is not None and launched.ready
             state.stopped.setdefault(instance_id, Stopped(since=stopped_at, usable=usable))
@@ -159,16 +187,23 @@ class InstanceLedger:
         expected: bool,
         reported: Mapping[str, datetime],
         ended_at: datetime | None = None,
+        *,
+        ran: bool = True,
     ) -> None:
-        """Moves an instance from `launched` into the sums. By default it has ended just now."""
+        """Moves an instance from `launched` into the sums.
+
+        It has ended at `ended_at`, or just now, unless EC2 has shown before that it leaves. EC2 bills nothing
+        if it never `ran`.
+        """
         launched = state.launched.pop(instance_id)
-        state.ended_seconds += billed(((ended_at or now()) - launched.at).total_seconds())
+        if ran:
+            state.ended_seconds += billed_until(launched, ended_at or now())
         if instance_id in reported:
-            report = self.reports.get(instance_id)
-            state.note_speed(report.images if report else 0, report.busy_seconds if report else 0)
-            state.ended_images += report.images if report else 0
-            state.ended_busy_seconds += report.busy_seconds if report else 0
-            state.calls.update(report.calls if report else {})
+            if report := self.reports.get(instance_id):
+                note_speed(state, launched, report)
+                state.ended_images += report.images
+                state.ended_busy_seconds += report.busy_seconds
+                state.calls.update(report.calls)
             self._ended.add(instance_id)
         elif not expected:
             state.not_ready.append(instance_id)
@@ -187,6 +222,17 @@ def observed(instance: Instance, launched: Launched, reported: Mapping[str, date
         request_id=launched.request_id,
         spot=instance.market == "spot",
     )
+
+
+def note_speed(state: FleetState, launched: Launched, report: WorkerReport) -> None:
+    """Learns the speed of workers from the images that one of them has classified.
+
+    One that was launched with other settings tells nothing.
+    """
+    if launched.settings != state.speed_of:
+        return
+    images = report.images if report.classified is None else report.classified
+    state.note_speed(images, report.busy_seconds)
 
 
 def ended_by_aws(instance: Instance) -> bool:
@@ -218,9 +264,15 @@ def billed(seconds: float) -> float:
     return max(60.0, seconds)
 
 
+def billed_until(launched: Launched, until: datetime) -> float:
+    """Returns the seconds that EC2 bills for an instance until it ends, or for one that runs so far."""
+    began, ended = launched.pending_until or launched.at, launched.leaves_since or until
+    return billed((ended - began).total_seconds())
+
+
 def instance_seconds(state: FleetState) -> float:
     """Returns the seconds that EC2 bills so far for all instances of the fleet."""
-    return state.ended_seconds + sum(billed(age(launched)) for launched in state.launched.values())
+    return state.ended_seconds + sum(billed_until(launched, now()) for launched in state.launched.values())
 
 
 def stopped_seconds(state: FleetState) -> float:

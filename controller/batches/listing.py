@@ -12,7 +12,7 @@ from controller.batches.missing import Answered, all_of, missing
 from controller.batches.slicing import cut, slice_size
 
 SILENT_SECONDS = 20.0  # without a manifest, after which the listing says that it goes on
-HELD_BACK = 10  # manifests whose slices wait until it is known whether the batch is large
+HELD_BACK = 10  # manifests whose slices wait until it is known whether the batch is large, or none comes
 
 
 class Stopped(Exception):
@@ -61,11 +61,13 @@ class Listing:
     def note_life(self) -> None:
         """Tells other processes from time to time that this one lists, even if it finds no images.
 
-        Raises Stopped when the batch is cancelled.
+        What was held back is then sent: there may be instances for it, which would have nothing to do until
+        more is found. Raises Stopped when the batch is cancelled.
         """
         if self.clock() - self._spoke_at >= SILENT_SECONDS:
             self._stop_if_cancelled()
             self.store.touch(self.batch.batch_id)
+            self._send()
             self._spoke_at = self.clock()
 
     def add(self, image: ListedImage) -> None:

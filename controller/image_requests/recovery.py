@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from cloud.buckets import OutputBucket
 from cloud.clock import now
+from cloud.errors import CloudError
 from cloud.failure_code import FailureCode
 from cloud.image_id import ImageId
 from cloud.prediction import GAVE_UP, Prediction
@@ -84,11 +85,18 @@ class Recovery:
         for marker, images in zip(markers, found, strict=True):
             abandoned = self.clock() - marker.written_at > ABANDONED_AFTER
             if abandoned and not images.waiting and not self.journal.owns(marker):
-                self.take_over(marker)
-                self.journal.forget(marker)
+                self._forget(marker)
         waiting = all_waiting(found)
         self._send_lost(waiting)
         return Counter(image_id.request_id for image_id in waiting)
+
+    def _forget(self, marker: Marker) -> None:
+        """Deletes a marker of which nothing waits. If that fails, it stays, and holds up nothing else."""
+        try:
+            self.take_over(marker)
+            self.journal.forget(marker)
+        except CloudError as error:
+            log.warning("%s; the marker stays until a later run of the autoscaler", error)
 
     def sweep(self) -> int:
         """Sends again the messages that were lost, even while the queue is busy. Returns their number.

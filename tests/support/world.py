@@ -143,6 +143,8 @@ class World:
         with self.shared.hold(0) as lease:
             for launched in lease.state.launched.values():
                 launched.at -= ago
+                launched.pending_until = launched.pending_until and launched.pending_until - ago
+                launched.leaves_since = launched.leaves_since and launched.leaves_since - ago
                 launched.not_asked_before = launched.not_asked_before and launched.not_asked_before - ago
             for stopped in lease.state.stopped.values():
                 stopped.since -= ago

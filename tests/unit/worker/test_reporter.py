@@ -40,11 +40,12 @@ def test_a_report_has_all_calls_so_far_with_the_one_that_writes_it(reporter, cal
 
 
 def test_a_report_is_written_at_once_and_then_every_few_seconds(reporter):
-    reporter.add(2, 0.5)
-    reporter.add(3, 0.5)
+    reporter.add(2, 0.5, classified=1)
+    reporter.add(3, 0.5, classified=4)
     assert stored(reporter).images == 2
     reporter.end()
-    assert (stored(reporter).images, stored(reporter).busy_seconds) == (5, 1.0)
+    found = stored(reporter)
+    assert (found.images, found.busy_seconds, found.classified) == (5, 1.0, 4)
 
 
 def test_a_report_that_cannot_be_written_is_a_warning(reporter, monkeypatch, caplog):

@@ -37,6 +37,7 @@ def test_each_image_gets_a_row_and_a_slice_gets_one_object(make_batch_loop, fini
     assert (result.rows, result.failures, result.start, result.end) == (3, 1, 0, 3)
     assert lab.queue.counts().backlog == 0
     assert sum(images for images, _ in counted) == 3
+    assert loop.pipeline.classified == 2, "the speed of a worker is that of these"
     assert 0 < sum(seconds for _, seconds in counted) < 5
     assert by_outcome(metrics.IMAGES) - before == Counter(classified=2, failed=1)
 

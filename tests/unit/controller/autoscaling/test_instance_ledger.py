@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from controller.autoscaling import instance_ledger
 from controller.autoscaling.boots import Call
 from controller.autoscaling.ec2_fleet import Instance
 from controller.autoscaling.fleet_state import IMAGES_TO_LEARN_FROM, FleetState, Launched
-from controller.autoscaling.instance_ledger import STRAY_SECONDS, InstanceLedger
+from controller.autoscaling.instance_ledger import STRAY_SECONDS, InstanceLedger, instance_seconds
 
 
 def ago(seconds: float) -> datetime:
@@ -107,6 +108,29 @@ def test_an_end_while_no_controller_ran_is_booked_until_the_instance_was_last_kn
         assert (ago(0) - stopped.since).total_seconds() == pytest.approx(40_000 - seconds, abs=5)
 
 
+@pytest.mark.parametrize(("ending", "ended"), [("shutting-down", "terminated"), ("stopping", "stopped")])
+def test_an_instance_is_billed_from_when_it_runs_until_it_begins_to_end(ledger, monkeypatch, ending, ended):
+    """EC2 bills neither `pending` nor `shutting-down` and `stopping`."""
+    began, one = ago(0), instance("i-1", seconds=0)
+    books = FleetState(launched={"i-1": Launched(at=began, request_id="abc")})
+    for seconds, shown, running in [
+        (15, "pending", 60),
+        (20, "running", 60),
+        (115, "running", 100),
+        (215, ending, 200),
+        (260, ending, 200),
+        (275, ended, 200),
+        (400, ended, 200),
+    ]:
+        monkeypatch.setattr(instance_ledger, "now", lambda: began + timedelta(seconds=seconds))  # noqa: B023
+        ledger.update(books, [replace(one, state=shown)])
+        assert instance_seconds(books) == pytest.approx(running, abs=0.1)
+    assert books.launched == {}
+    assert [stopped.since for stopped in books.stopped.values()] == [began + timedelta(seconds=215)] * (
+        ended == "stopped"
+    )
+
+
 def test_an_end_is_booked_with_its_calls(ledger, report):
     books = state(i_1=100)
     books.calls.update(s3_get=1, sqs=2)
@@ -174,6 +198,24 @@ def test_one_that_aws_took_away_is_no_failure(ledger):
     books = state(i_1=20)
     ledger.update(books, [instance("i-1", "terminated", reason="Server.SpotInstanceTermination")])
     assert books.not_ready == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        ("Server.InsufficientInstanceCapacity", 0),
+        ("Server.InternalError", 0),
+        ("Client.InternalError", 0),
+        ("Client.VolumeLimitExceeded", 0),
+        ("Server.SpotInstanceTermination", 60),
+        ("Client.InstanceInitiatedShutdown", 60),
+    ],
+)
+def test_an_instance_that_never_came_to_run_costs_nothing(ledger, reason, seconds):
+    """Without capacity, EC2 may end each launch of a whole fleet so, every 15 s."""
+    books = state(i_1=20)
+    ledger.update(books, [instance("i-1", "terminated", reason=reason)])
+    assert (books.launched, books.ended_seconds) == ({}, seconds)
 
 
 def test_an_instance_that_is_not_shown_yet_counts(ledger):
@@ -310,6 +352,17 @@ def test_the_speed_is_learned_although_only_the_youngest_worker_has_much_to_do(l
     assert books.full_speed == IMAGES_TO_LEARN_FROM
 
 
+def test_images_that_failed_without_the_model_tell_nothing_of_the_speed_of_a_worker(ledger, report):
+    """Those of a batch that the worker may not read fail by the thousand in a second."""
+    books = FleetState()
+    one = instance("i-1")
+    report("i-1", images=100_000, busy_seconds=50, classified=IMAGES_TO_LEARN_FROM - 1)
+    ledger.learn_speed(books, ledger.update(books, [one]))
+    assert books.full_speed is None
+    ledger.update(books, [replace(one, state="terminated")])
+    assert (books.full_speed, books.ended_images) == (None, 100_000)
+
+
 def test_a_worker_that_reports_no_more_is_silent_for_ever_longer(ledger, report, monkeypatch):
     report("i-1")
     later = datetime.now(UTC) + timedelta(seconds=90)
@@ -397,6 +450,18 @@ def test_an_instance_that_was_stopped_and_started_unseen_begins_a_new_life(ledge
     assert books.launched["i-1"].started
     assert 499 < books.ended_seconds < 510
     assert books.ended_images == 42
+
+
+def test_a_stop_and_a_start_while_no_controller_ran_are_no_time_that_is_billed_twice(ledger, report):
+    """A schedule stops all machines of the account in the evening, and starts them in the morning."""
+    first = instance("i-1", seconds=40_000)
+    books = state(i_1=40_000)
+    report("i-1", images=42)
+    ledger.update(books, [first])
+    books.ran_at = ago(36_000)
+    ledger.update(books, [replace(first, launched_at=ago(100))])
+    assert (books.ended_seconds, books.ended_images) == (pytest.approx(4_000, abs=5), 0)
+    assert instance_seconds(books) == pytest.approx(4_100, abs=5)
 
 
 def test_the_report_of_an_instance_that_was_started_meanwhile_stays(ledger, reports, report):

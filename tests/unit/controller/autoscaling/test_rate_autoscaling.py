@@ -9,6 +9,7 @@ from cloud.worker_reports import WorkerReport
 from controller.autoscaling.fleet_history import FleetHistory, Sent, sent_in
 from controller.autoscaling.fleet_state import IMAGES_TO_LEARN_FROM, FleetState
 from controller.autoscaling.scaling import PAID_SECONDS
+from tests.support.launch_plan import plan
 from tests.support.world import Controller, World
 
 
@@ -95,6 +96,34 @@ def test_the_speed_of_a_worker_with_enough_to_do_is_learned_when_it_ends_and_use
     world.ask(45)
     controller.reconcile()
     assert len(world.active) == 1, "one does them in half a second"
+
+
+def works(world: World, images_per_second: float, *instance_ids: str) -> None:
+    """Lets workers report that they have done so many images a second."""
+    for instance_id in instance_ids:
+        report = WorkerReport(instance_id=instance_id, model="m", ready_at=now(), seen_at=now(), images=900)
+        world.reports.put(report.model_copy(update={"busy_seconds": 900 / images_per_second}))
+
+
+def test_with_other_settings_the_speed_of_a_worker_is_learned_anew(world):
+    """With another MODEL or INSTANCE_TYPE it may be a tenth, and workers that are always busy do not end."""
+    by_rate(world.controllers[0])
+    world.ask(25)
+    world.reconcile()
+    before = world.active
+    works(world, 100.0, *before)
+    world.reconcile()
+    assert world.shared.peek().full_speed == pytest.approx(100)
+    world.fleet.plan = plan(instance_types=["c7i.micro"])
+    world.reconcile()
+    assert world.shared.peek().full_speed is None, "the old workers have the old speed"
+    world.fleet.terminate(before)
+    world.reconcile()
+    assert world.shared.peek().full_speed is None, "also when they end"
+    assert world.active
+    works(world, 10.0, *world.active)
+    world.reconcile()
+    assert world.shared.peek().full_speed == pytest.approx(10)
 
 
 def test_what_was_sent_is_in_the_history_once(world):

@@ -156,6 +156,38 @@ def test_a_request_whose_controller_died_is_served_by_another(world, work, outpu
     assert world.markers == []
 
 
+def test_what_cannot_be_noted_for_the_topic_keeps_no_instance(world, work):
+    """The role of a controller may lack the permission for notices, while all else is permitted."""
+    world.ask(5, world.controller())  # whose process has died
+    world.reconcile()
+    work()
+
+    def refuse(marker):
+        raise CloudError("notices/ may not be written")
+
+    recovery = world.controllers[0].autoscaler.recovery
+    recovery.take_over = refuse
+    world.pass_seconds(ABANDONED_AFTER.total_seconds() + 1)
+    world.reconcile()
+    assert world.active == []
+    assert len(world.markers) == 1, "it is still to be told"
+    recovery.take_over = lambda marker: None
+    world.reconcile()
+    assert world.markers == []
+
+
+def test_a_dead_letter_queue_that_somebody_has_deleted_keeps_no_instance(world, queue, aws, work):
+    """SQS lets it be deleted although the redrive policy still names it."""
+    queue.dead_letters()
+    aws.sqs.delete_queue(QueueUrl=aws.sqs.get_queue_url(QueueName=f"{queue.name}-dead")["QueueUrl"])
+    world.ask(5, world.controller())  # whose process has died
+    world.reconcile()
+    work()
+    world.pass_seconds(ABANDONED_AFTER.total_seconds() + 1)
+    world.reconcile()
+    assert (world.active, world.markers) == ([], [])
+
+
 def test_what_is_above_the_maximum_is_terminated_the_newest_first(world, aws):
     world.fleet.launch(MAXIMUM + 2, "", "t" * 32)
     oldest = world.active[:MAXIMUM]
@@ -251,6 +283,27 @@ def test_an_instance_for_which_a_run_had_no_time_is_tried_again_soon(world, aws,
     controller.autoscaler.reconcile()
     assert not set(others) & set(world.active)
     assert len(calls) == 4, "what EC2 has refused is not tried again so soon"
+
+
+def test_an_instance_that_ec2_does_not_know_everywhere_yet_is_tried_again_soon(world, aws, work, on_call):
+    """DescribeInstances shows a new instance, while another part of EC2 says that there is none."""
+    request_id = world.ask(1)
+    world.reconcile()
+    work()
+    world.close(request_id)
+    known = []
+
+    def refuse(params):
+        if not known:
+            raise refusal("InvalidInstanceID.NotFound", "TerminateInstances")
+
+    on_call(aws.ec2, "TerminateInstances", refuse)
+    world.reconcile()
+    assert len(world.active) == 1
+    known.append(1)
+    world.pass_seconds(NOT_TRIED_AGAIN.total_seconds())
+    world.reconcile()
+    assert world.active == []
 
 
 def test_terminations_that_are_forbidden_hold_up_no_launch(world, aws, launches, on_call):

@@ -89,6 +89,27 @@ def test_a_listing_that_finds_no_images_for_long_says_that_it_goes_on(store, aws
     assert puts == 2 * [f"open-batches/{BATCH}"]
 
 
+def test_images_that_are_found_slowly_do_not_wait_for_the_end_of_the_listing(
+    store, aws, slices, small_manifests
+):
+    """Instances are launched for them. In a large bucket with few images, these would idle for hours."""
+    photos(aws.s3, *[f"{n}.jpg" for n in range(4)])
+    seconds, woken = [0], []
+    going = listing.Listing(store, slices, batch_of(), lambda: woken.append(1), clock=lambda: seconds[0])
+    for page in pages(aws.s3, batch_of()):
+        for image in page:
+            going.add(image)
+    for seconds[0] in (10, 19):
+        going.note_life()
+        assert slices_in(slices) == []
+    seconds[0] = 21
+    going.note_life()
+    assert positions(slices_in(slices)) == [(0, 0), (0, 1), (0, 2)]
+    assert woken
+    going.finish()
+    assert positions(slices_in(slices)) == [(1, 0)]
+
+
 def test_a_cancelled_listing_ends_although_it_finds_no_images(store, slices):
     """Else it would go through a bucket of any size, and open the batch again and again."""
     seconds = [0]

@@ -147,8 +147,7 @@ def test_a_marker_stays_until_it_is_noted_what_must_be_told(inputs, outputs, sta
     theirs = Journal(state, inputs, outputs)
     theirs.open(new_request_id(theirs.shard))
     refuse(aws.s3, "PutObject", 1)
-    with pytest.raises(Exception, match="InternalError"):
-        other.cancel_retry.recovery.settle()
+    other.cancel_retry.recovery.settle()
     assert len(theirs.markers()) == 1
     other.cancel_retry.recovery.settle()
     assert theirs.markers() == []
