@@ -9,7 +9,12 @@ from typing import BinaryIO, cast
 
 import imagesize
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    TiffImageFile,
+)
 from pillow_heif import get_file_mimetype, register_heif_opener
 
 from cloud.failure_code import FailureCode
@@ -84,6 +89,9 @@ UPRIGHT = {
 
 WHITE_IS_ZERO = 0
 """A value of PHOTOMETRIC_INTERPRETATION."""
+
+IN_PLANES = 2
+"""A value of PLANAR_CONFIGURATION: each colour is stored by itself."""
 
 WARNING_MODULES = re.compile(r"PIL|pillow_heif")
 """The modules whose warnings about unusual metadata are ignored."""
@@ -167,7 +175,24 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         message = f"This begins as {name} does, but its header is broken. Send it anew."
         raise BadImage(FailureCode.BROKEN, message) from error
     _check_size(image.width, image.height)
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PLANAR_CONFIGURATION) == IN_PLANES:
+        _read_whole_samples(image)
     return image
+
+
+def _read_whole_samples(image: TiffImageFile) -> None:
+    """Has the planes of an uncompressed TIFF file read with 16 bits for each pixel, if they have so many.
+
+    Pillow would take each byte of them for a pixel.
+    """
+    if max(image.tag_v2.get(BITSPERSAMPLE, (1,))) == 16:
+        order = "L" if image.tag_v2.prefix == b"II" else "B"
+        image.tile = [
+            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
+            if tile.codec_name == "raw" and isinstance(tile.args, tuple)
+            else tile
+            for tile in image.tile
+        ]
 
 
 def _recognise(data: bytes) -> str:

@@ -39,7 +39,13 @@ class WatchedBatch:
         self._last: Progress | None = None
 
     def progress(self) -> Progress:
-        """Returns how far the batch is, or was some seconds ago."""
+        """Returns how far the batch is, or was some seconds ago if it had not finished then.
+
+        Another process may have begun a retry since a batch has finished, and whoever asked for that must not
+        see the end of the round before. To read a batch that has finished takes one or two calls.
+        """
+        if self._last and self._last.summary:
+            self.forget()
         return self._readings.get(self.read)
 
     def read(self) -> Progress:

@@ -13,6 +13,8 @@ from typing import IO, cast
 from flask import Request
 from werkzeug.exceptions import BadRequest
 from werkzeug.formparser import FormDataParser
+from werkzeug.utils import cached_property
+from werkzeug.wsgi import LimitedStream
 
 from controller.web.form_parser import FormParser
 
@@ -92,6 +94,15 @@ class SpooledRequest(Request):
 
     form_data_parser_class = FormParser
     _spool: Spool | None = None
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body. Reading it raises ClientDisconnected if it ends before its Content-Length.
+
+        Gunicorn takes what came before the connection broke for the whole body, and Werkzeug relies on that.
+        """
+        found, length = super().stream, self.content_length
+        return found if length is None else cast(IO[bytes], LimitedStream(found, length))
 
     def make_form_data_parser(self) -> FormDataParser:
         parser = super().make_form_data_parser()

@@ -168,6 +168,29 @@ def test_transparency_is_white_and_half_of_it_half_white(mode: str, format: str)
     assert decoded.getpixel((56, 32)) == pytest.approx((127, 127, 127), abs=3)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_planes_of_16_bits_are_those_of_the_picture(order: str):
+    """As tifffile and GDAL write them. Pillow does not."""
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+    planes = b"".join(
+        struct.pack(f"{order}4H", *(257 * level for level in plane)) for plane in zip(*colours, strict=True)
+    )
+    several = {258: (16,) * 3, 273: (8, 16, 24), 279: (8,) * 3}
+    fields = {256: 4, 257: 1, 258: 0, 259: 1, 262: 2, 273: 0, 277: 3, 278: 1, 279: 0, 284: 2}
+    directory, values = b"", b""
+    end = 8 + len(planes) + 2 + 12 * len(fields) + 4
+    for tag, value in fields.items():
+        if tag in several:
+            directory += struct.pack(f"{order}HHII", tag, 3, 3, end + len(values))
+            values += struct.pack(f"{order}3H", *several[tag])
+        else:
+            directory += struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(planes))
+    data = head + planes + struct.pack(f"{order}H", len(fields)) + directory + bytes(4) + values
+    image = decode(data)
+    assert [image.getpixel((x, 0)) for x in range(4)] == colours
+
+
 @pytest.mark.parametrize("transparency", [0, bytes([0, 255])])
 def test_a_transparent_palette_entry_is_white(transparency: int | bytes):
     image = Image.new("P", (2, 1), 0)

@@ -433,6 +433,19 @@ def test_a_retry_does_the_failures_alone(store, slices, keeper, begin):
     assert (summary.classified, summary.failed) == (2, 10)
 
 
+def test_another_process_does_not_take_the_end_of_the_round_before_for_that_of_a_retry(
+    store, slices, keeper, begin
+):
+    """Whoever has asked for the retry would collect the old results."""
+    begin("1.jpg")
+    work_off(store, slices, failure(FailureCode.STORAGE_FAILED))
+    keeper.look()
+    other = Watch(store, PRICE).of(BATCH)
+    assert other.progress().summary
+    retry(store, slices, progress_of(keeper))
+    assert (other.progress().round, other.progress().summary) == (2, None)
+
+
 def test_what_another_lister_has_found_after_the_end_is_no_part_of_the_batch(store, slices, keeper, begin):
     """The first one stood still before it wrote the totals, and pictures were added meanwhile.
 

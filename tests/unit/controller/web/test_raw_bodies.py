@@ -100,6 +100,21 @@ def test_a_raw_body_over_the_limit_is_refused(client, inputs, chunked):
     assert list(inputs.keys("")) == []
 
 
+def test_a_body_that_is_cut_is_no_image_and_leaves_its_key_to_the_whole_one(client, jpeg, inputs):
+    """Gunicorn takes what came before the connection broke for the whole body."""
+    headers = JPEG_TYPE | {"Idempotency-Key": "cat-1"}
+    cut = client.put(
+        "/cat.jpg",
+        input_stream=BytesIO(jpeg[: len(jpeg) // 2]),
+        headers=headers,
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": str(len(jpeg))},
+    )
+    assert (cut.status_code, cut.json["error"]["code"]) == (400, "bad_request")
+    assert list(inputs.keys("")) == []
+    whole = only_image(client.put("/cat.jpg", data=jpeg, headers=headers))
+    assert inputs.read(whole["image_id"])[0] == jpeg
+
+
 @pytest.mark.parametrize(("size", "kind"), [(1000, BytesIO), (IN_MEMORY + 1, Part)])
 def test_only_a_small_raw_body_stays_in_memory(app, jpeg, size, kind, monkeypatch):
     streams, get_stream = [], SpooledRequest._get_file_stream
