@@ -1,5 +1,6 @@
 """Creates the boto3 clients of S3, SQS, EC2 and SNS."""
 
+import http.client
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,10 @@ WITH_RETRIES = Config(
 # A call of EC2 must end before the lease under which it is made (controller/autoscaling/shared_state.py). The
 # autoscaler's next run makes up for a call that failed.
 WITHOUT_RETRIES = Config(retries={"total_max_attempts": 1}, connect_timeout=3, read_timeout=8)
+MOST_HEADERS = 2000
+"""Of a reply. Python would read no reply with more than 100, and whoever writes an object of S3 can give it a
+thousand, with 2 KB of metadata.
+"""
 
 
 def make_clients() -> Clients:
@@ -105,12 +110,24 @@ def s3_client(session: boto3.session.Session, config: Config) -> S3Client:
 
     By default, boto3 sends the header alone (`Expect: 100-continue`) and waits for S3's consent. That costs a
     round trip, and the reply is read byte by byte, with a turn of the interpreter's lock for each.
+
+    The client reads objects with any headers: a worker that was taken over may have chosen them.
     """
+    http.client._MAXHEADERS = MOST_HEADERS  # type: ignore[attr-defined]
     client = session.client("s3", config=config)
     events: Any = client.meta.events  # its types have no handlers that return something
     events.unregister("before-call.s3", add_expect_header)
     events.register("needs-retry.s3.PutObject", pause_if_raced)
+    events.register_first("before-parse.s3.*", forget_expires)  # before boto3 looks at it
     return client
+
+
+def forget_expires(response_dict: dict[str, Any], **_: Any) -> None:
+    """Removes the header `Expires` from a reply, which nobody needs.
+
+    It may be any text, and boto3 raises exceptions of its own for some that it cannot take for a time.
+    """
+    response_dict["headers"].pop("Expires", None)
 
 
 def pause_if_raced(attempts: int, response: tuple[Any, dict[str, Any]] | None, **_: Any) -> float | None:
