@@ -177,6 +177,9 @@ class World:
     def active(self) -> list[str]:
         return [i.instance_id for i in self.fleet.instances() if i.active]
 
+    def ids(self, *states: str) -> list[str]:
+        return [i.instance_id for i in self.fleet.instances() if i.state in states]
+
     @property
     def names(self) -> list[str]:
         return sorted(i.name for i in self.fleet.instances() if i.active)
