@@ -2,6 +2,7 @@
 
 import pytest
 
+from controller.container import launch_plan
 from tests.support.aws_errors import refusal
 
 
@@ -16,3 +17,13 @@ def deny(on_call):
         on_call(client, operation, refuse)
 
     return deny
+
+
+@pytest.fixture
+def ami(aws):
+    return aws.ec2.register_image(Name="image-classifier", RootDeviceName="/dev/xvda")["ImageId"]
+
+
+@pytest.fixture
+def plan(aws, settings):
+    return launch_plan(settings, "us-east-1")

@@ -36,10 +36,10 @@ def test_a_topic_that_takes_longer_messages_is_told_nothing_either(aws, sns, tol
 
 
 def test_a_topic_that_is_not_there_is_named_with_how_to_make_it(aws, sns, told):
-    arn = "arn:aws:sns:us-east-1:123456789012:nowhere"
+    arn = "arn:aws:sns:us-east-1:123456789012:other_region"
     [finding] = check_notices(aws.s3, sns, told.model_copy(update={"notify_topic": arn}))
     assert (finding.state, finding.what) == ("wrong", f"NOTIFY_TOPIC: there is no topic {arn}")
-    assert "create-topic --name nowhere" in finding.fix
+    assert "create-topic --name other_region" in finding.fix
 
 
 def test_a_missing_permission_is_named(aws, sns, told, deny):

@@ -3,6 +3,7 @@
 import pytest
 
 from deploy.doctor.batches import check_batches, check_source
+from tests.support.findings import wrongs
 
 BOTH = pytest.mark.parametrize("controller", [True, False])
 
@@ -20,11 +21,6 @@ def source(aws):
     return "s3://photos/pets"
 
 
-def wrongs(findings) -> list[str]:
-    """What is wrong and how to fix it, a line each."""
-    return [f"{finding.what} → {finding.fix}" for finding in findings if finding.state == "wrong"]
-
-
 @BOTH
 def test_batches_that_are_as_they_should_be_are_left_as_they_are(aws, settings, source, controller):
     found = list(check_batches(aws, settings, controller=controller))
@@ -37,8 +33,8 @@ def test_batches_that_are_as_they_should_be_are_left_as_they_are(aws, settings, 
 
 
 def test_a_source_in_no_bucket_is_told_by_the_settings_name(aws):
-    found = check_source(aws.s3, "s3://nowhere/pets")
-    assert found.what == "BATCH_SOURCES: there is no bucket nowhere"
+    found = check_source(aws.s3, "s3://other_region/pets")
+    assert found.what == "BATCH_SOURCES: there is no bucket other_region"
     assert found.state == "wrong"
 
 
