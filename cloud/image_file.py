@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
+    SAMPLESPERPIXEL,
     TiffImageFile,
 )
 from pillow_heif import get_file_mimetype, register_heif_opener
@@ -90,8 +91,11 @@ UPRIGHT = {
 WHITE_IS_ZERO = 0
 """A value of PHOTOMETRIC_INTERPRETATION."""
 
-IN_PLANES = 2
-"""A value of PLANAR_CONFIGURATION: each colour is stored by itself."""
+TOGETHER, IN_PLANES = 1, 2
+"""Values of PLANAR_CONFIGURATION: the colours of a pixel are stored together, or each colour by itself."""
+
+NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+"""Pillow's names of big-endian samples, and of such in the order of this machine."""
 
 WARNING_MODULES = re.compile(r"PIL|pillow_heif")
 """The modules whose warnings about unusual metadata are ignored."""
@@ -169,30 +173,43 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     name = _recognise(data)
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
+        if isinstance(image, TiffImageFile):
+            _read_samples_as_stored(image)
     except MemoryError:
         raise
     except Exception as error:
         message = f"This begins as {name} does, but its header is broken. Send it anew."
         raise BadImage(FailureCode.BROKEN, message) from error
     _check_size(image.width, image.height)
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(PLANAR_CONFIGURATION) == IN_PLANES:
-        _read_whole_samples(image)
     return image
 
 
-def _read_whole_samples(image: TiffImageFile) -> None:
-    """Has the planes of an uncompressed TIFF file read with 16 bits for each pixel, if they have so many.
+def _read_samples_as_stored(image: TiffImageFile) -> None:
+    """Corrects how Pillow reads the samples of some TIFF files, which it would not read as they are stored.
 
-    Pillow would take each byte of them for a pixel.
+    It takes each byte of uncompressed planes for a pixel, also if they have 16 bits for each pixel. If there
+    is a single plane, it forgets that 0 is white, how many bits there are, and their order. And it does not
+    always know that libtiff, which decompresses, returns bytes in the order of this machine.
     """
-    if max(image.tag_v2.get(BITSPERSAMPLE, (1,))) == 16:
-        order = "L" if image.tag_v2.prefix == b"II" else "B"
-        image.tile = [
-            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
-            if tile.codec_name == "raw" and isinstance(tile.args, tuple)
-            else tile
-            for tile in image.tile
-        ]
+    planes = image.tag_v2.get(PLANAR_CONFIGURATION) == IN_PLANES
+    if planes and image.tag_v2.get(SAMPLESPERPIXEL, 1) == 1:
+        image.tag_v2[PLANAR_CONFIGURATION] = TOGETHER
+        image._setup()
+        planes = False
+    whole = planes and max(image.tag_v2.get(BITSPERSAMPLE, (1,))) == 16
+    order = "L" if image.tag_v2.prefix == b"II" else "B"
+
+    def corrected(codec: str, samples: str) -> str:
+        if codec == "libtiff":
+            return NATIVE.get(samples, samples)
+        return f"{samples};16{order}" if whole and codec == "raw" else samples
+
+    image.tile = [
+        tile._replace(args=(corrected(tile.codec_name, tile.args[0]), *tile.args[1:]))
+        if isinstance(tile.args, tuple)
+        else tile
+        for tile in image.tile
+    ]
 
 
 def _recognise(data: bytes) -> str:

@@ -20,6 +20,9 @@ from cloud.image_id import ImageId
 MOST_LABELS = 20
 """The most labels of an image. Those of a stored answer take many times the memory of its text."""
 
+LONGEST_LABEL = 300
+"""The most bytes of a label in UTF-8. What has far more text than so many labels is taken for forged."""
+
 LARGEST_PREVIEW = 60_000
 """The most bytes of a preview. Those of photos have some 10 KB."""
 

@@ -11,13 +11,16 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from threading import Event
 
+from cloud.buckets import Bucket
 from cloud.clients import make_worker_clients
 from cloud.errors import CloudError
 from cloud.misspelt_settings import misspelt_settings
 from cloud.model_cache import cache_folder
+from cloud.prediction_cache import PREFIX as ANSWERS
 from cloud.provision import make_private_bucket, provision
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
@@ -35,6 +38,7 @@ START_SECONDS = 60  # the longest start of the controller
 # The grace period of the controller, and then of the instances. Everything has stopped within 10 s.
 STOP_SECONDS = 4
 KEPT_BYTES = 500_000_000  # of each bucket, from one run to the next
+CODE = ("cloud/**/*.py", "worker/**/*.py", "local/requirements.txt")  # which decide on an answer
 
 CORES = len(os.sched_getaffinity(0))
 DEFAULTS = {
@@ -118,7 +122,8 @@ def run(stop: Event) -> None:
             for bucket in sources:
                 make_private_bucket(clients.s3, bucket)
         buckets = (*settings.buckets, *sources)
-        at_the_end.enter_context(kept(buckets, os.environ.get("LOCAL_BUCKETS", "")))
+        state = Bucket(clients.s3, settings.state_bucket)
+        at_the_end.enter_context(kept(buckets, os.environ.get("LOCAL_BUCKETS", ""), state))
         put_examples(clients.s3, sources)
         at_the_end.callback(machines.stop_all)
         process = at_the_end.enter_context(controller(where, port, logs / "controller.log", machines.mark))
@@ -133,20 +138,36 @@ def run(stop: Event) -> None:
 
 
 @contextmanager
-def kept(buckets: tuple[str, ...], folder: str) -> Iterator[None]:
+def kept(buckets: tuple[str, ...], folder: str, state: Bucket) -> Iterator[None]:
     """Fills the buckets from `folder` before the block, and saves them there after it.
 
+    The cached answers among them, which are in `state`, are forgotten if other code may have made them.
     Nothing is kept if `folder` is "". Raises CannotRead when a saved bucket is damaged.
     """
     if not folder:
         yield
         return
     load(Path(folder), buckets)
+    code, noted = code_digest(), Path(folder) / "code"
+    if not noted.exists() or noted.read_text() != code:
+        for key in list(state.keys(ANSWERS)):
+            state.delete(key)
     try:
         yield
     finally:
         if left_out := save(Path(folder), buckets, KEPT_BYTES):
             say(f"{left_out} objects were too old to be kept for the next run.")
+        noted.write_text(code)
+
+
+def code_digest(root: Path = HERE) -> str:
+    """Returns hex digits that stand for the code of the workers and its packages.
+
+    On AWS, the id of the AMI does.
+    """
+    files = [found for what in CODE for found in root.glob(what)]
+    parts = [f"{file.relative_to(root)} {sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
+    return sha256("\n".join(parts).encode()).hexdigest()
 
 
 def local_environment(cloud_port: int, key: AccessKey, where: Listening) -> dict[str, str]:

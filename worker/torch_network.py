@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, WeightsEnum, get_model, get_model_weights, list_models
 
 from cloud.errors import CloudError
+from cloud.prediction import LONGEST_LABEL
 from worker.artefact import ClassifierError, Network
 from worker.pixels import Pixels, full_size
 from worker.preprocessing import Preprocessing
@@ -230,7 +231,8 @@ def _number_of_classes(source: str, state: Mapping[str, Tensor]) -> int:
 def _labels(classes: int, source: str | None, read_s3: ReadS3, imagenet: list[str]) -> tuple[str, ...]:
     """Returns the class names in `source`, or those of ImageNet if there is no source.
 
-    Raises ClassifierError when `source` cannot be read, or when there are not as many names as `classes`.
+    Raises ClassifierError when `source` cannot be read, when there are not as many names as `classes`, or
+    when one of them is longer than LONGEST_LABEL.
     """
     if not source:
         if classes == len(imagenet):
@@ -243,4 +245,8 @@ def _labels(classes: int, source: str | None, read_s3: ReadS3, imagenet: list[st
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) != classes:
         raise ClassifierError(f"{source} names {len(names)} classes, but the weights know {classes}.")
+    if longest := next((name for name in names if len(name.encode()) > LONGEST_LABEL), ""):
+        raise ClassifierError(
+            f"{source} has a name with over {LONGEST_LABEL} bytes: {longest[:50]!r}... Shorten it."
+        )
     return names

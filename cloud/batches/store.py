@@ -44,7 +44,10 @@ MARKER = re.compile(OPEN + r"(?P<batch_id>[0-9a-f]{32})(-(?P<round>[1-9]\d{0,8})
 LARGEST_RESULT = 10_000_000
 """The most bytes of a result object that are read. Those of 250 images have some 200 KB."""
 LARGEST_ROW = 10_000
-"""The same for each row: there may be as many objects as rows, and those of a manifest are read together."""
+"""The same for each row: there may be as many objects as rows, and those of a manifest are read together.
+
+One with the most and longest labels has some 9,000.
+"""
 
 
 def queue_name(request_queue: str) -> str:

@@ -191,6 +191,47 @@ def test_planes_of_16_bits_are_those_of_the_picture(order: str):
     assert [image.getpixel((x, 0)) for x in range(4)] == colours
 
 
+def grey_tiff(order: str, bits: int, samples: bytes, **fields: int) -> bytes:
+    """A TIFF file of four greys in a row, which Pillow cannot write. `fields` are further ones, by name."""
+    tags = {"compression": 259, "photometric": 262, "planes": 284, "format": 339}
+    values = {256: 4, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(samples)}
+    values |= {tags[name]: value for name, value in fields.items()}
+    directory = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, values[tag], 0) for tag in sorted(values))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(samples))
+    return head + samples + struct.pack(f"{order}H", len(values)) + directory + bytes(4)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    ("bits", "format", "letter", "levels"),
+    [
+        (8, 1, "B", (0, 85, 170, 255)),
+        (16, 1, "H", (0, 21845, 43690, 65535)),
+        (16, 2, "h", (-300, -100, 100, 300)),
+        (32, 2, "i", (-300, -100, 100, 300)),
+        (32, 3, "f", (0.0, 0.25, 0.5, 0.75)),
+    ],
+)
+def test_greys_are_right_however_their_samples_are_stored(
+    order, planes, compression, bits, format, letter, levels
+):
+    """Bio-Formats writes big-endian files, and some programs say that a picture of greys is in planes."""
+    samples = struct.pack(f"{order}4{letter}", *levels)
+    stored = zlib.compress(samples) if compression == 8 else samples
+    data = grey_tiff(order, bits, stored, compression=compression, planes=planes, format=format)
+    image = decode(data)
+    assert [image.getpixel((x, 0)) for x in range(4)] == [(grey,) * 3 for grey in (0, 85, 170, 255)]
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize(("bits", "samples"), [(8, b"\xff\xaa\x55\0"), (4, b"\xfa\x50"), (2, b"\xe4")])
+def test_greys_of_which_0_is_white_are_right_in_a_plane_too(planes, bits, samples):
+    image = decode(grey_tiff("<", bits, samples, photometric=0, planes=planes))
+    assert [image.getpixel((x, 0))[0] for x in range(4)] == [0, 85, 170, 255]
+
+
 @pytest.mark.parametrize("transparency", [0, bytes([0, 255])])
 def test_a_transparent_palette_entry_is_white(transparency: int | bytes):
     image = Image.new("P", (2, 1), 0)

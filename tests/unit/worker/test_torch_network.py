@@ -110,6 +110,8 @@ def test_each_wrong_setting_is_a_sentence_of_its_own(tmp_path: Path):
     assert "names 6 classes, but the weights know 7" in refusal("resnet18", seven, lines(tmp_path, 6))
     assert "not UTF-8" in refusal("resnet18", seven, str(tmp_path / "latin.txt"))
     assert "No such file" in refusal("resnet18", seven, str(tmp_path / "missing.txt"))
+    (tmp_path / "long.txt").write_text("\n".join("abcdef") + "\n" + "ก" * 101)
+    assert "with over 300 bytes" in refusal("resnet18", seven, str(tmp_path / "long.txt"))
     assert "are not those of a resnet50: Missing key" in refusal("resnet50", seven, lines(tmp_path, 7))
     assert "are not those of a resnet18: size mismatch for fc.bias" in refusal("resnet18", damaged)
     assert "set WEIGHTS to imagenet" in refusal(LITE0, seven)

@@ -5,7 +5,8 @@ from cloud.batches.slice import MOST_MANIFESTS, Slice
 from cloud.batches.store import LARGEST_ROW, BatchStore, Result, manifest_key, results_of
 from cloud.buckets import Bucket
 from cloud.failure_code import FailureCode
-from cloud.prediction import Failure, Label, Status
+from cloud.prediction import LONGEST_LABEL, Failure, Label, Status
+from cloud.s3_url import LONGEST_KEY
 
 BATCH = "0123456789abcdef" * 2
 
@@ -120,6 +121,20 @@ def test_a_result_that_is_not_what_its_name_says_has_no_rows(store, change, capl
     store.outputs.write(result.key, change(rows))
     assert store.rows(result) == []
     assert "is broken" in caplog.text
+
+
+def test_the_longest_row_that_a_worker_writes_can_be_read(store):
+    labels = [Label(label="ก" * (LONGEST_LABEL // 3), confidence=1 / 3)] * MOST_TOP_K
+    longest = Row(
+        position=999,
+        key="k" * LONGEST_KEY,
+        status=Status.CLASSIFIED,
+        label=labels[0].label,
+        confidence=1 / 3,
+        predictions=labels,
+    )
+    result = store.put_rows(Slice.of(BATCH, 0, [999]), [longest], 1)
+    assert store.rows(result) == [longest]
 
 
 def test_a_result_in_an_archive_has_no_rows(store, caplog):
