@@ -11,7 +11,6 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from threading import Event
 
@@ -25,6 +24,7 @@ from cloud.provision import make_private_bucket, provision
 from cloud.settings import ControllerSettings, SettingsError
 from cloud.signals import stop_on
 from local.access import AccessKey
+from local.code_digest import code_digest
 from local.ec2 import AMI_ID
 from local.endpoint import Endpoint
 from local.kept_buckets import CannotRead, load, save
@@ -38,7 +38,6 @@ START_SECONDS = 60  # the longest start of the controller
 # The grace period of the controller, and then of the instances. Everything has stopped within 10 s.
 STOP_SECONDS = 4
 KEPT_BYTES = 500_000_000  # of each bucket, from one run to the next
-CODE = ("cloud/**/*.py", "worker/**/*.py", "local/requirements.txt")  # which decide on an answer
 
 CORES = len(os.sched_getaffinity(0))
 DEFAULTS = {
@@ -158,16 +157,6 @@ def kept(buckets: tuple[str, ...], folder: str, state: Bucket) -> Iterator[None]
         if left_out := save(Path(folder), buckets, KEPT_BYTES):
             say(f"{left_out} objects were too old to be kept for the next run.")
         noted.write_text(code)
-
-
-def code_digest(root: Path = HERE) -> str:
-    """Returns hex digits that stand for the code of the workers and its packages.
-
-    On AWS, the id of the AMI does.
-    """
-    files = [found for what in CODE for found in root.glob(what)]
-    parts = [f"{file.relative_to(root)} {sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
-    return sha256("\n".join(parts).encode()).hexdigest()
 
 
 def local_environment(cloud_port: int, key: AccessKey, where: Listening) -> dict[str, str]:

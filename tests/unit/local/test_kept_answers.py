@@ -6,6 +6,7 @@ import pytest
 
 from cloud.buckets import Bucket
 from local import __main__ as local
+from local.code_digest import code_digest
 from local.endpoint import Endpoint
 from tests.support.local_aws import client_of
 
@@ -44,10 +45,9 @@ def test_the_code_is_other_code_when_a_file_or_a_package_has_changed(tmp_path):
         (tmp_path / folder).mkdir()
     (tmp_path / "cloud" / "image_file.py").write_text("a = 1\n")
     (tmp_path / "local" / "requirements.txt").write_text("pillow==13\n")
-    seen = {local.code_digest(tmp_path)}
+    seen = {code_digest(tmp_path)}
     (tmp_path / "cloud" / "image_file.py").write_text("a = 2\n")
-    seen.add(local.code_digest(tmp_path))
+    seen.add(code_digest(tmp_path))
     (tmp_path / "local" / "requirements.txt").write_text("pillow==14\n")
-    seen.add(local.code_digest(tmp_path))
+    seen.add(code_digest(tmp_path))
     assert len(seen) == 3
-    assert local.code_digest(tmp_path) in seen
