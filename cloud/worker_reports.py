@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from cloud.boot_times import BootTimes
 from cloud.buckets import Bucket, JsonObjects
-from cloud.errors import Broken
+from cloud.errors import CloudError
 from cloud.prices import CallKind
 
 log = logging.getLogger(__name__)
@@ -75,12 +75,16 @@ class WorkerReports:
     def get(self, instance_id: str) -> WorkerReport | None:
         """Returns the last report of the instance, or None when there is none that can be read.
 
-        A worker that was taken over may write anything, and must not stop the autoscaler with it.
+        A worker that was taken over may write anything, and must not stop the autoscaler with it. A report
+        that S3 fails to give is none either: all that is lost is a line of the bill.
         """
         try:
             found = self._reports.get(f"{PREFIX}{instance_id}")
-        except Broken as error:
+        except CloudError as error:
             log.error("%s", error)
+            return None
+        except Exception:
+            log.exception("the report of %s cannot be read", instance_id)
             return None
         return found if found and found.instance_id == instance_id else None
 

@@ -67,8 +67,7 @@ class InstanceLedger:
     def learn_speed(self, state: FleetState, active: Sequence[ObservedInstance]) -> None:
         """Learns the speed of a worker from those at work, if none that has ended has told it.
 
-        The first workers would else end only when nothing is left to do, however many there are. Raises
-        CloudError when S3 fails.
+        The first workers would else end only when nothing is left to do, however many there are.
         """
         ready = [i.instance_id for i in active if i.ready]
         ready = [i for i in ready if state.launched[i].settings == state.speed_of]

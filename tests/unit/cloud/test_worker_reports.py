@@ -4,7 +4,7 @@ import pytest
 
 from cloud.clock import now
 from cloud.worker_reports import LARGEST_REPORT, PREFIX, WorkerReport, WorkerReports
-from tests.support.aws_errors import refusal
+from tests.support.aws_errors import raising, refusal
 
 
 @pytest.fixture
@@ -94,3 +94,11 @@ def test_no_worker_is_infinitely_fast(reports, state):
     body = {**report("i-1", images=10**9).model_dump(mode="json"), "busy_seconds": 1e-310}
     state.write(f"{PREFIX}i-1", json.dumps(body).encode())
     assert reports.get("i-1").busy_seconds == 0, "then its speed is not known"
+
+
+@pytest.mark.parametrize("error", [refusal("SlowDown", "GetObject"), ArithmeticError("no time")])
+def test_a_report_that_cannot_be_read_is_none_whatever_the_reason(reports, aws, on_call, caplog, error):
+    reports.put(report("i-1"))
+    on_call(aws.s3, "GetObject", raising(error))
+    assert reports.get("i-1") is None
+    assert caplog.records
