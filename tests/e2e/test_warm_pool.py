@@ -75,7 +75,7 @@ def test_after_a_burst_one_instance_is_stopped_and_the_next_image_is_answered_by
 
 
 def test_a_worker_that_is_stopped_in_the_middle_returns_what_it_holds(system):
-    address = ask(system, *photos() * 10)
+    address = ask(system, *photos() * 25)
     eventually(lambda: requests.get(address, timeout=10).json()["counts"]["classified"] > 0, 60)
     [first, *_] = system.instances("running")
     system.client("ec2").stop_instances(InstanceIds=[first["InstanceId"]])
