@@ -147,7 +147,7 @@ def kept(buckets: tuple[str, ...], folder: str, state: Bucket) -> Iterator[None]
         yield
         return
     load(Path(folder), buckets)
-    code, noted = code_digest(), Path(folder) / "code"
+    code, noted = code_digest(HERE), Path(folder) / "code"
     if not noted.exists() or noted.read_text() != code:
         for key in list(state.keys(ANSWERS)):
             state.delete(key)

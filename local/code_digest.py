@@ -3,11 +3,10 @@
 from hashlib import sha256
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
 DECIDE_ON_ANSWERS = ("cloud/**/*.py", "worker/**/*.py", "local/requirements.txt")
 
 
-def code_digest(root: Path = ROOT) -> str:
+def code_digest(root: Path) -> str:
     """Returns hex digits that stand for the code of the workers and its packages.
 
     On AWS, the id of the AMI does.

@@ -69,14 +69,16 @@ class InstanceLedger:
 
         The first workers would else end only when nothing is left to do, however many there are.
         """
-        ready = [i.instance_id for i in active if i.ready]
-        ready = [i for i in ready if state.launched[i].settings == state.speed_of]
+        launched = state.launched
+        ready = [
+            i.instance_id for i in active if i.ready and launched[i.instance_id].settings == state.speed_of
+        ]
         random.shuffle(ready)  # some may have had little to do
         for instance_id in ready[:ASKED_FOR_SPEED]:
             if state.full_speed is not None:
                 return
             if report := self.reports.get(instance_id):
-                note_speed(state, state.launched[instance_id], report)
+                note_speed(state, launched[instance_id], report)
 
     def delete_reports(self, state: FleetState) -> None:
         """Deletes the reports of the instances whose end the state has recorded. Raises CloudError.
@@ -97,8 +99,7 @@ class InstanceLedger:
         started = instance_id in state.stopped
         if known and known.launch_time not in (None, launch_time):  # it has stopped in between
             former = {i: at for i, at in reported.items() if i == instance_id and at <= launch_time}
-            last_seen = max(known.at, former.get(instance_id, known.at))
-            ended_at = min(launch_time, last_known(state, last_seen))
+            ended_at = min(launch_time, last_known(state, seen_last(instance_id, known, former)))
             self._note_end(state, instance_id, True, former, ended_at)
             known, started = None, True
         if known is None:
@@ -133,7 +134,7 @@ class InstanceLedger:
         # An instance that shuts down has not ended yet: its worker drains, and will report once more.
         terminated = {i.instance_id: i for i in instances if i.state == "terminated"}
         for instance_id, launched in list(state.launched.items()):
-            last_seen = max(launched.at, reported.get(instance_id, launched.at))
+            last_seen = seen_last(instance_id, launched, reported)
             if self._is_left_to_the_next_run(instance_id, reported):
                 continue
             if instance_id in terminated:
@@ -167,7 +168,7 @@ class InstanceLedger:
             if launched and not launched.ready and (unseen or ended_by_aws(instance)):
                 del state.launched[instance_id]  # EC2 bills nothing for it
             elif launched:
-                last_seen = max(launched.at, reported.get(instance_id, launched.at))
+                last_seen = seen_last(instance_id, launched, reported)
                 stopped_at = launched.leaves_since or last_known(state, last_seen)
                 self._note_end(state, instance_id, True, reported, stopped_at)
             usable = launched is not None and launched.ready
@@ -185,18 +186,18 @@ class InstanceLedger:
         instance_id: str,
         expected: bool,
         reported: Mapping[str, datetime],
-        ended_at: datetime | None = None,
+        ended_at: datetime,
         *,
         ran: bool = True,
     ) -> None:
         """Moves an instance from `launched` into the sums.
 
-        It has ended at `ended_at`, or just now, unless EC2 has shown before that it leaves. EC2 bills nothing
-        if it never `ran`.
+        It has ended at `ended_at`, unless EC2 has shown before that it leaves. EC2 bills nothing if it never
+        `ran`.
         """
         launched = state.launched.pop(instance_id)
         if ran:
-            state.ended_seconds += billed_until(launched, ended_at or now())
+            state.ended_seconds += billed_until(launched, ended_at)
         if instance_id in reported:
             if report := self.reports.get(instance_id):
                 note_speed(state, launched, report)
@@ -237,6 +238,11 @@ def note_speed(state: FleetState, launched: Launched, report: WorkerReport) -> N
 def ended_by_aws(instance: Instance) -> bool:
     """Returns whether EC2 itself has ended the instance or has not let it start."""
     return instance.reason.startswith("Server.")
+
+
+def seen_last(instance_id: str, launched: Launched, reported: Mapping[str, datetime]) -> datetime:
+    """Returns when the instance's worker last reported, or when it was launched if it has not since then."""
+    return max(launched.at, reported.get(instance_id, launched.at))
 
 
 def last_known(state: FleetState, last_seen: datetime) -> datetime:

@@ -53,13 +53,13 @@ class FormParser(FormDataParser):
             elif isinstance(event, Data) and part:
                 text += len(event.data) if isinstance(part, Field) else 0
                 content.write(event.data)
-                name = part.name or ""  # Werkzeug's may be None, whatever it declares
-                if not event.more_data and isinstance(part, File):
+                if not event.more_data:
                     content.seek(0)
-                    files.append((name, FileStorage(content, part.filename, name)))
-                elif not event.more_data:
-                    content.seek(0)
-                    fields.append((name, content.read().decode(errors="replace")))
+                    name = part.name or ""  # Werkzeug's may be None, whatever it declares
+                    if isinstance(part, File):
+                        files.append((name, FileStorage(content, part.filename, name)))
+                    else:
+                        fields.append((name, content.read().decode(errors="replace")))
             if text > MOST_TEXT:
                 raise BadRequest(f"The names and fields of this form have over {MOST_TEXT:,} bytes together.")
         return stream, self.cls(fields), self.cls(files)

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 from flask import Request
 
-# Browsers read "\" as "/" and remove tabs and line ends, so "/\t/evil.example" would lead to another site.
 LONGEST = 1000  # characters; they grow threefold in a header, and nginx has 4,000 bytes for all of an answer
+# Browsers read "\" as "/" and remove tabs and line ends, so "/\t/evil.example" would lead to another site.
 PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 

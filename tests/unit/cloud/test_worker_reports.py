@@ -71,11 +71,8 @@ def test_a_report_in_an_archive_is_none(reports, state, caplog):
 
 
 def test_a_report_that_is_encrypted_with_a_key_of_its_writer_is_none(reports, aws, on_call):
-    def refuse(params):
-        raise refusal("InvalidRequest", "GetObject")
-
     reports.put(report("i-1"))
-    on_call(aws.s3, "GetObject", refuse)
+    on_call(aws.s3, "GetObject", raising(refusal("InvalidRequest", "GetObject")))
     assert reports.get("i-1") is None
 
 

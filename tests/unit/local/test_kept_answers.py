@@ -30,10 +30,10 @@ def in_a_run(endpoint: Endpoint, state: Bucket, folder: Path, *new: str) -> set[
 
 def test_answers_of_other_code_are_not_those_of_the_next_run(endpoint, state, tmp_path, monkeypatch):
     """Whoever updates the code because it has decoded a picture wrongly sends the same bytes again."""
-    monkeypatch.setattr(local, "code_digest", lambda: "of yesterday")
+    monkeypatch.setattr(local, "code_digest", lambda root: "of yesterday")
     in_a_run(endpoint, state, tmp_path, "cache/resnet18/1", "open/a")
     assert in_a_run(endpoint, state, tmp_path) == {"cache/resnet18/1", "open/a"}
-    monkeypatch.setattr(local, "code_digest", lambda: "of today")
+    monkeypatch.setattr(local, "code_digest", lambda root: "of today")
     assert in_a_run(endpoint, state, tmp_path, "cache/resnet18/2") == {"open/a"}
     assert in_a_run(endpoint, state, tmp_path) == {"cache/resnet18/2", "open/a"}
     (tmp_path / "code").unlink()

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.container import launch_plan
-from tests.support.aws_errors import refusal
+from tests.support.aws_errors import raising, refusal
 
 
 @pytest.fixture
@@ -11,10 +11,7 @@ def deny(on_call):
     """`deny(client, operation)`: this role may not. `code` is what AWS answers."""
 
     def deny(client, operation, code="AccessDenied"):
-        def refuse(params):
-            raise refusal(code, operation)
-
-        on_call(client, operation, refuse)
+        on_call(client, operation, raising(refusal(code, operation)))
 
     return deny
 
